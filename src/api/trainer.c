@@ -349,7 +349,7 @@ static cohort_status save(cohort_trainer *trainer, const char *function, bool fi
     else if (t->state.step == 0)
         status = error_set(err, COHORT_ERR_STATE, "%s: no step was done yet", function);
     else if (t->saved_step != t->state.step)
-        status = training_save(t, &run->grpo.optimizer, true, err);
+        status = training_save(t, &run->grpo.optimizer, true, false, err);
     t->session.backend->stop = stop;
     return leave(trainer, function, status, err);
 }

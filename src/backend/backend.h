@@ -119,6 +119,9 @@ struct backend_ops {
     void (*free)(struct backend *, void *memory);
     void (*upload)(struct backend *, void *to, const void *from_host, size_t bytes);
     void (*download)(struct backend *, void *to_host, const void *from, size_t bytes);
+    /* The same on another thread than the one that computes meanwhile, for memory that nothing writes: what was issued
+     * before has been waited for. NULL in a backend that has no way to. */
+    cohort_status (*download_beside)(struct backend *, void *to_host, const void *from, size_t bytes, cohort_error *);
     void (*zero)(struct backend *, void *memory, size_t bytes);
     void (*copy)(struct backend *, void *to, const void *from, size_t bytes);
     /* Bytes that could be allocated now. */
@@ -238,6 +241,11 @@ static inline bool backend_stopped(const struct backend *backend)
 }
 /* Must be called before results are used: after a micro-batch, after a step of the engine. Returns COHORT_ERR_CANCELLED
  * if a stop cut them short, else what went wrong in an operation since the backend was created. */
+static inline cohort_status backend_download_beside(struct backend *backend, void *to_host, const void *from,
+                                                    size_t bytes, cohort_error *err)
+{
+    return backend->ops->download_beside(backend, to_host, from, bytes, err);
+}
 static inline cohort_status backend_check(struct backend *backend, cohort_error *err)
 {
     if (backend_stopped(backend))

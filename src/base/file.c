@@ -12,10 +12,22 @@
 #include <time.h>
 #include <unistd.h>
 
+const char *file_advice(int code)
+{
+    switch (code) {
+    case ENOSPC: return "; free some space and try again";
+    case EDQUOT: return "; free some space, or have the quota raised, and try again";
+    case EROFS: return "; make the file system writable and try again";
+    case EACCES:
+    case EPERM: return "; make the file and its folder accessible to this user and try again";
+    default: return "";
+    }
+}
+
 static cohort_status io_error(cohort_error *err, const char *path, const char *doing)
 {
     int code = errno;
-    const char *advice = code == ENOSPC ? "; free some space and try again" : "";
+    const char *advice = file_advice(code);
     if (code == ENOENT && absent_is_address(path))
         advice = "; it is an address, and only local files are read: download it first";
     return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code), advice);

@@ -38,6 +38,9 @@ const char *file_next_entry(DIR *dir, const char *path, cohort_status *status, c
 /* For a name that nothing else has. */
 uint64_t file_unique_number(void);
 
+/* What to do about an errno of a file, "; ..." behind the message that names it; "" where that does not follow from it. */
+const char *file_advice(int code);
+
 /* Creates path and its missing parents. */
 cohort_status file_make_dirs(const char *path, cohort_error *err);
 /* Removes a file or a folder with all in it; a missing one is no error. */

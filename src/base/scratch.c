@@ -17,8 +17,7 @@ static const char what[] = "scratch folder: unfinished work, may be removed when
 static cohort_status io_error(cohort_error *err, const char *path, const char *doing)
 {
     int code = errno;
-    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code),
-                     code == ENOSPC ? "; free some space and try again" : "");
+    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code), file_advice(code));
 }
 
 /* The marker, locked and written. *again: a recovery of another process was in between and took the folder, which
@@ -116,7 +115,9 @@ void scratch_close(struct scratch *scratch)
 {
     if (scratch->path == NULL)
         return;
-    if (empty(scratch->path, NULL) == COHORT_OK && unlink(scratch->marker) == 0)
+    /* What was removed stays so before the marker goes: a folder without one would be nobody's. */
+    if (empty(scratch->path, NULL) == COHORT_OK && file_sync_dir(scratch->path, NULL) == COHORT_OK &&
+        unlink(scratch->marker) == 0)
         rmdir(scratch->path);
     forget(scratch);
 }

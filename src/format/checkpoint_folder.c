@@ -23,8 +23,7 @@
 static cohort_status folder_error(const char *path, const char *doing, cohort_error *err)
 {
     int code = errno;
-    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code),
-                     code == ENOSPC ? "; free some space and try again" : "");
+    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code), file_advice(code));
 }
 
 /* *parent and *name of a path without its trailing slashes. */

@@ -391,8 +391,7 @@ cleanup:
 static cohort_status write_error(const char *path, const char *doing, cohort_error *err)
 {
     int code = errno;
-    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code),
-                     code == ENOSPC ? "; free some space and try again" : "");
+    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code), file_advice(code));
 }
 
 /* The file and its hash, a part at a time. */

@@ -350,6 +350,15 @@ cohort_status param_set_fetch(void *context, const struct param *param, int64_t 
     return COHORT_OK;
 }
 
+cohort_status param_set_fetch_beside(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                     cohort_error *err)
+{
+    const struct param_set *set = context;
+    return backend_download_beside(set->backend, to,
+                                   (const char *)param_values(set, param) + storage_bytes(param->format, first),
+                                   storage_bytes(param->format, count), err);
+}
+
 cohort_status param_set_fetch_mean(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                                    cohort_error *err)
 {

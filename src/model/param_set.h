@@ -108,6 +108,9 @@ void *param_state(const struct param_set *set, int32_t i, enum param_state state
  * with the set as context. param_set_store ends at a requested stop. */
 cohort_status param_set_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                               cohort_error *err);
+/* param_set_fetch on another thread than the one that computes (download_beside). */
+cohort_status param_set_fetch_beside(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                     cohort_error *err);
 /* The mean of the weights (PARAM_STATE_EMA), rounded to the tensor's format; of what keeps none, its values. */
 cohort_status param_set_fetch_mean(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                                    cohort_error *err);

@@ -257,6 +257,7 @@ static cohort_status advance(struct grpo_run *run, int32_t *begun, struct metric
         TRY(grpo_score(grpo, &run->live[b].batch, err));
         scoring_take_metrics(&run->scoring, "", &run->live[b].batch.metrics);
     }
+    TRY(training_settle(t, err));
     TRY(mem_alloc(&batches, (size_t)n, sizeof *batches, "step", err));
     for (int32_t b = 0; b < n; b++)
         batches[b] = run->live[b].batch;
@@ -317,7 +318,9 @@ static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metr
     TRY(shown);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
     TRY(training_check(t, err));
-    return due ? training_save(t, &run->grpo.optimizer, end || every(run, run->save_steps), err) : COHORT_OK;
+    /* A batch is drawn before the next update, by us: weights and moments stay what they are until then. */
+    const bool meanwhile = !end && !run->extent.lends && grpo_run_wants(run);
+    return due ? training_save(t, &run->grpo.optimizer, end || every(run, run->save_steps), meanwhile, err) : COHORT_OK;
 }
 
 cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err)
@@ -441,7 +444,7 @@ static cohort_status owed_evaluation(struct grpo_run *run, cohort_error *err)
     TRY_GOTO(held_out_metrics(run, &metrics, err));
     TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
     TRY_GOTO(training_diagnose(&run->t, &metrics, every(run, run->eval_steps), err));
-    TRY_GOTO(training_save(&run->t, &run->grpo.optimizer, true, err)); /* with what the evaluation said */
+    TRY_GOTO(training_save(&run->t, &run->grpo.optimizer, true, false, err)); /* with what the evaluation said */
 cleanup:
     metrics_free(&metrics);
     return status;

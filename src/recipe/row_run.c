@@ -159,7 +159,7 @@ static cohort_status one_step(struct row_run *run, cohort_error *err)
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
     TRY(training_check(t, err));
     TRY(training_save(t, trainer->optimizer,
-                      best || end || (run->save_steps > 0 && t->state.step % run->save_steps == 0), err));
+                      best || end || (run->save_steps > 0 && t->state.step % run->save_steps == 0), false, err));
     if (!training_progress(t, "train", t->state.step, t->steps, "steps",
                            (double)(t->state.step - t->started_step) / (clock_seconds() - t->started)))
         return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
@@ -188,7 +188,7 @@ static cohort_status owed_evaluation(struct row_run *run, cohort_error *err)
     TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
     TRY_GOTO(training_diagnose(&run->t, &metrics, is_due(run, run->t.state.step), err));
     (void)count_evaluation(run, &metrics); /* the checkpoint of its model is the one that the run goes on from, */
-    TRY_GOTO(training_save(&run->t, run->trainer.optimizer, true, err)); /* and now is what it would have been */
+    TRY_GOTO(training_save(&run->t, run->trainer.optimizer, true, false, err)); /* and now is what it would have been */
 cleanup:
     metrics_free(&metrics);
     return status;

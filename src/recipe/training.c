@@ -124,10 +124,12 @@ void training_leave(struct training *t)
     report_to_leave(t->report);
     t->store = NULL;
     t->report = NULL;
+    t->beside = NULL; /* its thread is the parent's */
 }
 
 void training_close(struct training *t)
 {
+    (void)training_settle(t, NULL);
     report_to_close(t->report, t->outcome == NULL ? "failed" : t->outcome);
     t->report = NULL;
     record_close(t);
@@ -275,7 +277,7 @@ cohort_status training_write_trainer(struct training *t, const struct optimizer 
                                      struct manifest *manifest, cohort_error *err)
 {
     t->state.updates = optimizer->step;
-    TRY(train_state_write(dir, t->session.model->trained, &t->state, manifest, err));
+    TRY(train_state_write(dir, t->session.model->trained, &t->state, err));
     if (t->write_more != NULL)
         TRY(t->write_more(t->more_context, dir, manifest, err));
     TRY(diagnosis_write(t->diagnosis, dir, err));

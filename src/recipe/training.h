@@ -39,7 +39,8 @@ struct training {
     struct tokenizer_files tokenizer; /* as the run opened them: checkpoints are complete alone */
     int64_t saved_step;               /* of the newest checkpoint, -1 if none */
     double saved_at;                  /* end of the last save, or the run's begin; of the clock */
-    double save_seconds;              /* what the last save took */
+    double save_seconds;              /* for which the last save held the run up */
+    struct save_beside *beside;       /* a checkpoint that is being written meanwhile; NULL: none */
     bool lines_lost;                  /* a step's metrics could not be kept or judged at all: it must be done again */
     bool again;                       /* --resume, but what stands in --out has no checkpoint yet: a new start */
     bool forked;                  /* it goes on from the checkpoint that cohort fork put there: options may differ */
@@ -107,8 +108,12 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
 cohort_status training_owes_evaluation(const struct training *t, const char *metric, bool *owes, cohort_error *err);
 cohort_status training_log_evaluation(struct training *t, const struct metrics *metrics, cohort_error *err);
 /* Called after a step: writes checkpoints/step-N with everything if it is asked for or due by the clock (option
- * save_minutes). */
-cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, cohort_error *err);
+ * save_minutes). meanwhile: a rollout follows, which changes nothing that a checkpoint has, so that its tensors are written
+ * by another thread, without a copy, until training_settle. */
+cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, bool meanwhile,
+                            cohort_error *err);
+/* Called before the next update: waits for the checkpoint that is being written, if there is one. */
+cohort_status training_settle(struct training *t, cohort_error *err);
 /* Writes final/ with the model alone: that in memory, or that of the checkpoint of a step; and final-ema/ with the mean
  * of the weights up to now, if one is kept. */
 cohort_status training_save_final(struct training *t, cohort_error *err);
@@ -116,7 +121,7 @@ cohort_status training_save_final_of(struct training *t, int64_t step, cohort_er
 /* Called after a failed step: saves a checkpoint if the run is at a boundary without one, and tells the observer how to
  * continue. */
 void training_rescue(struct training *t, const struct optimizer *optimizer);
-/* trainer/ of a checkpoint (in training.c). */
+/* trainer/ of a checkpoint but for the tensors of the optimizer (in training.c). */
 cohort_status training_write_trainer(struct training *t, const struct optimizer *optimizer, const char *dir,
                                      struct manifest *manifest, cohort_error *err);
 

@@ -3,10 +3,13 @@
 #include "recipe/training.h"
 
 #include "base/clock.h"
+#include "base/number.h"
 #include "recipe/end_of_text.h"
 #include "recipe/record.h"
 
 #include <math.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -230,46 +233,64 @@ cleanup:
 
 /* ---- checkpoints ---- */
 
-/* Writes everything that other tools read in a model folder, or in that of an adapter. mean: the mean of the weights in
- * place of them. last: no run goes on from it, so that a model whose files are F16 can be rounded to it. */
-static cohort_status write_model(const struct training *t, struct checkpoint_folder *folder, bool mean, bool last,
-                                 cohort_error *err)
+/* A checkpoint folder that is being written. Its small files come first, then what is large, on this thread or another. */
+struct save_beside {
+    struct training *t; /* of which no rollout changes what is read here: model, adapter, optimizer's tensors */
+    struct checkpoint_folder folder;
+    char *path, name[64];
+    int64_t step;
+    bool periodic, beside; /* by the clock; on another thread */
+    pthread_t thread;
+    double begun, took, held; /* of the clock; seconds until it was whole, for which the run was held up */
+    cohort_status status;
+    cohort_error err;
+};
+
+/* What other tools read in a model folder beside the weights. */
+static cohort_status write_files(const struct training *t, const char *dir, cohort_error *err)
 {
-    struct model *model = t->session.model;
-    const char *dir = folder->temporary;
-    checkpoint_fetch *const fetch = mean ? param_set_fetch_mean : param_set_fetch;
-    if (model->adapter != NULL) {
-        TRY(session_adapter_write(&t->session.adapter, model, dir, fetch, &folder->manifest, err));
-    } else {
+    const struct model *model = t->session.model;
+    if (model->adapter == NULL)
         TRY(model_config_save(&model->config, &t->session.config_files, t->session.f16 ? DTYPE_F16 : model->type, dir,
                               err));
-        TRY(t->session.f16 && last
-                ? checkpoint_write_weights_f16(dir, &model->base.table, fetch, &model->base, &folder->manifest, err)
-                : checkpoint_write_weights(dir, &model->base.table, 0, fetch, &model->base, &folder->manifest, err));
-    }
     TRY(checkpoint_write_tokenizer(&t->tokenizer, dir, err));
     return end_of_text_save(&t->session, t->options, dir, err);
 }
 
-/* optimizer NULL: the model alone, or the mean of its weights. */
-static cohort_status save_folder(struct training *t, const char *name, const struct optimizer *optimizer, bool mean,
-                                 cohort_error *err)
+/* last: no run goes on from it, so that a model whose files are F16 can be rounded to it. */
+static cohort_status write_weights(const struct training *t, struct checkpoint_folder *folder, checkpoint_fetch *fetch,
+                                   bool last, cohort_error *err)
+{
+    struct model *model = t->session.model;
+    if (model->adapter != NULL)
+        return session_adapter_write(&t->session.adapter, model, folder->temporary, fetch, &folder->manifest, err);
+    if (t->session.f16 && last)
+        return checkpoint_write_weights_f16(folder->temporary, &model->base.table, fetch, &model->base,
+                                            &folder->manifest, err);
+    return checkpoint_write_weights(folder->temporary, &model->base.table, 0, fetch, &model->base, &folder->manifest,
+                                    err);
+}
+
+static void tell_kept(const struct training *t, const struct checkpoint_folder *folder, const char *name)
+{
+    if (folder->kept != NULL)
+        observer_message(t->observer, "note: the %s that was there holds files of yours: it is now %s", name,
+                         folder->kept);
+}
+
+/* A folder with the model alone, or with the mean of its weights. */
+static cohort_status save_model(struct training *t, const char *name, bool mean, cohort_error *err)
 {
     struct checkpoint_folder folder = {0};
     char *path = NULL;
     cohort_status status = COHORT_OK;
+    TRY(run_folder_check(&t->run, err));
     TRY(run_folder_path(&t->run, name, &path, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
-    TRY_GOTO(write_model(t, &folder, mean, optimizer == NULL, err));
-    if (optimizer != NULL) {
-        TRY_GOTO(training_write_trainer(t, optimizer, folder.temporary, &folder.manifest, err));
-        TRY_GOTO(run_folder_carry(&t->run, folder.temporary, err));
-        TRY_GOTO(store_carry(t->store, folder.temporary, err));
-    }
+    TRY_GOTO(write_files(t, folder.temporary, err));
+    TRY_GOTO(write_weights(t, &folder, mean ? param_set_fetch_mean : param_set_fetch, true, err));
     TRY_GOTO(checkpoint_folder_commit(&folder, err));
-    if (folder.kept != NULL)
-        observer_message(t->observer, "note: the %s that was there holds files of yours: it is now %s", name,
-                         folder.kept);
+    tell_kept(t, &folder, name);
 cleanup:
     if (status != COHORT_OK)
         error_context(err, "saving %s", path);
@@ -292,25 +313,125 @@ static void prune(struct training *t)
     text_free(&notes);
 }
 
-static cohort_status save_checkpoint(struct training *t, const struct optimizer *optimizer, bool periodic,
-                                     cohort_error *err)
+/* What a rollout could change, and what is small. */
+static cohort_status save_begin(struct save_beside *s, const struct optimizer *optimizer, cohort_error *err)
 {
-    char name[64];
+    struct training *t = s->t;
+    TRY(run_folder_path(&t->run, s->name, &s->path, err));
+    TRY(run_folder_check(&t->run, err));
+    TRY(checkpoint_folder_begin(&s->folder, s->path, err));
+    TRY(write_files(t, s->folder.temporary, err));
+    TRY(training_write_trainer(t, optimizer, s->folder.temporary, &s->folder.manifest, err));
+    TRY(run_folder_carry(&t->run, s->folder.temporary, err));
+    return store_carry(t->store, s->folder.temporary, err);
+}
+
+static cohort_status write_large(struct save_beside *s, cohort_error *err)
+{
+    TRY(write_weights(s->t, &s->folder, s->beside ? param_set_fetch_beside : param_set_fetch, false, err));
+    TRY(train_state_write_tensors(s->folder.temporary, s->t->session.model->trained, s->beside, &s->folder.manifest,
+                                  err));
+    return checkpoint_folder_commit(&s->folder, err);
+}
+
+static void *work(void *context)
+{
+    struct save_beside *s = context;
+    s->status = write_large(s, &s->err);
+    s->took = clock_seconds() - s->begun;
+    return NULL;
+}
+
+/* Signals are the host's. */
+static bool start_thread(struct save_beside *s)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    s->beside = true; /* before the thread reads it */
+    s->beside = pthread_create(&s->thread, NULL, work, s) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return s->beside;
+}
+
+/* Once its folder is written, or is not. */
+static cohort_status save_end(struct save_beside *s, cohort_error *err)
+{
+    struct training *t = s->t;
     cohort_error why = {0};
-    const double begin = clock_seconds();
-    snprintf(name, sizeof name, "checkpoints/step-%lld", (long long)t->state.step);
-    cohort_status status = save_folder(t, name, optimizer, false, err);
+    const cohort_status status = s->status;
+    const double end = clock_seconds();
+    char json[120];
     if (status == COHORT_OK) {
-        t->saved_step = t->state.step;
-        record_event(t, "checkpoint", NULL, NULL, name, periodic ? "{\"by\": \"clock\"}" : NULL);
+        tell_kept(t, &s->folder, s->name);
+        t->saved_step = s->step;
+        number_format(json, sizeof json, "{\"by\": \"%s\", \"seconds\": %.3f, \"held_up\": %.3f}",
+                      s->periodic ? "clock" : "step", s->took, s->held);
+        record_event(t, "checkpoint", NULL, NULL, s->name, json);
         /* Without the record it is never deleted. */
-        if (run_folder_note_periodic(&t->run, t->state.step, periodic, &why) != COHORT_OK)
+        if (run_folder_note_periodic(&t->run, s->step, s->periodic, &why) != COHORT_OK)
             observer_message(t->observer, "note: %s", why.message);
         prune(t);
+    } else {
+        error_set(err, status, "%s", s->err.message);
+        error_context(err, "saving %s", s->path == NULL ? s->name : s->path);
     }
     t->saved_at = clock_seconds();
-    t->save_seconds = t->saved_at - begin;
+    t->save_seconds = s->held + t->saved_at - end;
+    checkpoint_folder_abandon(&s->folder);
+    mem_free(s->path);
+    mem_free(s);
     return status;
+}
+
+/* A checkpoint that the clock asked for and that fails does not end the run. */
+static cohort_status unless_periodic(struct training *t, bool periodic, cohort_status status, const cohort_error *why,
+                                     cohort_error *err)
+{
+    if (status != COHORT_OK && periodic)
+        observer_message(t->observer, "note: %s; training goes on and tries again in %.3g minutes", why->message,
+                         options_float(t->options, OPTION_SAVE_MINUTES));
+    else if (status != COHORT_OK)
+        error_set(err, status, "%s", why->message);
+    return periodic ? COHORT_OK : status;
+}
+
+static cohort_status save_checkpoint(struct training *t, const struct optimizer *optimizer, bool periodic,
+                                     bool meanwhile, cohort_error *err)
+{
+    struct save_beside *s = NULL;
+    const double begin = clock_seconds();
+    TRY(mem_alloc(&s, 1, sizeof *s, "checkpoint", err));
+    *s = (struct save_beside){.t = t, .step = t->state.step, .periodic = periodic, .begun = begin};
+    snprintf(s->name, sizeof s->name, "checkpoints/step-%lld", (long long)s->step);
+    s->status = save_begin(s, optimizer, &s->err);
+    if (s->status == COHORT_OK && meanwhile && t->session.backend->ops->download_beside != NULL) {
+        t->session.backend->ops->wait(t->session.backend);
+        if (start_thread(s)) {
+            s->held = clock_seconds() - begin;
+            t->beside = s;
+            return COHORT_OK;
+        }
+    }
+    if (s->status == COHORT_OK)
+        s->status = write_large(s, &s->err);
+    s->held = s->took = clock_seconds() - begin;
+    return save_end(s, err);
+}
+
+cohort_status training_settle(struct training *t, cohort_error *err)
+{
+    struct save_beside *s = t->beside;
+    cohort_error why = {0};
+    if (s == NULL)
+        return COHORT_OK;
+    const bool periodic = s->periodic;
+    const double begin = clock_seconds();
+    t->beside = NULL;
+    pthread_join(s->thread, NULL);
+    s->held += clock_seconds() - begin;
+    const cohort_status status = save_end(s, &why);
+    return unless_periodic(t, periodic, status, &why, err);
 }
 
 /* Due every save_minutes, but never so often that saving takes more than a few percent of the time. */
@@ -321,16 +442,15 @@ static bool clock_says(const struct training *t)
     return minutes > 0.0 && since >= 60.0 * minutes && t->save_seconds <= save_share * since;
 }
 
-cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, cohort_error *err)
+cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, bool meanwhile,
+                            cohort_error *err)
 {
     cohort_error why = {0};
-    if (asked)
-        return save_checkpoint(t, optimizer, false, err);
-    /* Nobody asked for this checkpoint: if it fails, the run continues. */
-    if (clock_says(t) && save_checkpoint(t, optimizer, true, &why) != COHORT_OK)
-        observer_message(t->observer, "note: %s; training goes on and tries again in %.3g minutes", why.message,
-                         options_float(t->options, OPTION_SAVE_MINUTES));
-    return COHORT_OK;
+    TRY(training_settle(t, err));
+    if (!asked && !clock_says(t))
+        return COHORT_OK;
+    const cohort_status status = save_checkpoint(t, optimizer, !asked, meanwhile, &why);
+    return unless_periodic(t, !asked, status, &why, err);
 }
 
 /* final-ema/ beside final/, where a mean of the weights is kept. */
@@ -338,7 +458,7 @@ static cohort_status save_mean(struct training *t, cohort_error *err)
 {
     if (t->session.optimizer.ema_decay == 0.0)
         return COHORT_OK;
-    TRY(save_folder(t, "final-ema", NULL, true, err));
+    TRY(save_model(t, "final-ema", true, err));
     observer_message(t->observer, "%s/final-ema is the mean of the weights (ema_decay %g), %s/final the weights",
                      t->run.path, t->session.optimizer.ema_decay, t->run.path);
     return COHORT_OK;
@@ -346,7 +466,8 @@ static cohort_status save_mean(struct training *t, cohort_error *err)
 
 cohort_status training_save_final(struct training *t, cohort_error *err)
 {
-    TRY(save_folder(t, "final", NULL, false, err));
+    TRY(training_settle(t, err));
+    TRY(save_model(t, "final", false, err));
     return save_mean(t, err);
 }
 
@@ -395,12 +516,12 @@ cohort_status training_save_final_of(struct training *t, int64_t step, cohort_er
                            from, report.found ? "damaged" : "not there");
         goto cleanup;
     }
+    TRY_GOTO(run_folder_check(&t->run, err));
     TRY_GOTO(run_folder_path(&t->run, "final", &path, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
     TRY_GOTO(copy_model(from, &folder, err));
     TRY_GOTO(checkpoint_folder_commit(&folder, err));
-    if (folder.kept != NULL)
-        observer_message(t->observer, "note: the final that was there holds files of yours: it is now %s", folder.kept);
+    tell_kept(t, &folder, "final");
     TRY_GOTO(save_mean(t, err));
 cleanup:
     checkpoint_folder_abandon(&folder);
@@ -417,9 +538,11 @@ void training_rescue(struct training *t, const struct optimizer *optimizer)
     if (!t->run.open)
         return;
     t->session.backend->stop = NULL; /* a save is complete or has not begun */
+    if (training_settle(t, &save) != COHORT_OK)
+        observer_message(t->observer, "and a checkpoint could not be saved: %s", save.message);
     /* A step whose metrics could not be kept must be repeated. */
     if (boundary && !t->lines_lost && t->state.step > t->saved_step && t->state.step > 0 &&
-        save_checkpoint(t, optimizer, false, &save) != COHORT_OK)
+        save_checkpoint(t, optimizer, false, false, &save) != COHORT_OK)
         observer_message(t->observer, "and the checkpoint could not be saved: %s", save.message);
     if (t->saved_step >= 0)
         observer_message(t->observer,

@@ -23,13 +23,34 @@ static const char *const carried_names[N_RUN_LOGS] = {"trainer/unwritten-metrics
 static cohort_status io_error(cohort_error *err, const char *path, const char *doing)
 {
     int code = errno;
-    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code),
-                     code == ENOSPC ? "; free some space and try again" : "");
+    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code), file_advice(code));
 }
 
 cohort_status run_folder_path(const struct run_folder *run, const char *name, char **out, cohort_error *err)
 {
     return file_join(out, run->path, name, err);
+}
+
+/* false: it is not there. */
+static bool find_place(const char *path, uint64_t place[2])
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return false;
+    place[0] = (uint64_t)st.st_dev;
+    place[1] = (uint64_t)st.st_ino;
+    return true;
+}
+
+cohort_status run_folder_check(const struct run_folder *run, cohort_error *err)
+{
+    uint64_t now[2];
+    if (run->lock == 0 || (find_place(run->path, now) && memcmp(now, run->place, sizeof now) == 0))
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_IO,
+                     "%s: is not the folder any more that this run works in: it was removed or moved, or its disk was "
+                     "unmounted; put it back, and go on from its last checkpoint with the same command and --resume",
+                     run->path);
 }
 
 cohort_status run_folder_write(const struct run_folder *run, const char *name, const void *bytes, size_t length,
@@ -38,6 +59,7 @@ cohort_status run_folder_write(const struct run_folder *run, const char *name, c
     struct scratch scratch = {0};
     char *temporary = NULL, *path = NULL;
     cohort_status status = COHORT_OK;
+    TRY(run_folder_check(run, err));
     TRY_GOTO(run_folder_path(run, name, &path, err));
     TRY_GOTO(scratch_open(&scratch, run->path, err));
     TRY_GOTO(file_join(&temporary, scratch.path, "file", err));
@@ -125,6 +147,10 @@ static cohort_status take_lock(struct run_folder *run, bool *made, cohort_error 
     }
     run->lock_unsupported = result == LOCK_UNSUPPORTED;
     TRY_GOTO(lock_write_holder(fd, path, run_folder_lock_what, err));
+    if (!find_place(run->path, run->place)) {
+        status = io_error(err, run->path, "look at it");
+        goto cleanup;
+    }
     run->lock = fd;
     fd = -1;
 cleanup:
@@ -232,6 +258,7 @@ cohort_status run_folder_log(struct run_folder *run, enum run_log_kind kind, con
 {
     struct run_log *log = &run->logs[kind];
     TRY(text_append(&log->pending, lines->data, lines->length, err));
+    TRY(run_folder_check(run, err));
     cohort_status status = flush_log(log, err);
     if (status != COHORT_OK)
         error_context(err, "its lines are kept for the next checkpoint");

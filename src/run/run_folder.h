@@ -31,6 +31,7 @@ struct run_steps {
 struct run_folder {
     char *path, *checkpoints;
     int lock;              /* 0: none */
+    uint64_t place[2];     /* which folder of the machine it is: device and inode, since the lock was taken */
     bool open;             /* created or continued */
     bool lock_unsupported; /* the file system has no locks, so that a second trainer is not refused */
     struct run_log logs[N_RUN_LOGS];
@@ -50,6 +51,10 @@ cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t 
 void run_folder_close(struct run_folder *run);
 /* Closes it in a child that was forked since: the folder stays locked by the parent. */
 void run_folder_leave(struct run_folder *run);
+
+/* Whether the folder is still the one that was locked: one that was removed or moved, or whose disk was unmounted, is an
+ * error, before something is written where nobody asked for it. */
+cohort_status run_folder_check(const struct run_folder *run, cohort_error *err);
 
 /* Appends lines (with their newlines); afterwards they are in the file, or they wait in pending for the next call and
  * the next checkpoint and no part of them is in the file. */

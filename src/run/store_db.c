@@ -1,5 +1,6 @@
 #include "run/store_db.h"
 
+#include "base/file.h"
 #include "base/number.h"
 
 #include <errno.h>
@@ -53,6 +54,19 @@ static const char schema[] =
 
 bool store_db_is_damage(int code) { return (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB; }
 
+/* A file that SQLite may not make, it tries to open for reading, and reports that it is not there. */
+static int why_not_made(const char *path, int system)
+{
+    char *folder = NULL;
+    const char *slash = strrchr(path, '/');
+    if (system != ENOENT || mem_strdup(&folder, slash == NULL ? "." : path,
+                                       slash == NULL || slash == path ? 1 : (size_t)(slash - path), NULL) != COHORT_OK)
+        return system;
+    const int code = access(folder, W_OK) == 0 ? system : errno;
+    mem_free(folder);
+    return code;
+}
+
 cohort_status store_db_error(const struct store_db *db, int code, const char *doing, cohort_error *err)
 {
     const char *said = db->handle == NULL ? sqlite3_errstr(code) : sqlite3_errmsg(db->handle);
@@ -75,9 +89,11 @@ cohort_status store_db_error(const struct store_db *db, int code, const char *do
         return error_set(err, COHORT_ERR_FORMAT, "%s: cannot %s: %s: the file is damaged", db->path, doing, said);
     default: break;
     }
-    const int system = db->handle == NULL ? 0 : sqlite3_system_errno(db->handle);
-    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s%s%s", db->path, doing, said, system != 0 ? " (" : "",
-                     system != 0 ? strerror(system) : "", system != 0 ? ")" : "");
+    int system = db->handle == NULL ? 0 : sqlite3_system_errno(db->handle);
+    if ((code & 0xff) == SQLITE_CANTOPEN)
+        system = why_not_made(db->path, system);
+    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s%s%s%s", db->path, doing, said, system != 0 ? " (" : "",
+                     system != 0 ? strerror(system) : "", system != 0 ? ")" : "", file_advice(system));
 }
 
 /* ---- statements ---- */

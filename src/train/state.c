@@ -13,6 +13,7 @@
 struct state_slice {
     const struct param_set *set;
     struct param_state_tensor tensor;
+    bool beside; /* read on another thread than the one that computes */
     char name[128];
 };
 
@@ -40,13 +41,16 @@ static cohort_status state_slices(const struct param_set *set, struct state_slic
 
 static cohort_status read_slice(void *context, size_t offset, size_t length, void *to, cohort_error *err)
 {
-    (void)err;
     const struct state_slice *s = context;
-    s->set->backend->ops->download(s->set->backend, to, (const char *)s->tensor.data + offset, length);
+    const char *from = (const char *)s->tensor.data + offset;
+    if (s->beside)
+        return backend_download_beside(s->set->backend, to, from, length, err);
+    s->set->backend->ops->download(s->set->backend, to, from, length);
     return COHORT_OK;
 }
 
-static cohort_status write_tensors(const char *path, const struct param_set *set, char hex[HASH_HEX], cohort_error *err)
+static cohort_status write_tensors(const char *path, const struct param_set *set, bool beside, char hex[HASH_HEX],
+                                   cohort_error *err)
 {
     struct state_slice *slices = NULL;
     struct safetensors_source *sources = NULL;
@@ -54,7 +58,8 @@ static cohort_status write_tensors(const char *path, const struct param_set *set
     cohort_status status = COHORT_OK;
     TRY(state_slices(set, &slices, &n, err));
     TRY_GOTO(mem_alloc(&sources, n, sizeof *sources, "optimizer state", err));
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        slices[i].beside = beside;
         sources[i] = (struct safetensors_source){
             .name = slices[i].name,
             .dtype_name = slices[i].tensor.type,
@@ -63,6 +68,7 @@ static cohort_status write_tensors(const char *path, const struct param_set *set
             .bytes = slices[i].tensor.bytes,
             .read = read_slice,
             .context = &slices[i]};
+    }
     TRY_GOTO(safetensors_write(path, sources, n, hex, err));
 cleanup:
     mem_free(slices);
@@ -238,19 +244,34 @@ cleanup:
     return status;
 }
 
-cohort_status train_state_write(const char *dir, const struct param_set *set, const struct train_state *state,
-                                struct manifest *manifest, cohort_error *err)
+static const char TENSORS[] = "trainer/optimizer.safetensors";
+
+cohort_status train_state_write_tensors(const char *dir, const struct param_set *set, bool beside,
+                                        struct manifest *manifest, cohort_error *err)
 {
     char *folder = NULL, *path = NULL, hex[HASH_HEX];
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(file_join(&folder, dir, "trainer", err));
+    TRY_GOTO(file_make_dirs(folder, err));
+    TRY_GOTO(file_join(&path, dir, TENSORS, err));
+    TRY_GOTO(write_tensors(path, set, beside, hex, err));
+    if (manifest != NULL)
+        TRY_GOTO(manifest_add(manifest, TENSORS, hex, err));
+cleanup:
+    mem_free(path);
+    mem_free(folder);
+    return status;
+}
+
+cohort_status train_state_write(const char *dir, const struct param_set *set, const struct train_state *state,
+                                cohort_error *err)
+{
+    char *folder = NULL, *path = NULL;
     json_t *json = NULL;
     struct text text = {0};
     cohort_status status = COHORT_OK;
     TRY_GOTO(file_join(&folder, dir, "trainer", err));
     TRY_GOTO(file_make_dirs(folder, err));
-    TRY_GOTO(file_join(&path, folder, "optimizer.safetensors", err));
-    TRY_GOTO(write_tensors(path, set, hex, err));
-    if (manifest != NULL)
-        TRY_GOTO(manifest_add(manifest, "trainer/optimizer.safetensors", hex, err));
     json = json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format", 1, "command", state->command, "step",
                      (json_int_t)state->step, "updates", (json_int_t)state->updates, "skipped",
                      (json_int_t)state->skipped, "batches", (json_int_t)state->batches, "tokens_seen",
@@ -259,8 +280,6 @@ cohort_status train_state_write(const char *dir, const struct param_set *set, co
     TRY_GOTO(write_entropy(json, state, err));
     TRY_GOTO(write_best(json, &state->best, err));
     TRY_GOTO(json_text_write(json, JSON_INDENT(2), &text, err));
-    mem_free(path);
-    path = NULL;
     TRY_GOTO(file_join(&path, folder, "state.json", err));
     TRY_GOTO(file_write_atomic(path, text.data, text.length, err));
 cleanup:
@@ -312,7 +331,7 @@ cohort_status train_state_read(const char *dir, struct param_set *set, struct tr
     TRY_GOTO(read_entropy(json, state, path, err));
     TRY_GOTO(check_optimizer(json, set, path, err));
     TRY_GOTO(read_best(json, state, path, err));
-    TRY_GOTO(file_join(&tensors, dir, "trainer/optimizer.safetensors", err));
+    TRY_GOTO(file_join(&tensors, dir, TENSORS, err));
     TRY_GOTO(read_tensors(tensors, set, err));
 cleanup:
     json_decref(json);

@@ -21,10 +21,13 @@ struct train_state {
     struct best best;                  /* evaluations (train/best.h); part of it once one was taken */
 };
 
-/* Writes the state of everything in the set that trains into dir/trainer/ (dir exists). manifest, if not NULL, gets the
- * hash of the optimizer's state. */
+/* Writes the counters into dir/trainer/ (dir exists). */
 cohort_status train_state_write(const char *dir, const struct param_set *set, const struct train_state *state,
-                                struct manifest *manifest, cohort_error *err);
+                                cohort_error *err);
+/* Writes what the optimizer keeps of everything in the set that trains into dir/trainer/. manifest, if not NULL, gets its
+ * hash. beside: on another thread than the one that computes (download_beside). */
+cohort_status train_state_write_tensors(const char *dir, const struct param_set *set, bool beside,
+                                        struct manifest *manifest, cohort_error *err);
 /* Reads it back; param_set_train_begin must have been called. A checkpoint of another model, type, optimizer or command is
  * refused with what differs. */
 cohort_status train_state_read(const char *dir, struct param_set *set, struct train_state *state, cohort_error *err);

@@ -81,13 +81,13 @@ kill_reference() {
         kill_arguments "$kind"
         [ -z "$limit" ] || args+=(--save-total-limit 2)
         start=$(date +%s%N)
-        cohort "${args[@]}" --out "$kind-whole$limit"
+        cohort "${args[@]}" --out "$kind-whole$limit" >/dev/null
         echo $((($(date +%s%N) - start) / 1000)) >"$kind.us"
     done
     # What there is to be killed in: of the run with a limit.
-    KILL_COUNT="$work/$kind.phases" ./kill_run "${args[@]}" --device "$DEVICE" --out "$kind-counted" 2>/dev/null
+    KILL_COUNT="$work/$kind.phases" ./kill_run "${args[@]}" --device "$DEVICE" --out "$kind-counted" >/dev/null 2>&1
     LD_PRELOAD=$DISK_SHIM DISK_UNDER="$work/$kind-logged" DISK_LOG="$work/$kind.log" "$COHORT" "${args[@]}" --device "$DEVICE" \
-        --out "$work/$kind-logged" 2>/dev/null
+        --out "$work/$kind-logged" >/dev/null 2>&1
     class_of <"$kind.log" >"$kind.classes"
     awk -F '[ \t]' '{ gsub(/\.cohort-[0-9a-f]+/, ".cohort-*"); print $1, $NF }' "$kind.log" >"$kind.calls"
     sort -u "$kind.classes" >"$kind.names"
@@ -105,18 +105,18 @@ run_killed() {
     case $way in
     time)
         us=$(($(cat "$kind.us") * (RANDOM % 1000) / 1000))
-        "$COHORT" "${again[@]}" 2>kill.err &
+        "$COHORT" "${again[@]}" >/dev/null 2>kill.err &
         sleep "$(printf '%d.%06d' $((us / 1000000)) $((us % 1000000)))"
         kill -9 $! 2>/dev/null || true
         where='any moment'
         ;;
     phase)
         read -r phase calls <<<"$(pick "$kind.phases")"
-        KILL_PHASE=$phase KILL_AT=$((RANDOM % calls + 1)) KILL_AFTER_US=$((RANDOM % 2 * (RANDOM % 1500))) ./kill_run "${again[@]}" 2>kill.err &
+        KILL_PHASE=$phase KILL_AT=$((RANDOM % calls + 1)) KILL_AFTER_US=$((RANDOM % 2 * (RANDOM % 1500))) ./kill_run "${again[@]}" >/dev/null 2>kill.err &
         where="a step, $phase"
         ;;
     program)
-        REWARD_KILL_AT=$((RANDOM % 40 + 1)) ./kill_run "${again[@]}" 2>kill.err &
+        REWARD_KILL_AT=$((RANDOM % 40 + 1)) ./kill_run "${again[@]}" >/dev/null 2>kill.err &
         where='a reward program, at a row'
         ;;
     call)
@@ -125,7 +125,7 @@ run_killed() {
         line=$(pick lines) # that call, of all with its name and path
         call=$(sed -n "${line}p" "$kind.calls")
         LD_PRELOAD=$DISK_SHIM DISK_UNDER="$work/$run" DISK_LOG="$work/kill.log" DISK_KILL_OF=$call \
-            DISK_KILL_AT=$(head -n "$line" "$kind.calls" | grep -cxF "$call") "$COHORT" "${again[@]}" 2>kill.err &
+            DISK_KILL_AT=$(head -n "$line" "$kind.calls" | grep -cxF "$call") "$COHORT" "${again[@]}" >/dev/null 2>kill.err &
         ;;
     esac
     wait $! 2>/dev/null || code=$?
@@ -156,7 +156,7 @@ kill_chain() {
             same_checkpoint "$kind-whole/checkpoints/${checkpoint##*/}" "$checkpoint" "$run, killed$story"
         done
     done
-    cohort "${args[@]}" --out "$run" --resume latest
+    cohort "${args[@]}" --out "$run" --resume latest >/dev/null
     checkpoint=$(find "$run" -name '.cohort-*' -o -name '*.tmp*')
     [ -z "$checkpoint" ] || fail "$run, killed$story: left behind: $checkpoint"
     same_end "$whole" "$run" "$run, killed$story"

@@ -28,6 +28,7 @@ class Node:
     def __init__(self, folder):
         self.folder = folder
         self.synced = {} if folder else bytearray()
+        self.changed = {}  # of a folder: which change of a name is on the disk
         self.pending = []  # of a file: ("write", offset, bytes) and ("truncate", length), in order
         self.length = 0
 
@@ -53,7 +54,8 @@ class Disk:
     def __init__(self):
         self.root = Node(True)
         self.nodes = {}
-        self.names = []  # changes of folders that may be lost, in order: lists of (folder, name, node or None)
+        self.names = []  # changes of folders that may be lost, in order: lists of (folder, name, node or None, number)
+        self.number = 0
         self.now = {}    # path: node, as the program sees it
         self.said = 0
 
@@ -62,7 +64,8 @@ class Disk:
         return self.root if parent == "" else self.now[parent]
 
     def link(self, path, node):
-        return (self.folder_of(path), os.path.basename(path), node)
+        self.number += 1
+        return (self.folder_of(path), os.path.basename(path), node, self.number)
 
     def move(self, old, new):
         for path in [p for p in self.now if p == old or p.startswith(old + "/")]:
@@ -88,9 +91,9 @@ class Disk:
             node.pending = []
         elif call == "sync-dir":
             node = self.root if path == "." else self.now[path]
-            for change in [c for c in self.names if any(folder is node for folder, _, _ in c)]:
+            for change in [c for c in self.names if any(folder is node for folder, *_ in c)]:
                 self.take(change)
-            self.names = [c for c in self.names if not any(folder is node for folder, _, _ in c)]
+            self.names = [c for c in self.names if not any(folder is node for folder, *_ in c)]
         elif call == "rename":
             node = self.now[path]
             for gone in [p for p in self.now if p == paths[1] or p.startswith(paths[1] + "/")]:
@@ -122,7 +125,10 @@ class Disk:
 
     @staticmethod
     def take(change):
-        for folder, name, node in change:
+        for folder, name, node, number in change:
+            if folder.changed.get(name, 0) > number:
+                continue  # a later one came to the disk with another folder
+            folder.changed[name] = number
             if node is None:
                 folder.synced.pop(name, None)
             else:

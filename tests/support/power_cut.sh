@@ -11,10 +11,10 @@ cut_reference() {
     local kind=$1
     kill_arguments "$kind"
     args+=(--save-total-limit 2)
-    cohort "${args[@]}" --out "$kind-whole"
+    cohort "${args[@]}" --out "$kind-whole" >/dev/null
     mkdir "$kind-disk"
     LD_PRELOAD=$DISK_SHIM DISK_UNDER="$work/$kind-disk" DISK_LOG="$work/$kind.log" DISK_DATA=1 "$COHORT" "${args[@]}" --device "$DEVICE" \
-        --out "$work/$kind-disk/run" 2>/dev/null
+        --out "$work/$kind-disk/run" >/dev/null 2>&1
     same_end "$kind-whole" "$kind-disk/run" "$kind, with its calls written down"
     rm -rf "$kind-disk"
 }
@@ -29,7 +29,7 @@ check_state() {
         [ "$step" -le "$newest" ] || newest=$step
     done
     [ "$newest" -ge "$said" ] || fail "$what: the newest checkpoint is of step $newest, and that of $said was said to be saved"
-    "$COHORT" "${args[@]}" --device "$DEVICE" --out "$run" --resume latest 2>cut.err || { cat cut.err >&2; fail "$what: cannot go on"; }
+    "$COHORT" "${args[@]}" --device "$DEVICE" --out "$run" --resume latest >/dev/null 2>cut.err || { cat cut.err >&2; fail "$what: cannot go on"; }
     [ "$newest" = 0 ] || grep -q "^resuming from .*step-$newest:" cut.err || { cat cut.err >&2; fail "$what: did not go on from step $newest"; }
     same_end "$whole" "$run" "$what"
 }

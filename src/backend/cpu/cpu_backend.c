@@ -144,6 +144,13 @@ static void copy_bytes(struct backend *backend, void *to, const void *from, size
         memcpy(to, from, bytes);
 }
 
+static cohort_status copy_beside(struct backend *backend, void *to, const void *from, size_t bytes, cohort_error *err)
+{
+    (void)err;
+    copy_bytes(backend, to, from, bytes);
+    return COHORT_OK;
+}
+
 /* MemAvailable of the kernel, else what is installed. */
 static size_t available(struct backend *backend)
 {
@@ -224,14 +231,15 @@ static void destroy(struct backend *backend)
 #define OPS(isa)                                                                                                       \
     {                                                                                                                  \
         .name = "cpu", .alloc = cpu_alloc, .free = cpu_free, .upload = copy_bytes, .download = copy_bytes,             \
-        .zero = zero_bytes, .copy = copy_bytes, .check = check, .available = available, .wait = nothing_to_wait_for,   \
-        .attention_prepare = attention_prepare, .weight_bytes = cpu_weight_bytes, .weight_create = cpu_weight_create,  \
-        .weight_refresh = cpu_weight_refresh, .weight_destroy = cpu_weight_destroy,                                    \
-        .matmul_forward = cpu_matmul_forward, .matmul_backward_input = cpu_matmul_backward_input,                      \
-        .matmul_backward_weight = cpu_matmul_backward_weight, .lowrank_forward = cpu_lowrank_forward,                  \
-        .lowrank_backward = cpu_lowrank_backward, .grouped_forward = cpu_grouped_forward,                              \
-        .grouped_backward_input = cpu_grouped_backward_input, .grouped_backward_weight = cpu_grouped_backward_weight,  \
-        .grouped_change_forward = cpu_grouped_change_forward, .grouped_change_backward = cpu_grouped_change_backward,  \
+        .download_beside = copy_beside, .zero = zero_bytes, .copy = copy_bytes, .check = check,                        \
+        .available = available, .wait = nothing_to_wait_for, .attention_prepare = attention_prepare,                   \
+        .weight_bytes = cpu_weight_bytes, .weight_create = cpu_weight_create, .weight_refresh = cpu_weight_refresh,    \
+        .weight_destroy = cpu_weight_destroy, .matmul_forward = cpu_matmul_forward,                                    \
+        .matmul_backward_input = cpu_matmul_backward_input, .matmul_backward_weight = cpu_matmul_backward_weight,      \
+        .lowrank_forward = cpu_lowrank_forward, .lowrank_backward = cpu_lowrank_backward,                              \
+        .grouped_forward = cpu_grouped_forward, .grouped_backward_input = cpu_grouped_backward_input,                  \
+        .grouped_backward_weight = cpu_grouped_backward_weight, .grouped_change_forward = cpu_grouped_change_forward,  \
+        .grouped_change_backward = cpu_grouped_change_backward,                                                        \
         CPU_KERNELS(FIELD_##isa).sum_squares = sum_squares_##isa, .destroy = destroy,                                  \
     }
 static const struct backend_ops ops_portable = OPS(portable);

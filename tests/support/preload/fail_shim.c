@@ -2,8 +2,10 @@
  * memory or whose disk is full would.
  *
  *   FAIL_KIND=alloc   malloc, calloc, realloc, aligned_alloc, posix_memalign: the k-th returns NULL, ENOMEM
- *   FAIL_KIND=file    open, fopen, read, write, fsync, close, ftruncate, mmap, rename, unlink, mkdir, rmdir, stat, lstat, fstat,
- *                     opendir and readdir: the k-th fails with FAIL_ERRNO (5: EIO)
+ *   FAIL_KIND=file    open, fopen, read, write, fsync, fdatasync, close, ftruncate, mmap, rename, unlink, mkdir, rmdir, stat, lstat,
+ *                     fstat, access, opendir, readdir, and SQLite's pread and pwrite: the k-th fails with FAIL_ERRNO (5: EIO)
+ *   FAIL_KIND=full    as a disk that is full from the k-th write on: whatever needs room fails with ENOSPC
+ *   FAIL_KIND=frozen  as a disk that is read-only from the k-th change on: whatever changes something fails with EROFS
  *   FAIL_AT=K         which call fails, from 1; 0: none
  *   FAIL_COUNT=FILE   where the number of calls is written at exit
  *   FAIL_UNDER=DIR    of file: only calls on paths below DIR, or on descriptors of such files */
@@ -24,7 +26,7 @@
 static atomic_long n_calls;
 static long fail_at;
 static int fail_errno = EIO;
-static bool on_alloc, on_file, ready;
+static bool on_alloc, on_file, on_full, on_frozen, ready;
 static char under[512];
 static size_t under_length;
 
@@ -39,6 +41,8 @@ __attribute__((constructor)) static void begin(void)
     under_length = strlen(under);
     on_alloc = kind != NULL && strcmp(kind, "alloc") == 0;
     on_file = kind != NULL && strcmp(kind, "file") == 0;
+    on_full = kind != NULL && strcmp(kind, "full") == 0;
+    on_frozen = kind != NULL && strcmp(kind, "frozen") == 0;
     ready = true;
 }
 
@@ -49,7 +53,7 @@ __attribute__((destructor)) static void end(void)
         return;
     char line[32];
     int n = snprintf(line, sizeof line, "%ld\n", atomic_load(&n_calls));
-    on_alloc = on_file = false;
+    on_alloc = on_file = on_full = on_frozen = false;
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (fd >= 0) {
         if (write(fd, line, (size_t)n) != n)
@@ -125,17 +129,41 @@ static bool fails(const char *path)
     return true;
 }
 
-static bool fails_fd(int fd)
+/* The name that a descriptor was opened by; false: it is no file of a disk. */
+static bool path_of(int fd, char path[4096])
 {
-    char link[64], path[4096];
-    if (!ready || !on_file)
-        return false;
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, path, sizeof path - 1);
-    if (n <= 0 || path[0] != '/' || strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0)
+    ssize_t n = readlink(link, path, 4095);
+    if (n <= 0 || path[0] != '/' || strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/pts", 8) == 0 ||
+        strncmp(path, "/dev/null", 9) == 0)
         return false;
     path[n] = '\0';
-    return fails(path);
+    return true;
+}
+
+static bool fails_fd(int fd)
+{
+    char path[4096];
+    return ready && on_file && path_of(fd, path) && fails(path);
+}
+
+/* A change of the disk, or more of it: for good from the k-th on. */
+static bool refused(const char *path, bool needs_room)
+{
+    if (!ready || !(on_frozen || (on_full && needs_room)) || !is_under(path))
+        return false;
+    const long n = atomic_fetch_add(&n_calls, 1) + 1;
+    if (fail_at == 0 || n < fail_at)
+        return false;
+    errno = on_full ? ENOSPC : EROFS;
+    return true;
+}
+
+static bool refused_fd(int fd, bool room)
+{
+    char path[4096];
+    return ready && (on_full || on_frozen) && path_of(fd, path) && refused(path, room);
 }
 
 int open(const char *path, int flags, ...)
@@ -148,14 +176,29 @@ int open(const char *path, int flags, ...)
         mode = va_arg(args, mode_t);
         va_end(args);
     }
-    return fails(path) ? -1 : open_real(path, flags, mode);
+    struct stat st;
+    const bool makes = (flags & O_CREAT) != 0 && (on_full || on_frozen) && fstatat(AT_FDCWD, path, &st, 0) != 0,
+               writes = on_frozen && (flags & O_ACCMODE) != O_RDONLY;
+    return ((makes || writes) && refused(path, true)) || fails(path) ? -1 : open_real(path, flags, mode);
 }
 int open64(const char *path, int flags, ...) __attribute__((alias("open")));
 
 ssize_t write(int fd, const void *bytes, size_t n)
 {
     REAL(ssize_t, write, int, const void *, size_t)
-    return fails_fd(fd) ? -1 : write_real(fd, bytes, n);
+    return refused_fd(fd, true) || fails_fd(fd) ? -1 : write_real(fd, bytes, n);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t n, off_t offset)
+{
+    REAL(ssize_t, pwrite64, int, const void *, size_t, off_t)
+    return refused_fd(fd, true) || fails_fd(fd) ? -1 : pwrite64_real(fd, bytes, n, offset);
+}
+
+ssize_t pread64(int fd, void *bytes, size_t n, off_t offset)
+{
+    REAL(ssize_t, pread64, int, void *, size_t, off_t)
+    return fails_fd(fd) ? -1 : pread64_real(fd, bytes, n, offset);
 }
 
 ssize_t read(int fd, void *bytes, size_t n)
@@ -168,6 +211,12 @@ int fsync(int fd)
 {
     REAL(int, fsync, int)
     return fails_fd(fd) ? -1 : fsync_real(fd);
+}
+
+int fdatasync(int fd)
+{
+    REAL(int, fdatasync, int)
+    return fails_fd(fd) ? -1 : fdatasync_real(fd);
 }
 
 /* A close that fails has closed, as on Linux. */
@@ -184,26 +233,27 @@ int close(int fd)
 int ftruncate(int fd, off_t length)
 {
     REAL(int, ftruncate, int, off_t)
-    return fails_fd(fd) ? -1 : ftruncate_real(fd, length);
+    return refused_fd(fd, false) || fails_fd(fd) ? -1 : ftruncate_real(fd, length);
 }
+int ftruncate64(int fd, off_t length) __attribute__((alias("ftruncate")));
 
 int rename(const char *from, const char *to)
 {
     REAL(int, rename, const char *, const char *)
-    return fails(from) ? -1 : rename_real(from, to);
+    return refused(from, false) || fails(from) ? -1 : rename_real(from, to);
 }
 
 int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
 {
     REAL(int, renameat2, int, const char *, int, const char *, unsigned)
-    return fails(from) ? -1 : renameat2_real(from_dir, from, to_dir, to, flags);
+    return refused(from, false) || fails(from) ? -1 : renameat2_real(from_dir, from, to_dir, to, flags);
 }
 
 #define ON_PATH(name)                                                                                                  \
     int name(const char *path)                                                                                         \
     {                                                                                                                  \
         REAL(int, name, const char *)                                                                                  \
-        return fails(path) ? -1 : name##_real(path);                                                                   \
+        return refused(path, false) || fails(path) ? -1 : name##_real(path);                                           \
     }
 ON_PATH(unlink)
 ON_PATH(rmdir)
@@ -211,7 +261,9 @@ ON_PATH(rmdir)
 int mkdir(const char *path, mode_t mode)
 {
     REAL(int, mkdir, const char *, mode_t)
-    return fails(path) ? -1 : mkdir_real(path, mode);
+    struct stat st;
+    const bool there = (on_full || on_frozen) && fstatat(AT_FDCWD, path, &st, 0) == 0;
+    return (!there && refused(path, true)) || fails(path) ? -1 : mkdir_real(path, mode);
 }
 
 int stat(const char *restrict path, struct stat *restrict st)
@@ -230,6 +282,12 @@ int fstat(int fd, struct stat *st)
 {
     REAL(int, fstat, int, struct stat *)
     return fails_fd(fd) ? -1 : fstat_real(fd, st);
+}
+
+int access(const char *path, int mode)
+{
+    REAL(int, access, const char *, int)
+    return (on_frozen && (mode & W_OK) != 0 && refused(path, false)) || fails(path) ? -1 : access_real(path, mode);
 }
 
 FILE *fopen(const char *restrict path, const char *restrict mode)
