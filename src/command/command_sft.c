@@ -272,8 +272,12 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     TRY(training_check(t, err));
     TRY(training_save(t, &run->sft.optimizer,
                       best || end || (run->save_steps > 0 && t->state.step % run->save_steps == 0), err));
-    if (!training_progress(t, "train", t->state.step, t->steps, "steps",
-                           (double)(t->state.step - t->started_step) / (clock_seconds() - t->started)))
+    if (!training_progress(t, &(cohort_progress){.phase = "train",
+                                                 .done = t->state.step,
+                                                 .total = t->steps,
+                                                 .unit = "steps",
+                                                 .per_second = (double)(t->state.step - t->started_step) /
+                                                               (clock_seconds() - t->started)}))
         return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
     return COHORT_OK;
 }
@@ -321,8 +325,10 @@ static cohort_status train(struct sft_run *run, cohort_error *err)
     }
     t->run.spared = run->eval.keeps ? t->state.best.step : 0;
     TRY(owed_evaluation(run, err));
-    while (t->state.step < t->steps && !stops_early(run))
+    while (t->state.step < t->steps && !stops_early(run)) {
+        TRY(training_steer(t, &run->sft.optimizer, err));
         TRY(one_step(run, err));
+    }
     if (stops_early(run))
         observer_message(t->observer,
                          "stopped after step %lld: %lld evaluations in a row are not better than the best, %s %.4f "
@@ -353,6 +359,7 @@ static cohort_status run_steps(struct sft_run *run, cohort_error *err)
     run->sft.schedule = t->schedule;
     run->sft.skipped = t->state.skipped;
     run->sft.tokens_seen = t->state.tokens_seen;
+    training_listen(t);
     training_curve(t, "loss", run->held_out.n > 0 ? "eval_loss" : NULL, "SFT: loss", "loss.svg");
     cohort_status status = train(run, err);
     if (status != COHORT_OK) {

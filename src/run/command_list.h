@@ -122,7 +122,15 @@
       "NAME is a run in --runs, or the path of a run folder; a run that is going on is drawn as it is. Names of "      \
       "metrics are those of metrics.jsonl.",                                                                           \
       "cohort plot first",                                                                                             \
-      "cohort plot first --metric entropy,grad_norm --out curves.svg")
+      "cohort plot first --metric entropy,grad_norm --out curves.svg")                                                 \
+    X(WATCH, watch, "look at a run while it goes on, pause it, save it",                                               \
+      "look at runs while they go on, or after it",                                                                    \
+      "NAME ...",                                                                                                      \
+      "NAME is a run in --runs, or the path of a run folder. In a terminal: curves, where the present step is, "       \
+      "samples, events, warnings; p pauses the run after its step, r lets it go on, s saves a checkpoint, q leaves "   \
+      "and the run goes on, ? lists the keys. In a pipe: a line for each step and event until the run ends.",          \
+      "cohort watch first",                                                                                            \
+      "cohort watch first second --read-only")
 /* clang-format on */
 
 #endif

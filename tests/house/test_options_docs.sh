@@ -16,20 +16,21 @@ declare -A files=(
     [tokenize]="command_tokenize.c data_open.c json_rows.c row_prompt.c"
     [info]="command_info.c memory_plan.c session.c session_adapter.c optimizer_options.c"
     [init]="command_init.c session.c"
-    [sft]="command_sft.c sft_row.c data_open.c training.c training_save.c training_diagnosis.c training_report.c run_identity.c record.c report_to.c memory_plan.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c routing_options.c"
-    [grpo]="command_grpo.c data_open.c evaluation_sets.c grpo_run.c grpo_options.c routing_options.c grpo_reference.c grpo_draw.c training.c training_save.c training_diagnosis.c training_report.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
+    [sft]="command_sft.c sft_row.c data_open.c training.c training_save.c training_diagnosis.c training_report.c training_steer.c run_identity.c record.c report_to.c memory_plan.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c routing_options.c"
+    [grpo]="command_grpo.c data_open.c evaluation_sets.c grpo_run.c grpo_options.c routing_options.c grpo_reference.c grpo_draw.c training.c training_save.c training_diagnosis.c training_report.c training_steer.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
     [eval]="command_eval.c data_open.c evaluation_sets.c json_rows.c scoring.c session.c session_adapter.c row_prompt.c end_of_text.c"
     [runs]="command_runs.c runs_view.c runs_export.c"
     [report]="command_report.c runs_view.c"
     [plot]="command_plot.c runs_view.c"
+    [watch]="command_watch.c runs_view.c"
     [fork]="command_fork.c run_fork.c runs_view.c"
     [merge]="command_merge.c session.c"
     [score]="command_score.c data_open.c scoring.c"
     [data]="command_data.c data_open.c data_survey.c sft_row.c json_rows.c row_prompt.c"
     [bench]="command_bench.c json_rows.c bench_*.c memory_plan.c session.c session_adapter.c"
 )
-# config: read by the program (cli), which init excepts.
-passed_over=" config "
+# Read by the program (cli): config, which init excepts, and what the view of watch looks like.
+passed_over=" config plain ascii read_only "
 for command in $("$COHORT" --help | awk '/^  [a-z]/ {print $1}'); do
     sources=""
     for name in ${files[$command]:?no files listed for this command}; do
