@@ -139,6 +139,7 @@ struct watch_look {
     char typed[80], found[80];
     /* What was drawn, which keys move within. */
     size_t rows, page;
+    int columns;
     int cursor_y, cursor_x;
 };
 void watch_draw(const struct watch *watch, struct watch_look *look);

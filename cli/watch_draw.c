@@ -42,6 +42,8 @@ static int put(int y, int x, int cells, attr_t attributes, const char *text)
         return 0;
     for (const char *at = text; *at != '\0' && n < (int)(sizeof line / sizeof *line) - 1;) {
         wchar_t c = next_character(&at);
+        if (c < 0x20) /* a tab, an end of a line: a row has none */
+            c = L' ';
         int width = c < 0x80 ? 1 : ascii_only ? -1 : wcwidth(c);
         if (width < 0) {
             c = L'?';
@@ -192,17 +194,23 @@ static void header(const struct watch *watch, const struct watch_look *look, int
     put(0, room + (int)strlen(word), (int)strlen(part), A_NORMAL, part);
     watch_duration(seconds_left(s), left);
     ago(s->saved_at, saved);
-    char epoch[32] = "", step_time[32] = "";
-    if (isfinite(s->epoch))
-        snprintf(epoch, sizeof epoch, "epoch %.1f  ", s->epoch);
-    if (isfinite(s->step_time))
-        snprintf(step_time, sizeof step_time, "%.3g s/step  ", s->step_time);
-    int n = snprintf(line, sizeof line, "%s%s", epoch, step_time);
-    if (runs(s))
-        n += snprintf(line + n, sizeof line - (size_t)n, "left %s  ", left);
-    if (s->saved_step >= 0)
-        n += snprintf(line + n, sizeof line - (size_t)n, "saved %lld (%s)  ", (long long)s->saved_step, saved);
-    snprintf(line + n, sizeof line - (size_t)n, "warnings %zu", s->n_warnings);
+    /* What does not fit is left out whole: when it was saved, then the epoch, then how long a step takes. */
+    for (int without = 0; without < 4; without++) {
+        int n = 0;
+        line[0] = '\0';
+        if (isfinite(s->epoch) && without < 2)
+            n += snprintf(line + n, sizeof line - (size_t)n, "epoch %.1f  ", s->epoch);
+        if (isfinite(s->step_time) && without < 3)
+            n += snprintf(line + n, sizeof line - (size_t)n, "%.3g s/step  ", s->step_time);
+        if (runs(s))
+            n += snprintf(line + n, sizeof line - (size_t)n, "left %s  ", left);
+        if (s->saved_step >= 0)
+            n += snprintf(line + n, sizeof line - (size_t)n, without < 1 ? "saved %lld (%s)  " : "saved %lld  ",
+                          (long long)s->saved_step, saved);
+        n += snprintf(line + n, sizeof line - (size_t)n, "warnings %zu", s->n_warnings);
+        if (n < columns)
+            break;
+    }
     put(1, 0, columns - 1, A_NORMAL, line);
 }
 
@@ -518,6 +526,35 @@ static void page_of_runs(const struct watch *watch, struct watch_look *look, int
 
 /* ---- lists ---- */
 
+/* Breaks lines at so many cells, so that a whole text can be read. */
+static void wrap(struct watch_lines *lines, int cells)
+{
+    struct watch_lines broken = {0};
+    for (size_t i = 0; i < lines->n; i++) {
+        const char *from = lines->at[i], *at = from, *blank = NULL;
+        int used = 0;
+        while (*at != '\0') {
+            const char *before = at;
+            const wchar_t c = next_character(&at);
+            const int width = c < 0x80 ? 1 : ascii_only || wcwidth(c) < 0 ? 1 : wcwidth(c);
+            if (c == L' ')
+                blank = at;
+            if (used + width > cells) {
+                const char *cut = blank != NULL && blank > from ? blank : before;
+                watch_lines_add(&broken, from, (size_t)(cut - from));
+                from = at = cut;
+                blank = NULL;
+                used = 0;
+                continue;
+            }
+            used += width;
+        }
+        watch_lines_add(&broken, from, (size_t)(at - from));
+    }
+    watch_lines_free(lines);
+    *lines = broken;
+}
+
 void watch_rows(const struct watch *watch, const struct watch_look *look, struct watch_lines *rows)
 {
     const struct watch_snapshot *s = watch->runs[watch->current].snapshot;
@@ -557,35 +594,8 @@ void watch_rows(const struct watch *watch, const struct watch_look *look, struct
             watch_lines_add(rows, line, strlen(line));
         }
     }
-}
-
-/* Breaks lines at so many cells, so that a whole text can be read. */
-static void wrap(struct watch_lines *lines, int cells)
-{
-    struct watch_lines broken = {0};
-    for (size_t i = 0; i < lines->n; i++) {
-        const char *from = lines->at[i], *at = from, *blank = NULL;
-        int used = 0;
-        while (*at != '\0') {
-            const char *before = at;
-            const wchar_t c = next_character(&at);
-            const int width = c < 0x80 ? 1 : ascii_only || wcwidth(c) < 0 ? 1 : wcwidth(c);
-            if (c == L' ')
-                blank = at;
-            if (used + width > cells) {
-                const char *cut = blank != NULL && blank > from ? blank : before;
-                watch_lines_add(&broken, from, (size_t)(cut - from));
-                from = at = cut;
-                blank = NULL;
-                used = 0;
-                continue;
-            }
-            used += width;
-        }
-        watch_lines_add(&broken, from, (size_t)(at - from));
-    }
-    watch_lines_free(lines);
-    *lines = broken;
+    if ((look->whole || look->tab == WATCH_TAB_WARNINGS) && look->columns > 2)
+        wrap(rows, look->columns - 2);
 }
 
 static void page_of_list(const struct watch *watch, struct watch_look *look, int rows, int columns)
@@ -596,9 +606,8 @@ static void page_of_list(const struct watch *watch, struct watch_look *look, int
     struct watch_lines lines = {0};
     char line[256];
     const int room = rows - 2 - 2;
+    look->columns = columns;
     watch_rows(watch, look, &lines);
-    if (look->whole || look->tab == WATCH_TAB_WARNINGS)
-        wrap(&lines, columns - 2);
     size_t *top = look->whole ? &look->whole_top : &look->top[look->tab];
     size_t *selected = look->whole ? &look->whole_top : &look->selected[look->tab];
     look->rows = lines.n;

@@ -293,6 +293,9 @@ static bool take_sample(void *context, const cohort_stored_completion *c)
                                   .text_length = c->text_length,
                                   .rewards = shown(rewards)};
     (void)cohort_shown(c->text, head, &sample.line, NULL);
+    for (char *at = sample.line; at != NULL && *at != '\0'; at++)
+        if (*at == '\n' || *at == '\t') /* it is to be one line */
+            *at = ' ';
     read->at[read->n++] = sample;
     return true;
 }

@@ -488,8 +488,8 @@ typedef struct cohort_stored_run {
 COHORT_API cohort_status cohort_store_run(cohort_store *store, const cohort_stored_run **run, cohort_error *err);
 /* The folder of a run by its name in a folder of runs ("runs"), or by its own path. *folder: free it with cohort_free. */
 COHORT_API cohort_status cohort_run_find(const char *runs, const char *name, char **folder, cohort_error *err);
-/* Text of length bytes as a terminal may be given it: control characters, DEL, C1 and the marks that change the direction
- * of writing become \x1b and the like, as do bytes that are not UTF-8. *out: free it with cohort_free. */
+/* Text of length bytes as a terminal may be given it: control characters (but newline and tab), DEL, C1 and the marks that
+ * turn the direction of writing become \x1b and the like, as do bytes that are not UTF-8. *out: free it with cohort_free. */
 COHORT_API cohort_status cohort_shown(const char *text, size_t length, char **out, cohort_error *err);
 /* Every run in a folder of runs ("runs"), or the one run that the folder itself is, by name. Folders without run.db are
  * passed over; one that cannot be read is visited with status "unreadable" and its error as message. */
