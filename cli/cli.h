@@ -13,6 +13,10 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DIVERGED = 3, EXIT_INT
  * the words without a flag, or NULL. Prints the error and returns false on failure. */
 bool cli_parse(cohort_options *options, const char *bare, int argc, char **argv);
 
+/* From here on Ctrl-C and SIGTERM ask for a stop, and a second one of the two ends the program at once; so do, without that,
+ * SIGHUP and the notices of schedulers (SIGUSR1, SIGUSR2, SIGXCPU). stop lives as long as the process; NULL: there is none. */
+void cli_signals_begin(cohort_stop *stop);
+
 /* Columns of the terminal that a descriptor is, now; 80 if it does not say; 0: it is none. */
 int cli_columns(int fd);
 /* Prints a line, broken between words where it is longer than the columns (0: any number). */
@@ -22,9 +26,9 @@ void cli_print_wrapped(FILE *to, const char *text, int columns);
  * --plain, a build without ncursesw), and lines are printed in its place. */
 bool cli_watch(const cohort_options *options, int *code);
 
-/* Writes results to stdout, notes and a live line (on a terminal that can) to stderr; Ctrl-C, SIGTERM and SIGHUP ask for
- * a stop, a second Ctrl-C or SIGTERM ends at once. */
+/* Writes results to stdout, notes and a live line (on a terminal that can) to stderr. */
 struct cli_terminal {
+    const cohort_stop *stop;
     bool live;          /* there is a live line */
     size_t line_length; /* of the live line that stands there now; 0: none */
     bool output_failed;

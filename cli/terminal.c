@@ -2,43 +2,11 @@
 #include "cli.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-/* A handler gets no argument of ours. */
-static cohort_stop *interrupt;
-
-static void on_interrupt(int signal_number)
-{
-    if (cohort_stop_triggered(interrupt)) { /* asked twice: at once */
-        signal(signal_number, SIG_DFL);
-        raise(signal_number);
-    }
-    cohort_stop_trigger(interrupt);
-}
-
-/* The terminal is gone (an ssh session ends): once or twice, by the kernel and by the shell, so the second time means
- * no more than the first. */
-static void on_hangup(int signal_number)
-{
-    (void)signal_number;
-    cohort_stop_trigger(interrupt);
-}
-
-/* nohup has it ignored, and so it stays. */
-static void handle_hangup(void)
-{
-    struct sigaction action;
-    if (sigaction(SIGHUP, NULL, &action) != 0 || action.sa_handler == SIG_IGN)
-        return;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_hangup;
-    sigaction(SIGHUP, &action, NULL);
-}
 
 static double now(void)
 {
@@ -174,7 +142,7 @@ static bool progress(void *context, const cohort_progress *p)
     }
     if (!terminal->live && terminal->trains)
         say_awaited(terminal, p);
-    return !cohort_stop_triggered(interrupt) && (terminal->trains || !terminal->output_failed);
+    return !cohort_stop_triggered(terminal->stop) && (terminal->trains || !terminal->output_failed);
 }
 
 /* A terminal that can go back to the beginning of a line, before which somebody sits. */
@@ -186,19 +154,12 @@ static bool can_redraw(void)
 
 void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer, cohort_stop *stop, bool trains)
 {
-    interrupt = stop;
     memset(terminal, 0, sizeof *terminal);
+    terminal->stop = stop;
     terminal->live = can_redraw();
     terminal->trains = trains;
     terminal->started = terminal->last_said = now();
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_interrupt;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    handle_hangup();
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is seen as a failed write */
-    signal(SIGXFSZ, SIG_IGN); /* so is a file beyond the limit (ulimit -f) */
+    cli_signals_begin(stop);
     cohort_observer_init(observer);
     observer->context = terminal;
     observer->output = output;

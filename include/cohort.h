@@ -241,6 +241,10 @@ typedef struct cohort_reward_row {
     int64_t prompt_index;                    /* data set row: the same for a group, whose completions are consecutive */
     int32_t completion_index;                /* within the group */
     size_t prompt_length, completion_length; /* in bytes */
+    /* Of a prompt that went through the chat template, the completion taken apart: {"thinking", "content", "tool_calls"} as
+     * JSON (docs/REWARDS.md). NULL: the prompt is text. */
+    const char *parsed_json;
+    size_t parsed_length; /* in bytes */
 } cohort_reward_row;
 
 /* Fills rewards[n_rows] for rows[0], ..., rows[n_rows - 1]; NaN: unscorable. A status other than COHORT_OK stops the
@@ -543,7 +547,7 @@ typedef struct cohort_stored_completion {
     int64_t row;     /* of the data set, from 0 */
     const char *prompt, *text;
     const char *thinking;   /* the part of text that is thinking, without its tags; NULL: it has none */
-    const char *tool_calls; /* JSON, [{"name", "arguments"}, ...]; NULL: it has none */
+    const char *tool_calls; /* JSON, [{"name", "arguments", ...}, ...] as in docs/REWARDS.md; NULL: it has none */
     const char *extra;      /* JSON object: columns that rewards added; NULL: none */
     size_t prompt_length, text_length, thinking_length, tool_calls_length, extra_length; /* bytes */
     const char *finish_reason; /* "eos", "stop", "length", "cancelled" */

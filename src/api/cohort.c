@@ -225,10 +225,25 @@ void public_rows_free(struct public_rows *rows)
 {
     for (size_t i = 0; rows->texts != NULL && i < rows->n; i++)
         text_free(&rows->texts[i]);
+    for (size_t i = 0; rows->parsed != NULL && i < rows->n; i++)
+        text_free(&rows->parsed[i]);
     mem_free(rows->texts);
+    mem_free(rows->parsed);
     mem_free(rows->rows);
     mem_free(rows->pointers);
     memset(rows, 0, sizeof *rows);
+}
+
+/* The row's completion taken apart, as JSON; nothing where that is not known. */
+static cohort_status write_parsed(const struct reward_row *row, struct text *out, cohort_error *err)
+{
+    json_t *parsed = NULL;
+    if (row->parse == NULL)
+        return COHORT_OK;
+    TRY(row->parse(row, &parsed, err));
+    cohort_status status = json_text_write(parsed, JSON_COMPACT, out, err);
+    json_decref(parsed);
+    return status;
 }
 
 cohort_status public_rows_make(struct public_rows *out, const struct reward_row *rows, size_t n, cohort_error *err)
@@ -238,8 +253,10 @@ cohort_status public_rows_make(struct public_rows *out, const struct reward_row 
     TRY(mem_alloc(&out->pointers, n, sizeof *out->pointers, "reward rows", err));
     TRY(mem_alloc(&out->rows, n, sizeof *out->rows, "reward rows", err));
     TRY(mem_alloc(&out->texts, n, sizeof *out->texts, "reward rows", err));
+    TRY(mem_alloc(&out->parsed, n, sizeof *out->parsed, "reward rows", err));
     for (size_t i = 0; i < n; i++) {
         TRY(json_text_write(rows[i].data, JSON_COMPACT, &out->texts[i], err));
+        TRY(write_parsed(&rows[i], &out->parsed[i], err));
         out->pointers[i] = &out->rows[i];
         out->rows[i] = (cohort_reward_row){.size = sizeof *out->rows,
                                            .row_json = out->texts[i].data,
@@ -251,7 +268,9 @@ cohort_status public_rows_make(struct public_rows *out, const struct reward_row 
                                            .prompt_index = rows[i].prompt_index,
                                            .completion_index = rows[i].completion_index,
                                            .prompt_length = rows[i].prompt_length,
-                                           .completion_length = rows[i].completion_length};
+                                           .completion_length = rows[i].completion_length,
+                                           .parsed_json = out->parsed[i].data,
+                                           .parsed_length = out->parsed[i].length};
     }
     return COHORT_OK;
 }

@@ -43,7 +43,7 @@ struct cohort_stop {
 struct public_rows {
     const cohort_reward_row **pointers;
     cohort_reward_row *rows;
-    struct text *texts; /* each row's JSON */
+    struct text *texts, *parsed; /* each row's JSON, and that of its completion taken apart */
     size_t n;
 };
 /* They must be freed also after a failure. */

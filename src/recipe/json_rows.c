@@ -1,5 +1,6 @@
 #include "recipe/json_rows.h"
 
+#include "base/json_text.h"
 #include "base/number.h"
 #include "run/output_format.h"
 
@@ -101,6 +102,10 @@ cohort_status json_row_write(const struct json_row *row, struct text *out, cohor
     if (row->finish_reason != NULL) {
         TRY(text_append(out, ", \"finish_reason\": ", 19, err));
         TRY(json_string_write(row->finish_reason, strlen(row->finish_reason), out, err));
+    }
+    if (row->parsed != NULL) {
+        TRY(text_append(out, ", \"parsed\": ", 12, err));
+        TRY(json_text_write(row->parsed, 0, out, err));
     }
     return text_append(out, "}\n", 2, err);
 }

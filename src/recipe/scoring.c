@@ -656,21 +656,24 @@ cohort_status scoring_write_lists(const struct scoring *scoring, double *const *
     return first ? COHORT_OK : text_append(out, "}", 1, err);
 }
 
+cohort_status scoring_parsed(const struct prompt_batch *batch, size_t prompt, const struct completion *c, json_t **out,
+                             cohort_error *err)
+{
+    const struct reward_row row = row_of(batch, prompt, c);
+    return row_response_notable(&row, out, err);
+}
+
 /* "parsed" of a completion that has thinking or calls. */
 static cohort_status write_parsed(const struct prompt_batch *batch, size_t prompt, const struct completion *c,
                                   struct text *out, cohort_error *err)
 {
-    struct reward_row row = row_of(batch, prompt, c);
     json_t *parsed = NULL;
-    if (row.parse == NULL)
+    TRY(scoring_parsed(batch, prompt, c, &parsed, err));
+    if (parsed == NULL)
         return COHORT_OK;
-    cohort_status status = row.parse(&row, &parsed, err);
-    if (status == COHORT_OK && (!chat_value_absent(json_object_get(parsed, "thinking")) ||
-                                !chat_value_absent(json_object_get(parsed, "tool_calls")))) {
-        status = text_append(out, ", \"parsed\": ", 12, err);
-        if (status == COHORT_OK)
-            status = json_text_write(parsed, 0, out, err);
-    }
+    cohort_status status = text_append(out, ", \"parsed\": ", 12, err);
+    if (status == COHORT_OK)
+        status = json_text_write(parsed, 0, out, err);
     json_decref(parsed);
     return status;
 }

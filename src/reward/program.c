@@ -32,6 +32,7 @@ enum {
     ANSWER_LIMIT = 1 << 24, /* bytes of one line: a list for 2^19 tokens */
     CHUNK = 1 << 16,
     GOODBYE_MS = 2000, /* from closing stdin to SIGTERM */
+    STOP_MS = 200,     /* in which a stop may follow the program's end */
     ENDING_MS = 1000,  /* from the end of stdout to the exit, whose status the message tells */
     TERM_MS = 500,     /* from SIGTERM to SIGKILL */
     PROBLEM_SIZE = 700
@@ -295,6 +296,25 @@ static void keep_tail(struct text *tail)
 
 /* --- one batch --- */
 
+/* What the program says from now on belongs to no batch. */
+static cohort_status stopped(struct program *program, cohort_error *err)
+{
+    program->broken = true;
+    snprintf(program->failure, sizeof program->failure, "stopped on request");
+    return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
+}
+
+/* A scheduler tells every process of a job that it ends: a program may be gone a moment before we are asked to stop. */
+static bool is_stopped_soon(const struct program *program)
+{
+    for (int waited_ms = 0; !stop_requested(program->stop); waited_ms += 10) {
+        if (program->stop == NULL || waited_ms == STOP_MS)
+            return false;
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+    return true;
+}
+
 /* Fails the batch, for good: says what happened, how the program ended if it did, and the end of
  * its stderr. */
 static cohort_status break_down(struct program *program, const char *name, const char *problem, int grace_ms,
@@ -303,6 +323,8 @@ static cohort_status break_down(struct program *program, const char *name, const
     char ending[80] = "";
     bool by_itself = wait_end(program, grace_ms);
     end_child(program, 0);
+    if (by_itself && is_stopped_soon(program))
+        return stopped(program, err);
     if (by_itself && program->reaped && WIFEXITED(program->exit_status))
         snprintf(ending, sizeof ending, " (exit status %d)", WEXITSTATUS(program->exit_status));
     else if (by_itself && program->reaped && WIFSIGNALED(program->exit_status))
@@ -599,12 +621,8 @@ static cohort_status converse(struct program *program, const char *name, struct 
     static const double look_s = 0.05; /* between two looks at stop */
     char problem[PROBLEM_SIZE] = "";
     while (batch->n_answers < batch->n_rows || batch->left > 0) {
-        if (stop_requested(program->stop) ||
-            stop_requested(program->ending)) { /* what the program says from now on belongs to no batch */
-            program->broken = true;
-            snprintf(program->failure, sizeof program->failure, "stopped on request");
-            return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
-        }
+        if (stop_requested(program->stop) || stop_requested(program->ending))
+            return stopped(program, err);
         if (program->from < 0 && batch->n_answers == batch->n_rows)
             break; /* all is answered and it has gone */
         if (program->from < 0) {
