@@ -5,6 +5,7 @@
 #include "recipe/data_open.h"
 #include "recipe/end_of_text.h"
 #include "recipe/json_rows.h"
+#include "recipe/row_guide.h"
 #include "recipe/row_prompt.h"
 #include "recipe/row_response.h"
 
@@ -17,6 +18,8 @@ struct prompt_row {
     struct text text;
     uint64_t stream;
     int64_t request;
+    struct guide *guide; /* NULL: nothing guides its completions */
+    struct row_constraints constraints;
 };
 
 struct generate {
@@ -26,7 +29,8 @@ struct generate {
     struct engine *engine;
     struct engine_request pattern; /* of every row */
     struct dataset data;           /* of --batch */
-    json_t *asked;                 /* the row that --prompt is */
+    struct row_guides guides;
+    json_t *asked; /* the row that --prompt is */
     struct row_style style;
     struct prompt_row *rows;
     size_t n_rows;
@@ -73,6 +77,8 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
             status = mem_alloc(&g->rows, 1, sizeof *g->rows, "prompts", err);
         if (status == COHORT_OK)
             status = row_prompt(&g->session, g->asked, "--prompt", &g->style, &g->rows[0].ids, &g->rows[0].text, err);
+        if (status == COHORT_OK)
+            status = row_guide(&g->guides, g->asked, "--prompt", &g->rows[0].guide, err);
         text_free(&text);
         return status;
     }
@@ -86,6 +92,8 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
         TRY(dataset_row(&g->data, i, &row, err));
         dataset_place(&g->data, i, place);
         status = row_prompt(&g->session, row, place, &g->style, &g->rows[i].ids, &g->rows[i].text, err);
+        if (status == COHORT_OK)
+            status = row_guide(&g->guides, row, place, &g->rows[i].guide, err);
         json_decref(row);
     }
     return status;
@@ -111,6 +119,10 @@ static cohort_status submit(struct generate *g, cohort_error *err)
         request.n_prompt = (int32_t)g->rows[i].ids.count;
         request.n = g->n;
         request.stream = g->rows[i].stream;
+        const int32_t room = g->session.model->max_context - request.n_prompt;
+        TRY(row_constraints_open(&g->rows[i].constraints, &g->guides, g->rows[i].guide, g->n,
+                                 room < request.max_tokens ? room : request.max_tokens, err));
+        request.constraints = g->rows[i].constraints.constraints;
         cohort_status status = engine_submit(g->engine, &request, &g->rows[i].request, err);
         if (status != COHORT_OK) {
             error_context(err, "row %zu", i + 1);
@@ -155,6 +167,7 @@ static cohort_status write_json(struct generate *g, size_t at, const struct comp
                                                .prompt_tokens = row->ids.ids,
                                                .tokens = c->tokens,
                                                .logprobs = c->logp,
+                                               .kept = c->kept,
                                                .n_prompt = (int32_t)row->ids.count,
                                                .n_tokens = c->n_tokens,
                                                .finish_reason = said.finish_reason,
@@ -208,6 +221,8 @@ static cohort_status run(struct generate *g, cohort_error *err)
             size_t at = (size_t)(completion.request - g->rows[0].request) * (size_t)g->n + (size_t)completion.index;
             g->done[at] = completion;
             g->ready[at] = true;
+            if (completion.finish_reason == FINISH_FAILED)
+                TRY(row_constraints_check(&g->rows[completion.request - g->rows[0].request].constraints, err));
             TRY(completion_check(&completion, err));
         }
         TRY(print_ready(g, err));
@@ -233,6 +248,7 @@ cohort_status command_generate(struct options *options, const struct reward_list
     TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&g.session, observer);
     TRY_GOTO(session_request(&g.session, options, &g.pattern, err));
+    TRY_GOTO(row_guides_open(&g.guides, &g.session, options, observer, err));
     TRY_GOTO(read_rows(&g, err));
     TRY_GOTO(row_tell_template(&g.session, false, observer, err));
     choose_streams(&g);
@@ -249,6 +265,8 @@ cohort_status command_generate(struct options *options, const struct reward_list
         rollout_need_add(&need, 1, length, room, g.n);
     }
     need.history = rollout_history(&g.pattern.sampling, need.context);
+    if (g.guides.on && need.history < 0)
+        need.history = 0;
     TRY_GOTO(session_engine(&g.session, options, &need, &g.engine, err));
     TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));
     TRY_GOTO(mem_alloc(&g.ready, g.n_rows * (size_t)g.n, sizeof *g.ready, "completions", err));
@@ -263,7 +281,10 @@ cleanup:
     for (size_t i = 0; g.rows != NULL && i < g.n_rows; i++) {
         token_list_free(&g.rows[i].ids);
         text_free(&g.rows[i].text);
+        row_constraints_free(&g.rows[i].constraints);
+        guide_release(g.rows[i].guide);
     }
+    row_guides_close(&g.guides);
     mem_free(g.rows);
     json_decref(g.asked);
     dataset_free(&g.data);

@@ -23,8 +23,10 @@ struct completion {
     int32_t index;
     int32_t n_prompt, n_tokens;
     int32_t *tokens;    /* [n_tokens] */
-    float *logp;        /* [n_tokens] at the sampling temperature, unfiltered and unpenalised */
+    float *logp;        /* [n_tokens] at the sampling temperature, unfiltered and unpenalised; of a constraint that is
+                           masked over what it allows */
     float *entropy;     /* [n_tokens] of the distribution that logp is of, in nats */
+    float *kept;        /* [n_tokens] the log of the probability of what its constraint allowed; NULL without one */
     char *text;         /* NUL-terminated; NULL without a tokenizer */
     size_t text_length; /* bytes: text may hold NULs of its own */
     enum finish_reason finish_reason;

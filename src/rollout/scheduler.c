@@ -127,6 +127,10 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
     memcpy(done.tokens, s->history + r->ask.n_prompt, (size_t)s->n_tokens * sizeof(int32_t));
     memcpy(done.logp, s->logp, (size_t)s->n_tokens * sizeof(float));
     memcpy(done.entropy, s->entropy, (size_t)s->n_tokens * sizeof(float));
+    if (s->kept != NULL) {
+        TRY_GOTO(mem_alloc(&done.kept, (size_t)s->n_tokens, sizeof(float), "completion", err));
+        memcpy(done.kept, s->kept, (size_t)s->n_tokens * sizeof(float));
+    }
     if (q->route_width > 0 && s->finish_reason != FINISH_CANCELLED && s->n_tokens > 0)
         TRY_GOTO(take_routes(q, s, &done.routes, err));
     if (q->tokenizer != NULL) {

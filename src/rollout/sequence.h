@@ -18,6 +18,7 @@ struct sequence {
     enum sequence_state state;
     int32_t *history;                    /* prompt, then output: [n_prompt + max_tokens] */
     float *logp, *entropy;               /* [max_tokens] */
+    float *kept;                         /* [max_tokens] with a constraint, else NULL */
     int32_t n_tokens;                    /* output so far */
     struct page_list pages;              /* positions n_prompt on */
     const struct constraint *constraint; /* the request's; NULL: none */
