@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const double TELL_SECONDS = 0.05; /* at most so often, but for another phase */
+static const double TELL_SECONDS = 0.05; /* at most so often, but for another phase and its end */
 static const double LOOK_SECONDS = 0.1;  /* while the run pauses: a stop is noticed so soon */
 
 bool training_progress(struct training *t, const cohort_progress *progress)
@@ -16,7 +16,8 @@ bool training_progress(struct training *t, const cohort_progress *progress)
     at.step = t->state.step;
     at.steps = t->steps;
     const double now = clock_seconds();
-    if (t->steering != NULL && (now - t->told >= TELL_SECONDS || t->told_phase != at.phase)) {
+    const bool ends = (at.begun > 0 && at.ended == at.begun) || (at.total > 0 && at.done == at.total);
+    if (t->steering != NULL && (ends || now - t->told >= TELL_SECONDS || t->told_phase != at.phase)) {
         struct steering_at told = {.step = at.step,
                                    .steps = at.steps,
                                    .done = at.done,
