@@ -22,6 +22,10 @@ int cli_columns(int fd);
 /* Prints a line, broken between words where it is longer than the columns (0: any number). */
 void cli_print_wrapped(FILE *to, const char *text, int columns);
 
+/* The view of cohort watch, until the person leaves it; *code: the exit code. False: it cannot be drawn here (no terminal,
+ * --plain, a build without ncursesw), and lines are printed in its place. */
+bool cli_watch(const cohort_options *options, int *code);
+
 /* Writes results to stdout, notes and a live line (on a terminal that can) to stderr. */
 struct cli_terminal {
     const cohort_stop *stop;

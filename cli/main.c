@@ -213,9 +213,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "cohort: %s\n", err.message);
         return EXIT_FAILED;
     }
-    int code = cli_parse(options, cohort_options_bare(options), argc - 2, argv + 2)
-                   ? run(options, command == COHORT_SFT || command == COHORT_GRPO)
-                   : EXIT_USAGE;
+    int code = EXIT_USAGE;
+    if (cli_parse(options, cohort_options_bare(options), argc - 2, argv + 2) &&
+        !(command == COHORT_WATCH && cli_watch(options, &code)))
+        code = run(options, command == COHORT_SFT || command == COHORT_GRPO);
     cohort_options_destroy(options);
     return code;
 }

@@ -75,11 +75,12 @@ COHORT_API const char *cohort_version(void);
 /* Where a long piece of work stands. */
 typedef struct cohort_progress {
     size_t size;
-    const char *phase;   /* "load", "rollout", "reward", "train", "evaluate", ...; valid during the call */
-    int64_t step, steps; /* optimizer steps done and planned; 0 of 0 where there are none */
-    int64_t done, total; /* of the phase, in unit; total 0: unknown */
-    const char *unit;    /* "tokens", "rows", "micro-batches" */
-    double per_second;   /* of unit */
+    const char *phase;    /* "load", "rollout", "reward", "train", "evaluate", ...; valid during the call */
+    int64_t step, steps;  /* optimizer steps done and planned; 0 of 0 where there are none */
+    int64_t done, total;  /* of the phase, in unit; total 0: unknown */
+    const char *unit;     /* "tokens", "rows", "micro-batches" */
+    double per_second;    /* of unit */
+    int64_t ended, begun; /* completions of a rollout that have ended, of those that were begun; 0 of 0 elsewhere */
 } cohort_progress;
 
 /* A named number; this struct does not grow. */
@@ -160,7 +161,8 @@ typedef enum cohort_command {
     COHORT_KTO,
     COHORT_ORPO,
     COHORT_CPO,
-    COHORT_RLOO
+    COHORT_RLOO,
+    COHORT_WATCH
 } cohort_command;
 
 /* "generate" -> COHORT_GENERATE; false if there is no such command. */
@@ -217,6 +219,10 @@ COHORT_API cohort_status cohort_options_list(cohort_command command,
  * note. Free *text with cohort_free. */
 COHORT_API cohort_status cohort_options_explain(const cohort_options *options, const char *name, char **text,
                                                 bool *needless, cohort_error *err);
+/* The value of an option as a flag's text is, by its own name; of a list its i-th item (else i is 0). *value: free it with
+ * cohort_free; NULL: it is unset, or there are no more, or the command has no such option. */
+COHORT_API cohort_status cohort_options_get(const cohort_options *options, const char *name, size_t i, char **value,
+                                            cohort_error *err);
 /* The text of --help for a command, of docs/OPTIONS.md. Free with cohort_free. */
 COHORT_API cohort_status cohort_help(cohort_command command, char **out, cohort_error *err);
 /* The text of --help for a terminal of so many columns; 0: 100. */
@@ -501,6 +507,11 @@ typedef struct cohort_stored_run {
 } cohort_stored_run;
 /* *run is valid until the next call of this function with the handle, or its close. */
 COHORT_API cohort_status cohort_store_run(cohort_store *store, const cohort_stored_run **run, cohort_error *err);
+/* The folder of a run by its name in a folder of runs ("runs"), or by its own path. *folder: free it with cohort_free. */
+COHORT_API cohort_status cohort_run_find(const char *runs, const char *name, char **folder, cohort_error *err);
+/* Text of length bytes as a terminal may be given it: control characters (but newline and tab), DEL, C1 and the marks that
+ * turn the direction of writing become \x1b and the like, as do bytes that are not UTF-8. *out: free it with cohort_free. */
+COHORT_API cohort_status cohort_shown(const char *text, size_t length, char **out, cohort_error *err);
 /* Every run in a folder of runs ("runs"), or the one run that the folder itself is, by name. Folders without run.db are
  * passed over; one that cannot be read is visited with status "unreadable" and its error as message. */
 COHORT_API cohort_status cohort_runs_list(const char *folder,
@@ -660,6 +671,44 @@ typedef struct cohort_stored_row {
 COHORT_API cohort_status cohort_store_sql(cohort_store *store, const char *sql, const cohort_stop *stop,
                                           bool (*visit)(void *context, const cohort_stored_row *row), void *context,
                                           cohort_error *err);
+
+/* ---- Steering a run that goes on --------------------------------------------------------------------------------- */
+
+/* A connection with the trainer of a run folder: where it stands within the present step, and requests to it. Of runs of
+ * cohort_run alone (sft and grpo), on this machine, by the user whose run it is; a trainer of cohort_trainer_open is its
+ * program's. Nothing that a caller does or leaves undone disturbs the training, and no call waits for longer than a
+ * second. One thread at a time. */
+typedef struct cohort_live cohort_live;
+/* COHORT_ERR_STATE: no trainer listens there. */
+COHORT_API cohort_status cohort_live_open(cohort_live **out, const char *folder, cohort_error *err);
+/* Accepts NULL. */
+COHORT_API void cohort_live_close(cohort_live *live);
+
+typedef struct cohort_live_state {
+    size_t size;
+    const char *phase;    /* of cohort_progress; "save"; "paused" */
+    const char *unit;     /* of done and total */
+    int64_t step, steps;  /* optimizer steps done and planned */
+    int64_t done, total;  /* of the phase; total 0: unknown */
+    int64_t ended, begun; /* completions of a rollout */
+    double per_second;    /* of unit */
+    double seconds;       /* that the phase has lasted */
+    int64_t saved_step;   /* of the newest checkpoint, -1: none */
+    bool paused;          /* the run waits between two steps */
+    bool pausing, saving; /* asked for, and not done yet */
+    int64_t memory_bytes; /* of the machine's memory that the trainer has in use; 0: unknown */
+} cohort_live_state;
+/* *state is valid until the next call with the handle. After a failure the connection is of no use: close it. */
+COHORT_API cohort_status cohort_live_read(cohort_live *live, const cohort_live_state **state, cohort_error *err);
+
+typedef enum cohort_live_request {
+    COHORT_LIVE_PAUSE,  /* after the present step; the run computes the same numbers as without */
+    COHORT_LIVE_RESUME, /* go on, or do not pause */
+    COHORT_LIVE_SAVE    /* write checkpoints/step-N after the present step */
+} cohort_live_request;
+/* *answer: a sentence for a person, valid until the next call with the handle. */
+COHORT_API cohort_status cohort_live_ask(cohort_live *live, cohort_live_request request, const char **answer,
+                                         cohort_error *err);
 
 #ifdef __cplusplus
 }

@@ -145,6 +145,24 @@ const char *cohort_options_alone(const cohort_options *options, const char *name
     return options == NULL || name == NULL ? NULL : options_alone(options->options, name);
 }
 
+cohort_status cohort_options_get(const cohort_options *options, const char *name, size_t i, char **value,
+                                 cohort_error *err)
+{
+    struct text text = {0};
+    bool there = false;
+    if (options == NULL || name == NULL || value == NULL)
+        return missing(err, "cohort_options_get", "options, name and value");
+    *value = NULL;
+    cohort_status status = options_write_value(options->options, name, i, &text, &there, err);
+    if (status == COHORT_OK && there)
+        status = text_append(&text, "", 0, err); /* "" is a value too */
+    if (status == COHORT_OK && there)
+        *value = text.data;
+    else
+        text_free(&text);
+    return status;
+}
+
 cohort_status cohort_help_wide(cohort_command command, int columns, char **out, cohort_error *err)
 {
     struct text text = {0};

@@ -2,7 +2,7 @@
 #include "api/handles.h"
 #include "api/sized.h"
 
-#include "run/store_read.h"
+#include "recipe/runs_view.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -48,6 +48,29 @@ void cohort_store_close(cohort_store *store)
     if (store->pid == getpid()) /* in a child the connection stays the parent's */
         store_reader_close(&store->reader);
     mem_free(store);
+}
+
+cohort_status cohort_run_find(const char *runs, const char *name, char **folder, cohort_error *err)
+{
+    if (runs == NULL || name == NULL || folder == NULL)
+        return missing(err, "cohort_run_find", "runs, name and folder");
+    return runs_find_in(runs, name, folder, err);
+}
+
+cohort_status cohort_shown(const char *text, size_t length, char **out, cohort_error *err)
+{
+    struct text shown = {0};
+    if ((text == NULL && length > 0) || out == NULL)
+        return missing(err, "cohort_shown", "text and out");
+    *out = NULL;
+    cohort_status status = text_append(&shown, "", 0, err);
+    if (status == COHORT_OK)
+        status = text_append_shown(&shown, text, length, err);
+    if (status == COHORT_OK)
+        *out = shown.data;
+    else
+        text_free(&shown);
+    return status;
 }
 
 static cohort_status begin(cohort_store *store, const char *function, bool complete, cohort_error *err)

@@ -105,12 +105,16 @@ cohort_status text_printf(struct text *text, cohort_error *err, const char *form
     return status;
 }
 
-/* C0 and DEL as ASCII has them, C1 as UTF-8 does. */
+/* C0 and DEL as ASCII has them, C1 as UTF-8 does, and the marks that turn the direction of writing (U+202A to 202E, U+2066
+ * to 2069), which make text look like another. */
 static bool is_control(const char *at, size_t length)
 {
-    const unsigned char c = (unsigned char)at[0];
+    const unsigned char c = (unsigned char)at[0], last = (unsigned char)at[length - 1];
     if (length == 2)
-        return c == 0xc2 && (unsigned char)at[1] < 0xa0;
+        return c == 0xc2 && last < 0xa0;
+    if (length == 3 && c == 0xe2)
+        return ((unsigned char)at[1] == 0x80 && last >= 0xaa && last <= 0xae) ||
+               ((unsigned char)at[1] == 0x81 && last >= 0xa6 && last <= 0xa9);
     return length == 1 && ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f);
 }
 

@@ -33,7 +33,8 @@ struct text {
 };
 cohort_status text_append(struct text *text, const char *bytes, size_t length, cohort_error *err);
 cohort_status text_printf(struct text *text, cohort_error *err, const char *format, ...) PRINTF_LIKE(3, 4);
-/* Appends what a terminal may be given: controls (but newline and tab) and bytes that are not UTF-8 as \x1b. */
+/* Appends what a terminal may be given: controls (but newline and tab), marks that turn the direction of writing, and bytes
+ * that are not UTF-8 as \x1b. */
 cohort_status text_append_shown(struct text *text, const char *bytes, size_t length, cohort_error *err);
 /* Appends a number as protocol buffers and Thrift have it: seven bits a byte, the lowest first. */
 cohort_status text_append_varint(struct text *text, uint64_t value, cohort_error *err);

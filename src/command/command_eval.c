@@ -16,11 +16,15 @@ struct eval_progress {
     const cohort_observer *observer;
 };
 
-static bool report(void *context, const char *phase, int64_t done, int64_t total)
+static bool report(void *context, const struct grpo_at *at)
 {
     const struct eval_progress *p = context;
-    (void)phase;
-    cohort_progress progress = {.phase = "evaluate", .done = done, .total = total, .unit = "tokens"};
+    cohort_progress progress = {.phase = "evaluate",
+                                .done = at->done,
+                                .total = at->total,
+                                .unit = "tokens",
+                                .ended = at->ended,
+                                .begun = at->begun};
     return observer_progress(p->observer, &progress);
 }
 

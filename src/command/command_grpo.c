@@ -54,6 +54,7 @@ static cohort_status train(struct grpo_job *job, cohort_error *err)
     const struct grpo_source source = {.set = &job->train, .prompt = prompt_of, .context = job};
     TRY(grpo_run_start(&job->run, err));
     while (t->state.step < t->steps) {
+        TRY(training_steer(&job->run.t, &job->run.grpo.optimizer, err));
         while (grpo_run_wants(&job->run))
             TRY(grpo_run_draw(&job->run, &source, err));
         TRY(grpo_run_update(&job->run, err));
@@ -74,6 +75,7 @@ static cohort_status run_command(struct options *options, const char *command, c
                                                   .rows = (int64_t)job->train.data.n_rows,
                                                   .steps = planned_steps(job)},
                             err));
+    training_listen(&job->run.t);
     status = train(job, err);
     if (status != COHORT_OK)
         grpo_run_rescue(&job->run);

@@ -27,23 +27,31 @@ static cohort_status begin_rewards(void *context, int32_t prompt, const struct c
     return scoring_begin(&run->scoring, &batch, (size_t)prompt, run->grpo.config.group, group, err);
 }
 
-static bool report(void *context, const char *phase, int64_t done, int64_t total)
+static bool report(void *context, const struct grpo_at *at)
 {
     struct grpo_run *run = context;
-    double now = clock_seconds();
-    if (run->phase != phase) {
-        run->phase = phase;
+    const double now = clock_seconds();
+    if (run->phase != at->phase) {
+        run->phase = at->phase;
         run->phase_start = now;
     }
-    const char *unit = strcmp(phase, "train") == 0 ? "micro-batches" : strcmp(phase, "reward") == 0 ? "rows" : "tokens";
-    double seconds = now - run->phase_start;
-    return training_progress(&run->t, phase, done, total, unit, seconds > 0.0 ? (double)done / seconds : 0.0);
+    const double seconds = now - run->phase_start;
+    return training_progress(&run->t, &(cohort_progress){.phase = at->phase,
+                                                         .done = at->done,
+                                                         .total = at->total,
+                                                         .unit = strcmp(at->phase, "train") == 0    ? "micro-batches"
+                                                                 : strcmp(at->phase, "reward") == 0 ? "rows"
+                                                                                                    : "tokens",
+                                                         .per_second = seconds > 0.0 ? (double)at->done / seconds : 0.0,
+                                                         .ended = at->ended,
+                                                         .begun = at->begun});
 }
 
-static bool report_evaluation(void *context, const char *phase, int64_t done, int64_t total)
+static bool report_evaluation(void *context, const struct grpo_at *at)
 {
-    (void)phase;
-    return report(context, "evaluate", done, total);
+    struct grpo_at evaluates = *at;
+    evaluates.phase = "evaluate";
+    return report(context, &evaluates);
 }
 
 cohort_status grpo_run_room(const struct grpo_run *run, int32_t *room, cohort_error *err)

@@ -87,7 +87,10 @@ static cohort_status score_set(struct preference_run *run, struct preference_row
             TRY(take_row(run, rows, NULL, i, err));
         const struct preference_batch batch = batch_of(run, false);
         TRY(preference_score_reference(&run->p, &batch, *out + first, err));
-        if (!training_progress(&run->r.t, "reference", (int64_t)(first + run->n_batch), (int64_t)rows->n, "rows", 0.0))
+        if (!training_progress(&run->r.t, &(cohort_progress){.phase = "reference",
+                                                             .done = (int64_t)(first + run->n_batch),
+                                                             .total = (int64_t)rows->n,
+                                                             .unit = "rows"}))
             return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
     }
     return COHORT_OK;

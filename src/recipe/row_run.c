@@ -160,8 +160,12 @@ static cohort_status one_step(struct row_run *run, cohort_error *err)
     TRY(training_check(t, err));
     TRY(training_save(t, trainer->optimizer,
                       best || end || (run->save_steps > 0 && t->state.step % run->save_steps == 0), false, err));
-    if (!training_progress(t, "train", t->state.step, t->steps, "steps",
-                           (double)(t->state.step - t->started_step) / (clock_seconds() - t->started)))
+    if (!training_progress(t, &(cohort_progress){.phase = "train",
+                                                 .done = t->state.step,
+                                                 .total = t->steps,
+                                                 .unit = "steps",
+                                                 .per_second = (double)(t->state.step - t->started_step) /
+                                                               (clock_seconds() - t->started)}))
         return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
     return COHORT_OK;
 }
@@ -209,8 +213,10 @@ static cohort_status train(struct row_run *run, cohort_error *err)
     }
     t->run.spared = run->eval.keeps ? t->state.best.step : 0;
     TRY(owed_evaluation(run, err));
-    while (t->state.step < t->steps && !stops_early(run))
+    while (t->state.step < t->steps && !stops_early(run)) {
+        TRY(training_steer(t, run->trainer.optimizer, err));
         TRY(one_step(run, err));
+    }
     if (stops_early(run))
         observer_message(t->observer,
                          "stopped after step %lld: %lld evaluations in a row are not better than the best, %s %.4f "
@@ -237,6 +243,7 @@ cohort_status row_run_go(struct row_run *run, cohort_error *err)
     struct training *t = &run->t;
     char title[64];
     snprintf(title, sizeof title, "%s: loss", run->trainer.title);
+    training_listen(t);
     training_curve(t, "loss", run->held_out ? "eval_loss" : NULL, title, "loss.svg");
     cohort_status status = train(run, err);
     if (status != COHORT_OK) {

@@ -19,6 +19,7 @@ static const struct {
     {"run.db-wal", NULL, true},        {"run.db-shm", NULL, true},
     {"run.db-journal", NULL, true},    {"eval-step-", ".jsonl", true},
     {".cohort.lock", NULL, false},     {".cohort.periodic", NULL, false},
+    {".cohort.socket", NULL, false},
 };
 
 /* Which of our entries the name is, or -1. A temporary file of an interrupted write (file_write_atomic) is one of ours

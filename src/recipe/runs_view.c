@@ -10,7 +10,11 @@
 
 cohort_status runs_find(const struct runs_view *view, const char *name, char **path, cohort_error *err)
 {
-    const char *runs = options_string(view->options, OPTION_RUNS);
+    return runs_find_in(options_string(view->options, OPTION_RUNS), name, path, err);
+}
+
+cohort_status runs_find_in(const char *runs, const char *name, char **path, cohort_error *err)
+{
     char *within = NULL, *file = NULL;
     bool there = false;
     cohort_status status = COHORT_OK;

@@ -24,6 +24,8 @@ struct runs_view {
 
 /* *path = the folder of a run by its name in the folder of option runs, or by its path. Free it with mem_free. */
 cohort_status runs_find(const struct runs_view *view, const char *name, char **path, cohort_error *err);
+/* The same in a folder of runs. */
+cohort_status runs_find_in(const char *runs, const char *name, char **path, cohort_error *err);
 /* Opens it. Close the reader after a failure too. */
 cohort_status runs_open(const struct runs_view *view, const char *name, struct store_reader *reader, cohort_error *err);
 /* The steps of option step: all, N, or FIRST:LAST, either of which may be left out. */

@@ -120,8 +120,10 @@ void training_end(struct training *t, cohort_status status, const cohort_error *
 void training_leave(struct training *t)
 {
     run_folder_leave(&t->run);
+    steering_leave(t->steering);
     store_leave(t->store);
     report_to_leave(t->report);
+    t->steering = NULL;
     t->store = NULL;
     t->report = NULL;
     t->beside = NULL; /* its thread is the parent's */
@@ -130,6 +132,8 @@ void training_leave(struct training *t)
 void training_close(struct training *t)
 {
     (void)training_settle(t, NULL);
+    steering_close(t->steering); /* before the folder's lock goes: its next trainer finds no socket of this one */
+    t->steering = NULL;
     report_to_close(t->report, t->outcome == NULL ? "failed" : t->outcome);
     t->report = NULL;
     record_close(t);
@@ -306,17 +310,4 @@ void training_draw(struct training *t, enum draw_when when)
     }
     c->drawn = clock_seconds();
     c->cost = c->drawn - begin;
-}
-
-bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total, const char *unit,
-                       double per_second)
-{
-    cohort_progress progress = {.phase = phase,
-                                .step = t->state.step,
-                                .steps = t->steps,
-                                .done = done,
-                                .total = total,
-                                .unit = unit,
-                                .per_second = per_second};
-    return observer_progress(t->observer, &progress);
 }

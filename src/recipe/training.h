@@ -12,6 +12,7 @@
 #include "format/checkpoint.h"
 #include "run/diagnosis.h"
 #include "run/run_folder.h"
+#include "run/steering.h"
 #include "run/step_line.h"
 #include "run/store.h"
 #include "train/metrics.h"
@@ -28,12 +29,15 @@ struct training {
     const char *command; /* "sft", "grpo", "dpo" */
     struct session session;
     struct run_folder run;
-    struct report_to *report; /* where metrics go beside the folder */
-    struct store *store;      /* run.db; NULL before the run begins (record.h) */
-    const char *outcome;      /* how the run ended, for the store; static */
-    char *why;                /* why it failed; NULL: it did not */
-    double evaluated;         /* seconds of the evaluation whose figures are logged next; negative: none */
-    bool event_failed;        /* the user was told that an event could not be recorded */
+    struct report_to *report;  /* where metrics go beside the folder */
+    struct store *store;       /* run.db; NULL before the run begins (record.h) */
+    struct steering *steering; /* what the run is asked from outside; NULL: nobody can */
+    double told;               /* the clock when it was last told where the run stands, */
+    const char *told_phase;    /* and in which phase */
+    const char *outcome;       /* how the run ended, for the store; static */
+    char *why;                 /* why it failed; NULL: it did not */
+    double evaluated;          /* seconds of the evaluation whose figures are logged next; negative: none */
+    bool event_failed;         /* the user was told that an event could not be recorded */
     struct train_state state;
     char *resume_dir;                 /* checkpoint the run goes on from, or NULL */
     struct tokenizer_files tokenizer; /* as the run opened them: checkpoints are complete alone */
@@ -159,8 +163,16 @@ cohort_status training_diagnose(struct training *t, const struct metrics *metric
 cohort_status training_check(const struct training *t, cohort_error *err);
 /* After the last step: warnings that a short run is due, and what was said in the course of it. */
 void training_diagnosis_end(struct training *t);
-/* "step 3/10 ..." progress from a trainer's callback. */
-bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total, const char *unit,
-                       double per_second);
+
+/* ---- training_steer.c ---- */
+
+/* Progress within the present step, which is set here: to the observer, and to whoever watches the run. False: stop. */
+bool training_progress(struct training *t, const cohort_progress *progress);
+/* Called when the run has begun: from now on it can be steered from outside (run/steering.h), if that can be had. Of the
+ * commands alone: a program that embeds a trainer did not ask for a socket, nor to be paused by somebody else. */
+void training_listen(struct training *t);
+/* Called before each step: saves a checkpoint if that was asked for from outside, and waits while the run is to pause.
+ * Nothing that a step computes depends on it. COHORT_ERR_CANCELLED: a stop was requested meanwhile. */
+cohort_status training_steer(struct training *t, const struct optimizer *optimizer, cohort_error *err);
 
 #endif

@@ -158,7 +158,15 @@
       "It is grpo with other defaults: the baseline, the loss and the KL are RLOO's. Writes checkpoints, "             \
       "metrics.jsonl and final/ into the run folder.",                                                                 \
       "cohort rloo --model model --data sums.jsonl --reward accuracy --out runs/rloo",                                 \
-      "cohort rloo --model model --data sums.jsonl --reward accuracy --out runs/rloo --num-generations 4")
+      "cohort rloo --model model --data sums.jsonl --reward accuracy --out runs/rloo --num-generations 4")\
+    X(WATCH, watch, "look at a run while it goes on, pause it, save it",                                               \
+      "look at runs while they go on, or after it",                                                                    \
+      "NAME ...",                                                                                                      \
+      "NAME is a run in --runs, or the path of a run folder. In a terminal: curves, where the present step is, "       \
+      "samples, events, warnings; p pauses the run after its step, r lets it go on, s saves a checkpoint, q leaves "   \
+      "and the run goes on, ? lists the keys. In a pipe: a line for each step and event until the run ends.",          \
+      "cohort watch first",                                                                                            \
+      "cohort watch first second --read-only")
 /* clang-format on */
 
 #endif

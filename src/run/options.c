@@ -571,6 +571,7 @@ const char *options_bare(enum option_command command)
     case FOR_INFO: return "model";
     case FOR_RUNS: return "action";
     case FOR_REPORT:
+    case FOR_WATCH:
     case FOR_PLOT: return "run";
     case FOR_FORK: return "from";
     default: return NULL;

@@ -125,6 +125,9 @@ const struct stop *options_stop(const struct options *options);
 bool options_has(const struct options *options, const char *name);
 bool options_is_switch(const struct options *options, const char *name);
 const char *options_alone(const struct options *options, const char *name);
+/* Appends the value of an option by its name, as a flag's text is, of a list its i-th item. *there: whether it has one. */
+cohort_status options_write_value(const struct options *options, const char *name, size_t i, struct text *out,
+                                  bool *there, cohort_error *err);
 /* The option whose value are words without a flag; NULL: the command takes none. */
 const char *options_bare(enum option_command command);
 /* The command of this name as enum option_command; 0: there is none. */

@@ -537,13 +537,19 @@ ALSO(OUT, "out", FILE_NAME, NULL, FOR_RUNS, "Run", NO_RUN,
      "of export: file to write, for tensorboard a folder; unset: standard output")
 ALSO(OUT, "out", FILE_NAME, NULL, FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
      "file to write; unset: report.html, or METRIC.svg, in the run folder")
-OPTION(RUN, "run", TEXTS, NULL, FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
+OPTION(PLAIN, "plain", SWITCH, "false", FOR_WATCH, "Run", NO_RUN,
+       "print lines, as into a pipe, instead of drawing on the terminal")
+OPTION(ASCII, "ascii", SWITCH, "false", FOR_WATCH, "Run", NO_RUN,
+       "draw with ASCII characters alone; also where the locale has no UTF-8")
+OPTION(READ_ONLY, "read_only", SWITCH, "false", FOR_WATCH, "Run", NO_RUN,
+       "only look: no key pauses or saves a run")
+OPTION(RUN, "run", TEXTS, NULL, FOR_REPORT | FOR_PLOT | FOR_WATCH, "Run", NO_RUN,
        "runs, also without --run: names in --runs, or run folders")
 OPTION(ACTION, "action", TEXTS, NULL, FOR_RUNS, "Run", NO_RUN,
        "what to do, also without --action: list, show NAME, compare A B, completions, export, sql")
 OPTION(FROM, "from", TEXT, NULL, FOR_FORK, "Run", NO_RUN,
        "run, or RUN@STEP, also without --from")
-OPTION(RUNS, "runs", FOLDER, "runs", FOR_RUNS | FOR_FORK | FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
+OPTION(RUNS, "runs", FOLDER, "runs", FOR_RUNS | FOR_FORK | FOR_REPORT | FOR_PLOT | FOR_WATCH, "Run", NO_RUN,
        "folder of runs, in which names are looked up")
 OPTION(STEP, "step", TEXT, NULL, FOR_RUNS, "Run", NO_RUN,
        "of completions and export: a step, or FIRST:LAST (either may be left out)")

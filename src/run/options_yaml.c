@@ -408,6 +408,28 @@ static cohort_status write_float(const struct option_spec *spec, double number, 
     return COHORT_OK;
 }
 
+/* A value that is no list, as a flag's text is. */
+static cohort_status write_plain(const struct option_value *value, struct text *out, cohort_error *err)
+{
+    switch (value->spec->type) {
+    case OPTION_TYPE_BOOL: return text_printf(out, err, value->boolean ? "true" : "false");
+    case OPTION_TYPE_INT: return text_printf(out, err, "%lld", (long long)value->integer);
+    case OPTION_TYPE_FLOAT: return write_float(value->spec, value->number, out, err);
+    default: return text_append(out, value->text, strlen(value->text), err);
+    }
+}
+
+cohort_status options_write_value(const struct options *options, const char *name, size_t i, struct text *out,
+                                  bool *there, cohort_error *err)
+{
+    const struct option_value *value = options_find(options, name);
+    const bool list = value != NULL && value->spec->type == OPTION_TYPE_LIST;
+    *there = value != NULL && value->has_value && i < (list ? value->n_items : 1);
+    if (!*there)
+        return COHORT_OK;
+    return list ? text_append(out, value->items[i], strlen(value->items[i]), err) : write_plain(value, out, err);
+}
+
 cohort_status options_write_yaml(const struct options *options, struct text *out, cohort_error *err)
 {
     for (size_t i = 0; i < options->n_values; i++) {
@@ -417,10 +439,10 @@ cohort_status options_write_yaml(const struct options *options, struct text *out
             continue;
         TRY(text_printf(out, err, "%s: ", spec->name));
         switch (spec->type) {
-        case OPTION_TYPE_BOOL: TRY(text_printf(out, err, value->boolean ? "true" : "false")); break;
-        case OPTION_TYPE_INT: TRY(text_printf(out, err, "%lld", (long long)value->integer)); break;
-        case OPTION_TYPE_FLOAT: TRY(write_float(spec, value->number, out, err)); break;
-        case OPTION_TYPE_ENUM: TRY(text_printf(out, err, "%s", value->text)); break;
+        case OPTION_TYPE_BOOL:
+        case OPTION_TYPE_INT:
+        case OPTION_TYPE_FLOAT:
+        case OPTION_TYPE_ENUM: TRY(write_plain(value, out, err)); break;
         case OPTION_TYPE_STRING: TRY(write_quoted(spec->name, value->text, out, err)); break;
         case OPTION_TYPE_LIST:
             TRY(text_append(out, "[", 1, err));

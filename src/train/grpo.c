@@ -100,7 +100,11 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
         }
         int64_t tokens = engine_stats(engine).generated_tokens - before;
         if (progress != NULL &&
-            !progress(progress_context, "rollout", tokens, (int64_t)n_prompts * n * pattern->max_tokens)) {
+            !progress(progress_context, &(struct grpo_at){.phase = "rollout",
+                                                          .done = tokens,
+                                                          .total = (int64_t)n_prompts * n * pattern->max_tokens,
+                                                          .ended = done,
+                                                          .begun = (int64_t)n_prompts * n})) {
             status = grpo_cancelled(err);
             goto cleanup;
         }
@@ -244,7 +248,8 @@ cohort_status grpo_reward_batch(struct grpo *grpo, struct grpo_batch *batch, coh
     const double start = clock_seconds();
     if (batch->rewarded)
         return COHORT_OK;
-    if (grpo->progress != NULL && !grpo->progress(grpo->progress_context, "reward", 0, batch->n))
+    if (grpo->progress != NULL &&
+        !grpo->progress(grpo->progress_context, &(struct grpo_at){.phase = "reward", .total = batch->n}))
         return grpo_cancelled(err);
     TRY(reward_all(grpo, batch, err));
     batch->reward_seconds = clock_seconds() - start;

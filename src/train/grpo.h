@@ -54,9 +54,13 @@ struct grpo_prompt {
  * (reward_score_lists). The completions of a prompt are consecutive. */
 typedef cohort_status grpo_reward(void *context, const struct completion *completions, int32_t n, double *rewards,
                                   double **lists, cohort_error *err);
-/* Called while work goes on: phase is "rollout", "reward", "train"; done of total tokens. Returns false to stop
- * (COHORT_ERR_CANCELLED). */
-typedef bool grpo_progress(void *context, const char *phase, int64_t done, int64_t total);
+/* Called while work goes on: phase is "rollout", "reward", "train"; done of total tokens, and in a rollout how many
+ * completions have ended of those that were begun. Returns false to stop (COHORT_ERR_CANCELLED). */
+struct grpo_at {
+    const char *phase;
+    int64_t done, total, ended, begun;
+};
+typedef bool grpo_progress(void *context, const struct grpo_at *at);
 
 /* Told, while a rollout goes on, that all completions of a prompt are there: group[n]. */
 typedef cohort_status grpo_arrived(void *context, int32_t prompt, const struct completion *group, cohort_error *err);

@@ -280,7 +280,8 @@ static cohort_status accumulate(struct grpo *grpo, struct step_data *data, struc
                                  data->scale.entropy_coef != 0.0);
         TRY_GOTO(backend_check(grpo->model->backend, err));
         if (grpo->progress != NULL &&
-            !grpo->progress(grpo->progress_context, "train", m + 1, runner->packing.n_micro)) {
+            !grpo->progress(grpo->progress_context,
+                            &(struct grpo_at){.phase = "train", .done = m + 1, .total = runner->packing.n_micro})) {
             status = grpo_cancelled(err);
             goto cleanup;
         }

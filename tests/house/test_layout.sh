@@ -49,7 +49,7 @@ while read -r file; do
     [ -z "$(${CC:-cc} -E -P "$file")" ] || complain "$file: a list of words holds definitions of macros alone"
 done < <(find src -name '*_list.h')
 while IFS=: read -r file line text; do
-    grep -qE '"(cohort|cli)\.h"' <<<"$text" || complain "$file:$line: the program uses cohort.h only"
+    grep -qE '"(cohort|cli|watch)\.h"' <<<"$text" || complain "$file:$line: the program uses cohort.h and its own headers only"
 done < <(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]+"' cli)
 while IFS=: read -r file line _; do
     complain "$file:$line: examples use the installed cohort.h only, in <>"

@@ -140,6 +140,28 @@ static void test_long_messages(void **state)
 }
 
 /* Only what is not there is absent. */
+static void test_shown(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *shown;
+    } cases[] = {{"plain, \xc3\xa4\xe4\xb8\xad \xf0\x9f\x98\x80", "plain, \xc3\xa4\xe4\xb8\xad \xf0\x9f\x98\x80"},
+                 {"a\nb\tc", "a\nb\tc"},
+                 {"\x1b]52;c;aGk=\x07", "\\x1b]52;c;aGk=\\x07"},
+                 {"\x7f\r\x01", "\\x7f\\x0d\\x01"},
+                 {"\xc2\x9b\xc2\xa0", "\\xc2\\x9b\xc2\xa0"},                  /* C1; a space that does not break */
+                 {"\xe2\x80\xa9\xe2\x80\xaa", "\xe2\x80\xa9\\xe2\\x80\\xaa"}, /* U+2029, U+202A */
+                 {"\xe2\x80\xae\xe2\x80\xaf", "\\xe2\\x80\\xae\xe2\x80\xaf"}, /* U+202E, U+202F */
+                 {"\xe2\x81\xa6\xe2\x81\xa9\xe2\x81\xaa", "\\xe2\\x81\\xa6\\xe2\\x81\\xa9\xe2\x81\xaa"},
+                 {"\xff\xe4\xb8", "\\xff\\xe4\\xb8"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct text text = {0};
+        assert_int_equal(text_append_shown(&text, cases[i].text, strlen(cases[i].text), NULL), COHORT_OK);
+        assert_string_equal(text.data, cases[i].shown);
+        text_free(&text);
+    }
+}
+
 static void test_file_look(void **state)
 {
     (void)state;
@@ -231,10 +253,15 @@ static void f16_is_rounded_to_even(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(f16_is_rounded_to_even), cmocka_unit_test(test_philox_known_answer),
-        cmocka_unit_test(test_error_context),     cmocka_unit_test(test_atomic_write),
-        cmocka_unit_test(test_long_messages),     cmocka_unit_test(test_file_look),
-        cmocka_unit_test(test_wrong_file),        cmocka_unit_test(test_hash_known_answers),
+        cmocka_unit_test(f16_is_rounded_to_even),
+        cmocka_unit_test(test_philox_known_answer),
+        cmocka_unit_test(test_error_context),
+        cmocka_unit_test(test_atomic_write),
+        cmocka_unit_test(test_long_messages),
+        cmocka_unit_test(test_file_look),
+        cmocka_unit_test(test_wrong_file),
+        cmocka_unit_test(test_hash_known_answers),
+        cmocka_unit_test(test_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
