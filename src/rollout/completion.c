@@ -14,11 +14,17 @@ const char *finish_reason_name(enum finish_reason reason)
 void completion_free(struct completion *completion)
 {
     mem_free(completion->tokens);
+    mem_free(completion->sampled);
     mem_free(completion->logp);
     mem_free(completion->entropy);
     mem_free(completion->text);
     mem_free(completion->routes);
     memset(completion, 0, sizeof *completion);
+}
+
+bool completion_sampled(const struct completion *completion, int32_t t)
+{
+    return completion->sampled == NULL || completion->sampled[t];
 }
 
 cohort_status completion_check(const struct completion *completion, cohort_error *err)

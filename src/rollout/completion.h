@@ -16,15 +16,16 @@
 enum finish_reason { FINISH_NONE, FINISH_EOS, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
 const char *finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error" */
 
-/* A finished completion. tokens, logp and entropy include the EOS; text leaves out special tokens and the stop string.
- */
+/* A finished completion. tokens, logp and entropy include the EOS; text leaves out special tokens and the stop string,
+ * and what came from outside: it is what the model wrote, a line break between turns. */
 struct completion {
     int64_t request;
     int32_t index;
     int32_t n_prompt, n_tokens;
     int32_t *tokens;    /* [n_tokens] */
-    float *logp;        /* [n_tokens] at the sampling temperature, unfiltered and unpenalised */
-    float *entropy;     /* [n_tokens] of the distribution that logp is of, in nats */
+    bool *sampled;      /* [n_tokens] of a request with turns; what came from outside was not. NULL: all were */
+    float *logp;        /* [n_tokens] at the sampling temperature, unfiltered and unpenalised; 0 where not sampled */
+    float *entropy;     /* [n_tokens] of the distribution that logp is of, in nats; 0 where not sampled */
     char *text;         /* NUL-terminated; NULL without a tokenizer */
     size_t text_length; /* bytes: text may hold NULs of its own */
     enum finish_reason finish_reason;
@@ -33,6 +34,8 @@ struct completion {
                          layer that has some; NULL: not asked for (engine_keep_routes), or cancelled */
 };
 void completion_free(struct completion *completion);
+/* Whether its token t was drawn. */
+bool completion_sampled(const struct completion *completion, int32_t t);
 /* Returns COHORT_ERR_NUMERIC with the place of a completion that failed. */
 cohort_status completion_check(const struct completion *completion, cohort_error *err);
 
