@@ -134,6 +134,27 @@ static double log_prob_of(const struct completion *c)
     return c->logp == NULL ? (double)NAN : sum;
 }
 
+/* The turns of an episode; turns[*n] is for mem_free. Texts are the episode's. */
+static cohort_status list_turns(const json_t *episode, struct store_turn **turns, size_t *n, cohort_error *err)
+{
+    static const char *const keys[] = {"role", "name", "content"};
+    const json_t *messages = json_object_get(episode, "messages"), *tokens = json_object_get(episode, "tokens");
+    *n = json_array_size(messages);
+    TRY(mem_alloc(turns, *n, sizeof **turns, "turns", err));
+    for (size_t i = 0; i < *n; i++) {
+        struct store_turn *turn = &(*turns)[i];
+        struct store_text *texts[] = {&turn->role, &turn->name, &turn->text};
+        for (size_t k = 0; k < 3; k++) {
+            const json_t *value = json_object_get(json_array_get(messages, i), keys[k]);
+            *texts[k] = (struct store_text){json_string_value(value), json_string_length(value)};
+        }
+        if (turn->text.data == NULL)
+            turn->text = (struct store_text){"", 0};
+        turn->tokens = json_integer_value(json_array_get(tokens, i));
+    }
+    return COHORT_OK;
+}
+
 static cohort_status record_one(struct training *t, const struct record_batch *batch, size_t i, cohort_error *err)
 {
     const struct completion *c = &batch->completions[i];
@@ -145,7 +166,10 @@ static cohort_status record_one(struct training *t, const struct record_batch *b
     const char *set = batch->advantage != NULL ? "" : prompts->name != NULL ? prompts->name : "eval";
     struct response response = {0};
     struct text tools = {0}, added = {0};
+    struct store_turn *turns = NULL;
+    size_t n_turns = 0;
     cohort_status status = COHORT_OK;
+    TRY_GOTO(list_turns(c->episode, &turns, &n_turns, err));
     TRY_GOTO(response_parse(&response, c->text, c->text_length, chat_template_form(t->session.chat),
                             response_opens_thinking(asked->data, asked->length), NULL, err));
     if (response.n_calls > 0)
@@ -169,12 +193,15 @@ static cohort_status record_one(struct training *t, const struct record_batch *b
                                              batch->advantage != NULL ? (double)batch->advantage[i] : (double)NAN,
                                          .names = scoring->names,
                                          .scores = batch->rewards + i * (size_t)scoring->n,
-                                         .n_scores = (size_t)scoring->n};
+                                         .n_scores = (size_t)scoring->n,
+                                         .turns = turns,
+                                         .n_turns = n_turns};
     TRY_GOTO(store_completion(t->store, &row, err));
 cleanup:
     response_free(&response);
     text_free(&tools);
     text_free(&added);
+    mem_free(turns);
     return status;
 }
 

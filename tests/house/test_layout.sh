@@ -17,12 +17,13 @@ declare -A may=(
     [rollout]="base text tensor format backend model"
     [train]="base text tensor format backend model rollout"
     [reward]="base text"
+    [environment]="base text"
     [run]="base format"
     [report]="base run"
-    [recipe]="base text tensor format backend model rollout train reward run report"
-    [bench]="base text tensor format backend model rollout train reward run recipe"
-    [command]="base text tensor format backend model rollout train reward run report recipe bench"
-    [api]="base text tensor format backend model rollout train reward run recipe command"
+    [recipe]="base text tensor format backend model rollout train reward environment run report"
+    [bench]="base text tensor format backend model rollout train reward environment run recipe"
+    [command]="base text tensor format backend model rollout train reward environment run report recipe bench"
+    [api]="base text tensor format backend model rollout train reward environment run recipe command"
 )
 for folder in src/*/; do
     folder=$(basename "$folder")

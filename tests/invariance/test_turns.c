@@ -14,6 +14,8 @@ enum { N_REQUESTS = 12, MAX_GROUP = 4, N_ROWS = N_REQUESTS * MAX_GROUP, MAX_PROM
 enum { N_NOISE = 4, N_EOS = 6 };
 
 static const float temperature = 0.8f;
+/* An emulated device needs a second for what a device does in a millisecond. */
+static int32_t n_requests = N_REQUESTS, room = ROOM;
 static int32_t eos_ids[N_EOS];
 
 static uint32_t draw(uint64_t stream, uint64_t counter, uint32_t below)
@@ -40,7 +42,7 @@ static void choose(struct asked *asked, uint64_t stream, int32_t vocab, bool tur
                                          .sampling = {.temperature = temperature},
                                          .seed = 5,
                                          .stream = stream,
-                                         .max_tokens = turns ? ROOM : 20,
+                                         .max_tokens = turns ? room : 20,
                                          .eos_ids = eos_ids,
                                          .n_eos = turns ? N_EOS : 1,
                                          .turns = turns};
@@ -167,7 +169,7 @@ static void run(struct world *w, const struct way *way, struct completion *resul
     struct arena arena;
     bool busy = true;
     test_engine_open(&engine, &arena, w->model, &config);
-    for (int32_t i = 0; i < N_REQUESTS; i++) {
+    for (int32_t i = 0; i < n_requests; i++) {
         if (way->noise && i < N_NOISE)
             n_ids += submit(engine, &w->noise[i], false, -1, ids + n_ids);
         n_ids += submit(engine, &w->asked[i], way->unshared, i * MAX_GROUP, ids + n_ids);
@@ -194,7 +196,7 @@ static void run(struct world *w, const struct way *way, struct completion *resul
         assert_true(engine_stats(engine).running <= way->max_sequences);
     }
     int32_t wanted = 0;
-    for (int32_t i = 0; i < N_REQUESTS; i++)
+    for (int32_t i = 0; i < n_requests; i++)
         wanted += w->asked[i].ask.n;
     assert_int_equal(done, wanted);
     test_engine_close(engine, &arena, w->model);
@@ -224,20 +226,20 @@ static int32_t turns_of(const struct completion *c)
 static void check_baseline(const struct world *w, const struct completion *result)
 {
     int32_t several = 0, whole = 0, full = 0;
-    for (int32_t i = 0; i < N_REQUESTS; i++)
+    for (int32_t i = 0; i < n_requests; i++)
         for (int32_t k = 0; k < w->asked[i].ask.n; k++) {
             const struct completion *c = &result[i * MAX_GROUP + k];
             assert_non_null(c->tokens);
-            assert_true(c->n_tokens <= ROOM);
+            assert_true(c->n_tokens <= room);
             several += turns_of(c) > 1;
             whole += turns_of(c) == TURNS;
             full += c->finish_reason == FINISH_LENGTH;
             for (int32_t t = 0; t < c->n_tokens; t++)
                 assert_true(c->sampled[t] ? c->logp[t] < 0.0f : c->logp[t] == 0.0f && c->entropy[t] == 0.0f);
         }
-    print_message("of %d requests %d rows had several turns, %d all five, %d filled their room\n", N_REQUESTS,
+    print_message("of %d requests %d rows had several turns, %d all five, %d filled their room\n", (int)n_requests,
                   (int)several, (int)whole, (int)full);
-    assert_true(several > 5 && whole > 2 && full > 0);
+    assert_true(several > (test_options.small ? 1 : 5) && (whole > 2 || test_options.small) && full > 0);
 }
 
 /* The whole sequence in one piece, in the prompt's tree and alone; wanted: the sampled tokens, or all of them. */
@@ -251,7 +253,7 @@ static void expect_scored(const struct world *w, const struct completion *result
     struct tree_runner runner = {0};
     struct arena arena = {0};
     struct model *model = w->model;
-    for (int32_t i = 0; i < N_REQUESTS; i++)
+    for (int32_t i = 0; i < n_requests; i++)
         for (int32_t k = 0; k < w->asked[i].ask.n; k++) {
             const struct completion *c = of[n] = &result[i * MAX_GROUP + k];
             branches[n] = (struct completion_tokens){
@@ -308,14 +310,14 @@ static void check(const char *provider, enum dtype type)
     const int32_t vocab = w.model->config.vocab_size;
     for (int32_t i = 0; i < N_EOS; i++)
         eos_ids[i] = (i * 17 + 5) % vocab;
-    for (int32_t i = 0; i < N_REQUESTS; i++)
+    for (int32_t i = 0; i < n_requests; i++)
         choose(&w.asked[i], (uint64_t)i, vocab, true);
     for (int32_t i = 0; i < N_NOISE; i++)
         choose(&w.noise[i], 500 + (uint64_t)i, vocab, false);
     run(&w, &ways[0], expected);
     check_baseline(&w, expected);
     for (int32_t i = 1; i < N_WAYS; i++) {
-        if (test_options.small && i != 2 && i != 5)
+        if (test_options.small && i != 2)
             continue;
         run(&w, &ways[i], got);
         for (int32_t row = 0; row < N_ROWS; row++)
@@ -325,7 +327,8 @@ static void check(const char *provider, enum dtype type)
     }
     assert_true(w.waited > 0); /* some answers came when nothing else was left to do */
     expect_scored(&w, expected, false, true);
-    expect_scored(&w, expected, true, false);
+    if (!test_options.small)
+        expect_scored(&w, expected, true, false);
     free_result(expected);
     model_destroy(w.model);
     backend_destroy(w.backend);
@@ -483,6 +486,10 @@ static void test_stopped_step(void **state)
 int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
+    if (test_options.small) {
+        n_requests = 4;
+        room = 40;
+    }
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_bounds), cmocka_unit_test(test_stopped_step),
                                        cmocka_unit_test(test_same_bits)};
     return cmocka_run_group_tests(tests, tiny_folder_setup, tiny_folder_teardown);

@@ -1,0 +1,123 @@
+/* How environments are opened, and what they reward. */
+#include "recipe/episodes_internal.h"
+
+#include "recipe/episode_story.h"
+#include "recipe/turn_rewards_list.h"
+#include "text/chat_turn.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MODE(id, word) TURN_REWARDS_##id,
+enum turn_rewards { TURN_REWARDS_LIST(MODE) };
+#undef MODE
+
+static void tell(void *context, const char *line) { observer_message(context, "%s", line); }
+
+/* ---- The reward ---- */
+
+/* A turn's reward stands at the turn's last token, that of the whole episode at the completion's last. */
+static cohort_status list_of(const struct reward_row *row, double **list, cohort_error *err)
+{
+    const json_t *turns = json_object_get(row->episode, "turn_rewards"),
+                 *last = json_object_get(row->episode, "reward");
+    TRY(reward_list_new(list, row->n_tokens, err));
+    for (size_t i = 0; i < json_array_size(turns); i++) {
+        const json_t *turn = json_array_get(turns, i);
+        const json_int_t at = json_integer_value(json_array_get(turn, 0)) - 1;
+        if (at >= 0 && at < row->n_tokens)
+            (*list)[at] = (isnan((*list)[at]) ? 0.0 : (*list)[at]) + json_number_value(json_array_get(turn, 1));
+    }
+    int32_t at = row->n_tokens - 1;
+    while (at > 0 && row->sampled != NULL && !row->sampled[at])
+        at--;
+    if (at >= 0 && json_is_number(last))
+        (*list)[at] = (isnan((*list)[at]) ? 0.0 : (*list)[at]) + json_number_value(last);
+    return COHORT_OK;
+}
+
+static cohort_status reward_episodes(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
+                                     double **lists, cohort_error *err)
+{
+    const struct episodes *e = context;
+    for (size_t i = 0; i < n_rows; i++) {
+        rewards[i] = story_reward(rows[i].episode);
+        if (e->per_turn && lists != NULL && !isnan(rewards[i]))
+            TRY(list_of(&rows[i], &lists[i], err));
+    }
+    return COHORT_OK;
+}
+
+/* ---- Opening ---- */
+
+static cohort_status open_program(struct episodes *e, const struct options *options, const char *spec, const char *run,
+                                  cohort_error *err)
+{
+    static const char exports[] = "export PYTHONUNBUFFERED=1 PYTHONIOENCODING=utf-8\n", exec[] = "exec:";
+    struct text command = {0};
+    cohort_status status = COHORT_OK;
+    struct environment_options o = {.label = spec,
+                                    .workers = (int)options_int(options, OPTION_ENVIRONMENT_WORKERS),
+                                    .turn_s = options_float(options, OPTION_TURN_TIMEOUT),
+                                    .episode_s = options_float_or(options, OPTION_EPISODE_TIMEOUT, 0.0),
+                                    .turns = e->max_turns,
+                                    .seed = e->seed & (((uint64_t)1 << 53) - 1),
+                                    .run = run,
+                                    .stop = options_stop(options),
+                                    .tell = e->observer == NULL ? NULL : tell,
+                                    .tell_context = (void *)(uintptr_t)e->observer};
+    if (strncmp(spec, exec, strlen(exec)) != 0 || spec[strlen(exec)] == '\0')
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--environment %.200s: expected exec:PROGRAM, a program that talks the protocol of "
+                         "docs/ENVIRONMENTS.md",
+                         spec);
+    TRY_GOTO(text_printf(&command, err, "%s%s", exports, spec + strlen(exec)));
+    char *const arguments[] = {(char *)(uintptr_t) "/bin/sh", (char *)(uintptr_t) "-c", command.data, NULL};
+    TRY_GOTO(mem_strdup(&e->label, spec, strlen(spec), err));
+    e->command = command;
+    memset(&command, 0, sizeof command);
+    memcpy(e->arguments, arguments, sizeof arguments);
+    o.label = e->label;
+    o.arguments = e->arguments;
+    status = environment_open(&e->environment, &o, err);
+cleanup:
+    text_free(&command);
+    return status;
+}
+
+cohort_status episodes_open(struct episodes *e, struct session *session, const struct options *options,
+                            const cohort_observer *observer, const char *run, cohort_error *err)
+{
+    const char *spec = options_string(options, OPTION_ENVIRONMENT);
+    memset(e, 0, sizeof *e);
+    e->session = session;
+    e->observer = observer;
+    e->style = row_style(options);
+    e->max_turns = (int32_t)options_int_or(options, OPTION_MAX_TURNS, 0);
+    e->max_iterations = -1;
+    e->per_turn = options_choice(options, OPTION_TURN_REWARDS) == TURN_REWARDS_PER_TURN;
+    e->seed = (uint64_t)options_int(options, OPTION_SEED);
+    if (spec == NULL)
+        return COHORT_OK;
+    if (session->chat == NULL || session->tokenizer == NULL)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "--environment %.200s: the model's folder has no tokenizer with a chat template", spec);
+    TRY(open_program(e, options, spec, run, err));
+    session->tools = environment_tools(e->environment);
+    const struct chat_options chat = {.thinking = e->style.thinking, .tools = session->tools};
+    TRY(chat_turn_check(session->chat, session->tokenizer, &chat, session->tools != NULL, err));
+    e->hooks = episodes_hooks(e);
+    return environment_is_tools(e->environment)
+               ? COHORT_OK
+               : reward_create_lists(&e->reward, "environment", reward_episodes, e, err);
+}
+
+void episodes_close(struct episodes *e)
+{
+    episodes_abandon(e);
+    environment_close(e->environment);
+    reward_destroy(e->reward);
+    text_free(&e->command);
+    mem_free(e->label);
+    memset(e, 0, sizeof *e);
+}
