@@ -7,7 +7,7 @@ CMAKE_FLAGS ?=
 CTEST = ctest --output-on-failure
 
 .DEFAULT_GOAL := all
-.PHONY: all deps-check demo test test-slow asan tsan racecheck bench install dist format form tidy options-docs clean help
+.PHONY: all deps-check demo test test-slow python wheel python-test asan tsan racecheck bench install dist format form tidy options-docs clean help
 
 all: deps-check ## build build/cohort (and the libraries beside it)
 	@test -f $(BUILD)/CMakeCache.txt || cmake -B $(BUILD) -DCOHORT_TESTS=OFF $(CMAKE_FLAGS)
@@ -53,6 +53,15 @@ racecheck: ## the CUDA kernels' tests with every access watched for races, in bu
 	cmake -B build-race -DCOHORT_TESTS=ON -DCOHORT_RACECHECK=ON $(CMAKE_FLAGS)
 	cmake --build build-race -j$(JOBS)
 	$(CTEST) --test-dir build-race -L cuda-emulated --timeout 3000 -j$(JOBS)
+
+python: all ## put the Python package together in BUILD/python (PYTHONPATH=build/python)
+	python3 bindings/python/stage.py $(BUILD)/libcohort.so $(BUILD)/python
+
+python-test: ## its tests alone
+	$(CTEST) --test-dir $(BUILD) -R test_python
+
+wheel: all ## the Python package as a wheel in BUILD/wheel (with auditwheel of PyPI)
+	scripts/make-wheel $(BUILD)
 
 bench: all ## measure speed beside this machine's limits (build/cohort bench)
 	$(BUILD)/cohort bench

@@ -4,22 +4,36 @@
 
 #include "cohort.h"
 
+#include <stdio.h>
+
 /* Exit codes. */
-enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DIVERGED = 3, EXIT_INTERRUPTED = 130 };
 
 /* Fills options from argv[0 .. argc): --name value, --name=value, --switch, --no-switch. bare: the option whose value is
  * the words without a flag, or NULL. Prints the error and returns false on failure. */
 bool cli_parse(cohort_options *options, const char *bare, int argc, char **argv);
 
-/* Writes results to stdout, notes and a progress line (on a terminal) to stderr; Ctrl-C, SIGTERM and SIGHUP ask for a
- * stop, a second Ctrl-C or SIGTERM ends at once. */
+/* From here on Ctrl-C and SIGTERM ask for a stop, and a second one of the two ends the program at once; so do, without that,
+ * SIGHUP and the notices of schedulers (SIGUSR1, SIGUSR2, SIGXCPU). stop lives as long as the process; NULL: there is none. */
+void cli_signals_begin(cohort_stop *stop);
+
+/* Columns of the terminal that a descriptor is, now; 80 if it does not say; 0: it is none. */
+int cli_columns(int fd);
+/* Prints a line, broken between words where it is longer than the columns (0: any number). */
+void cli_print_wrapped(FILE *to, const char *text, int columns);
+
+/* Writes results to stdout, notes and a live line (on a terminal that can) to stderr. */
 struct cli_terminal {
-    bool interactive, line_open, output_failed;
+    const cohort_stop *stop;
+    bool live;          /* there is a live line */
+    size_t line_length; /* of the live line that stands there now; 0: none */
+    bool output_failed;
     bool output_closed; /* the reader of a pipe has gone (cohort ... | head), so no message is printed */
-    double last_drawn, started;
+    bool trains;        /* what cannot be printed ends no training */
+    double last_drawn, last_said, started;
     const char *phase;
 };
-void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer, cohort_stop *stop);
+void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer, cohort_stop *stop, bool trains);
 void cli_terminal_end(struct cli_terminal *terminal);
 
 #endif

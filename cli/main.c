@@ -9,14 +9,24 @@
 
 static void print_usage(FILE *to)
 {
+    const int columns = cli_columns(fileno(to));
     fprintf(to,
-            "cohort %s: post-train language models with GRPO\n\nusage: cohort COMMAND [--option "
-            "value ...]\n\n",
+            "cohort %s: post-train language models with GRPO\n\n"
+            "    cohort init --preset nano --tokenizer bytes --out nano\n"
+            "    cohort grpo --help\n\n"
+            "Usage: cohort COMMAND [--option value ...]\n\n",
             cohort_version());
-    for (int i = 0; cohort_command_name((cohort_command)i) != NULL; i++)
-        fprintf(to, "  %-10s %s\n", cohort_command_name((cohort_command)i), cohort_command_summary((cohort_command)i));
-    fprintf(to, "\n'cohort COMMAND --help' explains a command's options. A first run: 'make demo' "
-                "in the source tree.\n");
+    for (int i = 0; cohort_command_name((cohort_command)i) != NULL; i++) {
+        char line[200];
+        snprintf(line, sizeof line, "  %-10s %s", cohort_command_name((cohort_command)i),
+                 cohort_command_summary((cohort_command)i));
+        cli_print_wrapped(to, line, columns);
+    }
+    fputc('\n', to);
+    cli_print_wrapped(
+        to, "'cohort COMMAND --help' explains a command's options. A first run: 'make demo' in the source tree.",
+        columns);
+    cli_print_wrapped(to, "'cohort --completion bash' (or zsh) prints the completion of a shell.", columns);
 }
 
 static int printed(void)
@@ -27,30 +37,44 @@ static int printed(void)
     return EXIT_FAILED;
 }
 
-static int print_help(cohort_command command)
+/* What the library wrote, or why it could not. */
+static int print_text(cohort_status status, char *text, const cohort_error *err)
 {
-    char *text = NULL;
-    cohort_error err = {0};
-    if (cohort_help(command, &text, &err) != COHORT_OK) {
-        fprintf(stderr, "cohort: %s\n", err.message);
-        return EXIT_FAILED;
+    if (status != COHORT_OK) {
+        fprintf(stderr, "cohort: %s\n", err->message);
+        return status == COHORT_ERR_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;
     }
     fputs(text, stdout);
     cohort_free(text);
     return printed();
 }
 
-static int print_docs(void)
+static int print_help(cohort_command command)
 {
     char *text = NULL;
     cohort_error err = {0};
-    if (cohort_options_docs(&text, &err) != COHORT_OK) {
-        fprintf(stderr, "cohort: %s\n", err.message);
-        return EXIT_FAILED;
-    }
-    fputs(text, stdout);
-    cohort_free(text);
-    return printed();
+    const int columns = cli_columns(STDOUT_FILENO);
+    const cohort_status status = cohort_help_wide(command, columns > 1 ? columns - 1 : 0, &text, &err);
+    return print_text(status, text, &err);
+}
+
+/* What is made when the program is built: docs/OPTIONS.md, manual pages, completions. */
+static bool print_made(int argc, char **argv, int *code)
+{
+    char *text = NULL;
+    cohort_error err = {0};
+    cohort_status status = COHORT_OK;
+    const char *what = argv[1], *of = argc > 2 ? argv[2] : NULL;
+    if (strcmp(what, "--options-docs") == 0)
+        status = cohort_options_docs(&text, &err);
+    else if (strcmp(what, "--man") == 0)
+        status = cohort_man(of, &text, &err);
+    else if (strcmp(what, "--completion") == 0)
+        status = cohort_shell_completion(of, &text, &err);
+    else
+        return false;
+    *code = print_text(status, text, &err);
+    return true;
 }
 
 /* Letters that must be changed, added or left out to make b of a. */
@@ -111,28 +135,32 @@ static bool is_help(const char *argument)
     return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 || strcmp(argument, "help") == 0;
 }
 
-static int run(cohort_options *options)
+static int run(cohort_options *options, bool trains)
 {
     struct cli_terminal terminal;
     cohort_observer observer;
     cohort_error err = {0};
     cohort_stop *stop = NULL; /* lives as long as the process, whose signal handlers trigger it */
     cohort_status status = cohort_stop_create(&stop, &err);
-    cli_terminal_begin(&terminal, &observer, stop);
+    cli_terminal_begin(&terminal, &observer, stop, trains);
     if (status == COHORT_OK)
         status = cohort_options_set_stop(options, stop, &err);
     if (status == COHORT_OK)
         status = cohort_run(options, &observer, &err);
     cli_terminal_end(&terminal);
-    if (status != COHORT_OK && !(status == COHORT_ERR_CANCELLED && terminal.output_failed))
-        fprintf(stderr, "cohort: %s\n", err.message);
+    if (status != COHORT_OK && (trains || !(status == COHORT_ERR_CANCELLED && terminal.output_failed))) {
+        char line[sizeof err.message + 16];
+        snprintf(line, sizeof line, "cohort: %s", err.message);
+        cli_print_wrapped(stderr, line, cli_columns(STDERR_FILENO));
+    }
     if (terminal.output_failed && !terminal.output_closed)
         fprintf(stderr, "cohort: standard output could not be written\n");
-    if (terminal.output_failed)
+    if (terminal.output_failed && !trains)
         return EXIT_FAILED;
     switch (status) {
     case COHORT_OK: return EXIT_OK;
     case COHORT_ERR_CANCELLED: return EXIT_INTERRUPTED;
+    case COHORT_ERR_DIVERGED: return EXIT_DIVERGED;
     case COHORT_ERR_ARGUMENT: return EXIT_USAGE; /* an option is missing, or its value cannot be used */
     default: return EXIT_FAILED;
     }
@@ -171,8 +199,9 @@ int main(int argc, char **argv)
         printf("cohort %s\n", cohort_version());
         return printed();
     }
-    if (strcmp(argv[1], "--options-docs") == 0) /* makes docs/OPTIONS.md */
-        return print_docs();
+    int made = EXIT_OK;
+    if (print_made(argc, argv, &made))
+        return made;
     if (!cohort_command_find(argv[1], &command))
         return no_command(argv[1]);
     if (argc == 3 && is_help(argv[2])) /* cohort grpo help */
@@ -184,7 +213,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "cohort: %s\n", err.message);
         return EXIT_FAILED;
     }
-    int code = cli_parse(options, cohort_options_bare(options), argc - 2, argv + 2) ? run(options) : EXIT_USAGE;
+    int code = cli_parse(options, cohort_options_bare(options), argc - 2, argv + 2)
+                   ? run(options, command == COHORT_SFT || command == COHORT_GRPO)
+                   : EXIT_USAGE;
     cohort_options_destroy(options);
     return code;
 }

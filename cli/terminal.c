@@ -2,43 +2,11 @@
 #include "cli.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
-
-/* A handler gets no argument of ours. */
-static cohort_stop *interrupt;
-
-static void on_interrupt(int signal_number)
-{
-    if (cohort_stop_triggered(interrupt)) { /* asked twice: at once */
-        signal(signal_number, SIG_DFL);
-        raise(signal_number);
-    }
-    cohort_stop_trigger(interrupt);
-}
-
-/* The terminal is gone (an ssh session ends): once or twice, by the kernel and by the shell, so the second time means
- * no more than the first. */
-static void on_hangup(int signal_number)
-{
-    (void)signal_number;
-    cohort_stop_trigger(interrupt);
-}
-
-/* nohup has it ignored, and so it stays. */
-static void handle_hangup(void)
-{
-    struct sigaction action;
-    if (sigaction(SIGHUP, NULL, &action) != 0 || action.sa_handler == SIG_IGN)
-        return;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_hangup;
-    sigaction(SIGHUP, &action, NULL);
-}
 
 static double now(void)
 {
@@ -47,28 +15,43 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* A terminal that became narrower has broken the line that stood there into several rows, all of which go. */
 static void clear_line(struct cli_terminal *terminal)
 {
-    if (terminal->line_open)
+    const size_t width = (size_t)cli_columns(STDERR_FILENO);
+    if (terminal->line_length == 0)
+        return;
+    const size_t above = width > 0 ? (terminal->line_length - 1) / width : 0;
+    if (above > 0)
+        fprintf(stderr, "\r\033[%zuA\033[J", above);
+    else
         fputs("\r\033[K", stderr);
-    terminal->line_open = false;
+    terminal->line_length = 0;
 }
 
 static void output(void *context, const char *bytes, size_t length)
 {
     struct cli_terminal *terminal = context;
     clear_line(terminal);
+    terminal->last_said = now();
     if (!terminal->output_failed && (fwrite(bytes, 1, length, stdout) != length || fflush(stdout) != 0)) {
-        terminal->output_closed = !terminal->output_failed && errno == EPIPE;
+        terminal->output_closed = errno == EPIPE;
         terminal->output_failed = true;
     }
+}
+
+static int columns(void *context)
+{
+    (void)context;
+    return cli_columns(STDOUT_FILENO);
 }
 
 static void message(void *context, const char *text)
 {
     struct cli_terminal *terminal = context;
     clear_line(terminal);
-    fprintf(stderr, "%s\n", text);
+    terminal->last_said = now();
+    cli_print_wrapped(stderr, text, cli_columns(STDERR_FILENO));
 }
 
 static void write_duration(double seconds, char *out, size_t size)
@@ -78,13 +61,6 @@ static void write_duration(double seconds, char *out, size_t size)
         snprintf(out, size, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
     else
         snprintf(out, size, "%ld:%02ld", s / 60, s % 60);
-}
-
-/* Columns of the terminal now: it may have been resized since the last line. 0: it does not say. */
-static size_t columns(void)
-{
-    struct winsize size;
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
 /* Step, phase, bar of the phase, count, rate, time left of the whole run; without a part: bar_width 0, rate false.
@@ -119,7 +95,7 @@ static void draw(struct cli_terminal *terminal, const cohort_progress *p)
 {
     static const int bars[] = {24, 16, 8, 0, 0};
     char line[512] = "", left[48] = "";
-    const size_t width = columns(), room = width == 0 ? 79 : width - 1;
+    const size_t width = (size_t)cli_columns(STDERR_FILENO), room = width == 0 ? 79 : width - 1;
     double share = p->total > 0 ? (double)p->done / (double)p->total : 0.0;
     double whole = p->steps > 0
                        ? ((double)p->step + (strcmp(p->unit, "steps") == 0 ? 0.0 : share * 0.5)) / (double)p->steps
@@ -134,42 +110,62 @@ static void draw(struct cli_terminal *terminal, const cohort_progress *p)
             break;
     if (room < sizeof line)
         line[room] = '\0';
-    fprintf(stderr, "\r\033[K%s", line);
+    clear_line(terminal);
+    fputs(line, stderr);
     fflush(stderr);
-    terminal->line_open = true;
+    terminal->line_length = strlen(line);
+}
+
+/* Where there is no live line: what is waited for, if nothing was printed for a minute. */
+static void say_awaited(struct cli_terminal *terminal, const cohort_progress *p)
+{
+    enum { SILENT_SECONDS = 60 };
+    const double t = now();
+    if (t - terminal->last_said < SILENT_SECONDS)
+        return;
+    terminal->last_said = t;
+    if (p->total > 0)
+        fprintf(stderr, "step %lld: %s, %lld of %lld %s\n", (long long)p->step + 1, p->phase, (long long)p->done,
+                (long long)p->total, p->unit == NULL ? "" : p->unit);
+    else
+        fprintf(stderr, "step %lld: %s\n", (long long)p->step + 1, p->phase);
 }
 
 static bool progress(void *context, const cohort_progress *p)
 {
     struct cli_terminal *terminal = context;
     double t = now();
-    if (terminal->interactive && (t - terminal->last_drawn > 0.1 || terminal->phase != p->phase)) {
+    if (terminal->live && (t - terminal->last_drawn > 0.2 || terminal->phase != p->phase)) {
         terminal->last_drawn = t;
         terminal->phase = p->phase;
         draw(terminal, p);
     }
-    return !cohort_stop_triggered(interrupt) && !terminal->output_failed;
+    if (!terminal->live && terminal->trains)
+        say_awaited(terminal, p);
+    return !cohort_stop_triggered(terminal->stop) && (terminal->trains || !terminal->output_failed);
 }
 
-void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer, cohort_stop *stop)
+/* A terminal that can go back to the beginning of a line, before which somebody sits. */
+static bool can_redraw(void)
 {
-    interrupt = stop;
+    const char *kind = getenv("TERM"), *ci = getenv("CI");
+    return isatty(STDERR_FILENO) == 1 && (kind == NULL || strcmp(kind, "dumb") != 0) && (ci == NULL || *ci == '\0');
+}
+
+void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer, cohort_stop *stop, bool trains)
+{
     memset(terminal, 0, sizeof *terminal);
-    terminal->interactive = isatty(STDERR_FILENO) == 1;
-    terminal->started = now();
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_interrupt;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    handle_hangup();
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is seen as a failed write */
-    signal(SIGXFSZ, SIG_IGN); /* so is a file beyond the limit (ulimit -f) */
+    terminal->stop = stop;
+    terminal->live = can_redraw();
+    terminal->trains = trains;
+    terminal->started = terminal->last_said = now();
+    cli_signals_begin(stop);
     cohort_observer_init(observer);
     observer->context = terminal;
     observer->output = output;
     observer->message = message;
     observer->progress = progress;
+    observer->columns = columns;
 }
 
 void cli_terminal_end(struct cli_terminal *terminal) { clear_line(terminal); }

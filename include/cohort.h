@@ -46,7 +46,8 @@ typedef enum cohort_status {
     COHORT_ERR_REWARD,      /* a reward program died, hung or answered garbage */
     COHORT_ERR_NUMERIC,     /* NaN or infinity where training cannot go on */
     COHORT_ERR_CANCELLED,   /* stopped on request; what was saved is whole */
-    COHORT_ERR_INTERNAL     /* a mistake of ours */
+    COHORT_ERR_INTERNAL,    /* a mistake of ours */
+    COHORT_ERR_DIVERGED /* the run will not recover, and option stop_on says that it ends then; a checkpoint is saved */
 } cohort_status;
 
 /* Filled by the call that failed, untouched by calls that succeed. May be NULL in every call. Start from
@@ -108,6 +109,8 @@ typedef struct cohort_observer {
     bool (*progress)(void *context, const cohort_progress *progress);
     /* The metrics of a training step, once it is done. */
     void (*metrics)(void *context, const cohort_metrics *metrics);
+    /* Columns of the terminal that output goes to, for the lines of steps; 0, and NULL: none, lines have all they can. */
+    int (*columns)(void *context);
 } cohort_observer;
 /* size: sizeof *observer in the caller's header. */
 COHORT_API void cohort_observer_init_sized(cohort_observer *observer, size_t size);
@@ -184,8 +187,39 @@ COHORT_API const char *cohort_options_bare(const cohort_options *options);
 /* What an option's flag means where no value follows it: "true" for a switch, "latest" for resume. NULL: the flag needs a
  * value, or the command has no such option. */
 COHORT_API const char *cohort_options_alone(const cohort_options *options, const char *name);
+/* One option of a command, as a program that offers them to its own users wants it. */
+typedef struct cohort_option {
+    size_t size;
+    const char *name;     /* with underscores */
+    const char *group;    /* heading in --help */
+    const char *help;     /* one line, with units */
+    const char *fallback; /* the default as text; NULL: unset until given */
+    /* "bool", "int", "float", "text", "word" (one of choices), or "list" (of texts, numbers or NAME=VALUE; of choices where
+     * there are some) */
+    const char *type;
+    const char *const *choices; /* [n_choices] */
+    size_t n_choices;
+    const char *const *names; /* [n_names] other names that are taken: short ones, those of other programs */
+    size_t n_names;
+} cohort_option;
+/* Every option of the command in the order of --help; what visit gets is valid during the call. visit returns false to
+ * end it. */
+COHORT_API cohort_status cohort_options_list(cohort_command command,
+                                             bool (*visit)(void *context, const cohort_option *option), void *context,
+                                             cohort_error *err);
+/* What a name is of which cohort_options_has says false, such as an option of another program: the message that
+ * cohort_options_set would fail with. *needless: a run is the same without it, so that it may be passed over with a
+ * note. Free *text with cohort_free. */
+COHORT_API cohort_status cohort_options_explain(const cohort_options *options, const char *name, char **text,
+                                                bool *needless, cohort_error *err);
 /* The text of --help for a command, of docs/OPTIONS.md. Free with cohort_free. */
 COHORT_API cohort_status cohort_help(cohort_command command, char **out, cohort_error *err);
+/* The text of --help for a terminal of so many columns; 0: 100. */
+COHORT_API cohort_status cohort_help_wide(cohort_command command, int columns, char **out, cohort_error *err);
+/* The manual page of a command by its name, "grpo", or of the program (NULL), in the man macros of roff. */
+COHORT_API cohort_status cohort_man(const char *command, char **out, cohort_error *err);
+/* The completion of the program for a shell, "bash" or "zsh". */
+COHORT_API cohort_status cohort_shell_completion(const char *shell, char **out, cohort_error *err);
 COHORT_API cohort_status cohort_options_docs(char **out, cohort_error *err);
 COHORT_API void cohort_free(void *block);
 
@@ -201,6 +235,8 @@ typedef struct cohort_reward_row {
     int64_t prompt_index;                    /* data set row: the same for a group, whose completions are consecutive */
     int32_t completion_index;                /* within the group */
     size_t prompt_length, completion_length; /* in bytes */
+    /* Of a completion of several turns: its messages and how it ended, as JSON (docs/ENVIRONMENTS.md); else NULL. */
+    const char *episode_json;
 } cohort_reward_row;
 
 /* Fills rewards[n_rows] for rows[0], ..., rows[n_rows - 1]; NaN: unscorable. A status other than COHORT_OK stops the
@@ -220,6 +256,22 @@ typedef cohort_status (*cohort_token_reward_function)(void *context, const cohor
 COHORT_API cohort_status cohort_options_add_token_reward(cohort_options *options, const char *name,
                                                          cohort_token_reward_function function, void *context,
                                                          cohort_error *err);
+
+/* An environment in C, in place of a program of the option "environment": what answers the model's turns in grpo. It gets
+ * what the protocol of docs/ENVIRONMENTS.md sends a program, one JSON object of length bytes (a NUL follows) a call, "hello"
+ * first, and answers with the objects that a program would write. It may answer in a later call: with nothing to say to it it
+ * is called all the same, request NULL, so that what takes long can be done elsewhere while others decode. A status other than
+ * COHORT_OK stops the run with its error. Calls come from the thread that made the call of this library. */
+typedef struct cohort_environment cohort_environment;
+typedef cohort_status (*cohort_environment_function)(void *context, cohort_environment *environment,
+                                                     const char *request, size_t length, cohort_error *err);
+/* Within such a call: an answer, one JSON object of length bytes. COHORT_ERR_REWARD where it makes no sense. */
+COHORT_API cohort_status cohort_environment_answer(cohort_environment *environment, const char *answer, size_t length,
+                                                   cohort_error *err);
+/* The environment of grpo with these options; function NULL: none. name appears in messages. */
+COHORT_API cohort_status cohort_options_set_environment(cohort_options *options, const char *name,
+                                                        cohort_environment_function function, void *context,
+                                                        cohort_error *err);
 
 /* The stop object that cohort_run, cohort_model_open and cohort_trainer_open with these options look at; NULL: none. It
  * stays the caller's. */
@@ -295,6 +347,10 @@ typedef struct cohort_request {
  * caller's header. */
 COHORT_API void cohort_request_init_sized(cohort_request *request, size_t size);
 static inline void cohort_request_init(cohort_request *request) { cohort_request_init_sized(request, sizeof *request); }
+
+/* The stream by which `cohort generate` draws for a prompt: a function of its ids, and of how many prompts before it (0: none)
+ * had the same ones. A request with it and the command's seed gives the command's completions, bit for bit. */
+COHORT_API uint64_t cohort_prompt_stream(const int32_t *ids, size_t count, uint64_t before);
 
 typedef struct cohort_completion {
     size_t size;

@@ -98,6 +98,7 @@ void cohort_options_destroy(cohort_options *options)
         mem_free(options->bindings[i]);
     }
     mem_free(options->rewards);
+    mem_free(options->environment.name);
     mem_free(options->bindings);
     options_destroy(options->options);
     mem_free(options);
@@ -145,7 +146,7 @@ const char *cohort_options_alone(const cohort_options *options, const char *name
     return options == NULL || name == NULL ? NULL : options_alone(options->options, name);
 }
 
-cohort_status cohort_help(cohort_command command, char **out, cohort_error *err)
+cohort_status cohort_help_wide(cohort_command command, int columns, char **out, cohort_error *err)
 {
     struct text text = {0};
     if (out == NULL)
@@ -153,7 +154,40 @@ cohort_status cohort_help(cohort_command command, char **out, cohort_error *err)
     *out = NULL;
     if (!is_command(command))
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_help: %d is no command", (int)command);
-    cohort_status status = options_write_help(commands[command].flag, &text, err);
+    cohort_status status = options_write_help(commands[command].flag, columns, &text, err);
+    *out = text.data;
+    return status;
+}
+
+cohort_status cohort_help(cohort_command command, char **out, cohort_error *err)
+{
+    return cohort_help_wide(command, 0, out, err);
+}
+
+cohort_status cohort_man(const char *command, char **out, cohort_error *err)
+{
+    struct text text = {0};
+    cohort_command found = COHORT_INFO;
+    if (out == NULL)
+        return missing(err, "cohort_man", "out");
+    *out = NULL;
+    if (command != NULL && !cohort_command_find(command, &found))
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_man: there is no command '%.80s'", command);
+    cohort_status status = options_write_man(command == NULL ? 0 : commands[found].flag, &text, err);
+    *out = text.data;
+    return status;
+}
+
+cohort_status cohort_shell_completion(const char *shell, char **out, cohort_error *err)
+{
+    struct text text = {0};
+    if (out == NULL)
+        return missing(err, "cohort_shell_completion", "out");
+    *out = NULL;
+    if (shell == NULL || (strcmp(shell, "bash") != 0 && strcmp(shell, "zsh") != 0))
+        return error_set(err, COHORT_ERR_ARGUMENT, "there is no completion for the shell '%.40s': bash or zsh",
+                         shell == NULL ? "" : shell);
+    cohort_status status = strcmp(shell, "zsh") == 0 ? options_write_zsh(&text, err) : options_write_bash(&text, err);
     *out = text.data;
     return status;
 }
@@ -172,7 +206,7 @@ void cohort_free(void *block) { mem_free(block); }
 
 void public_rows_free(struct public_rows *rows)
 {
-    for (size_t i = 0; rows->texts != NULL && i < rows->n; i++)
+    for (size_t i = 0; rows->texts != NULL && i < 2 * rows->n; i++)
         text_free(&rows->texts[i]);
     mem_free(rows->texts);
     mem_free(rows->rows);
@@ -186,9 +220,11 @@ cohort_status public_rows_make(struct public_rows *out, const struct reward_row 
     out->n = n;
     TRY(mem_alloc(&out->pointers, n, sizeof *out->pointers, "reward rows", err));
     TRY(mem_alloc(&out->rows, n, sizeof *out->rows, "reward rows", err));
-    TRY(mem_alloc(&out->texts, n, sizeof *out->texts, "reward rows", err));
+    TRY(mem_alloc(&out->texts, 2 * n, sizeof *out->texts, "reward rows", err));
     for (size_t i = 0; i < n; i++) {
         TRY(json_text_write(rows[i].data, JSON_COMPACT, &out->texts[i], err));
+        if (rows[i].episode != NULL)
+            TRY(json_text_write(rows[i].episode, JSON_COMPACT, &out->texts[n + i], err));
         out->pointers[i] = &out->rows[i];
         out->rows[i] = (cohort_reward_row){.size = sizeof *out->rows,
                                            .row_json = out->texts[i].data,
@@ -199,6 +235,7 @@ cohort_status public_rows_make(struct public_rows *out, const struct reward_row 
                                            .finish_reason = rows[i].finish_reason,
                                            .prompt_index = rows[i].prompt_index,
                                            .completion_index = rows[i].completion_index,
+                                           .episode_json = out->texts[n + i].data,
                                            .prompt_length = rows[i].prompt_length,
                                            .completion_length = rows[i].completion_length};
     }
@@ -272,6 +309,43 @@ cohort_status cohort_options_add_token_reward(cohort_options *options, const cha
                       &(struct reward_binding){.tokens = function, .context = context}, err);
 }
 
+static cohort_status call_environment(void *context, struct environment *inner, const char *request, size_t length,
+                                      cohort_error *err)
+{
+    const struct environment_bound *bound = context;
+    cohort_environment environment = {.inner = inner};
+    cohort_status status = bound->function(bound->context, &environment, request, length, err);
+    return status;
+}
+
+cohort_status cohort_environment_answer(cohort_environment *environment, const char *answer, size_t length,
+                                        cohort_error *err)
+{
+    if (environment == NULL || answer == NULL)
+        return missing(err, "cohort_environment_answer", "environment and answer");
+    return environment_say(environment->inner, answer, length, err);
+}
+
+cohort_status cohort_options_set_environment(cohort_options *options, const char *name,
+                                             cohort_environment_function function, void *context, cohort_error *err)
+{
+    static const char NAME[] = "cohort_options_set_environment";
+    char *copy = NULL;
+    if (options == NULL || (function != NULL && name == NULL))
+        return missing(err, NAME, "options and name");
+    TRY(options_check_free(options, NAME, err));
+    if (function != NULL && options->command != COHORT_GRPO)
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: these are options of %s; environments are of grpo", NAME,
+                         cohort_command_name(options->command));
+    if (function != NULL)
+        TRY(mem_strdup(&copy, name, strlen(name), err));
+    mem_free(options->environment.name);
+    options->bound = (struct environment_bound){.function = function, .context = context};
+    options->environment =
+        (struct environment_binding){.name = copy, .function = call_environment, .context = &options->bound};
+    return COHORT_OK;
+}
+
 cohort_status cohort_stop_create(cohort_stop **out, cohort_error *err)
 {
     if (out == NULL)
@@ -326,7 +400,9 @@ cohort_status cohort_run(cohort_options *options, const cohort_observer *observe
     TRY(options_check_free(options, "cohort_run", err));
     if (observer != NULL)
         TRY(sized_read(&sized_observer, "cohort_run", observer, &known, err));
-    struct reward_list extra = {.rewards = options->rewards, .count = options->n_rewards};
+    struct reward_list extra = {.rewards = options->rewards,
+                                .count = options->n_rewards,
+                                .environment = options->environment.name == NULL ? NULL : &options->environment};
     TRY(options_tell(options, &known, err));
     options_acquire(options, "cohort_run; wait until it returns");
     cohort_status status = commands[options->command].run(options->options, &extra, &known, err);

@@ -185,6 +185,11 @@ cohort_status cohort_embed(const cohort_model *model, const int32_t *ids, size_t
 
 void cohort_request_init_sized(cohort_request *request, size_t size) { sized_init(&sized_request, request, size); }
 
+uint64_t cohort_prompt_stream(const int32_t *ids, size_t count, uint64_t before)
+{
+    return prompt_stream(ids, ids == NULL ? 0 : count, before);
+}
+
 cohort_status cohort_submit(cohort_model *model, const cohort_request *given, int64_t *id, cohort_error *err)
 {
     cohort_request known = {0}, *const request = &known;

@@ -46,6 +46,7 @@ struct combine_backward;
 struct fold;
 struct magnitude_forward;
 struct magnitude_backward;
+struct dropout;
 struct convert;
 struct head_stats;
 struct head_gradient;
@@ -170,6 +171,7 @@ struct backend_ops {
     void (*fold)(struct backend *, const struct fold *);
     void (*magnitude_forward)(struct backend *, const struct magnitude_forward *);
     void (*magnitude_backward)(struct backend *, const struct magnitude_backward *);
+    void (*dropout)(struct backend *, const struct dropout *);
     void (*convert)(struct backend *, const struct convert *);
     void (*head_stats)(struct backend *, const struct head_stats *);
     void (*head_gradient)(struct backend *, const struct head_gradient *);

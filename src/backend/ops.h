@@ -255,7 +255,8 @@ struct lowrank {
  * fixed by the sizes of the change and never by m. */
 struct lowrank_forward {
     const struct lowrank *change;
-    const struct matmul_forward *product; /* runs too, before its y gets the change; its x is of the type of a and b */
+    /* Runs too, before its y gets the change; with w NULL it is in y already. Its x is of the type of a and b. */
+    const struct matmul_forward *product;
 };
 
 /* With d = scale * (dy . b), rounded once to act: b's gradient += dy^T . h, a's += d^T . x, and dx += d . a. */
@@ -312,6 +313,22 @@ struct magnitude_backward {
     void *dz; /* [R, width] type */
     int32_t n_parts;
     struct magnitude_part part[LOWRANK_PARTS];
+};
+
+/* y = x / (1 - p) where an element is kept and 0 elsewhere, or y += that; in fp32, rounded once. Element c of row t is
+ * kept if u >= p, u uniform in [0, 1): word c % 4 of the Philox block (seed, RNG_DROPOUT, stream[t],
+ * position[t] * ceil(width / 4) + c / 4). */
+struct dropout {
+    int64_t rows, width;
+    const int32_t *position; /* [R] */
+    const uint64_t *stream;  /* [R] */
+    uint64_t seed;
+    float p;       /* in [0, 1) */
+    const void *x; /* [R, width] x_type */
+    enum dtype x_type;
+    void *y; /* [R, width] y_type; may be x */
+    enum dtype y_type;
+    bool accumulate;
 };
 
 /* y = x in another type, elementwise. */

@@ -239,6 +239,17 @@ void child_free(struct child *child)
     *child = child_empty;
 }
 
+bool stop_follows(const struct stop *stop)
+{
+    enum { MOST_MS = 200, LOOK_MS = 10 };
+    for (int waited_ms = 0; !stop_requested(stop); waited_ms += LOOK_MS) {
+        if (stop == NULL || waited_ms == MOST_MS)
+            return false;
+        nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000}, NULL);
+    }
+    return true;
+}
+
 void child_describe(const struct child *child, const char *problem, bool by_itself, bool bare, char *out, size_t size)
 {
     char ending[80] = "";

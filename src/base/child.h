@@ -7,6 +7,7 @@
 #define COHORT_BASE_CHILD_H
 
 #include "base/memory.h"
+#include "base/stop.h"
 
 #include <sys/types.h>
 
@@ -42,6 +43,10 @@ bool child_read_errors(struct child *child);
 /* write, without the SIGPIPE that a closed pipe would send to the host. */
 ssize_t child_write(const struct child *child, const char *bytes, size_t length);
 void child_close_input(struct child *child);
+
+/* Whether a stop is requested, or will be within a moment: a scheduler tells every process of a job that it ends, and a
+ * program may be gone before we are asked to stop. */
+bool stop_follows(const struct stop *stop);
 
 /* What happened to a child that was ended, in out[size]: problem, how it ended (by_itself), and the end of its stderr;
  * bare: without a word about a stderr that is empty. */

@@ -132,6 +132,7 @@ const char *cohort_status_name(cohort_status status)
     case COHORT_ERR_NUMERIC: return "numeric error";
     case COHORT_ERR_CANCELLED: return "cancelled";
     case COHORT_ERR_INTERNAL: return "internal error";
+    case COHORT_ERR_DIVERGED: return "diverged";
     }
     return "unknown status";
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -87,15 +88,20 @@ static void read_field(const char *content, const char *key, char *out, size_t s
 
 bool lock_read_holder(int fd, const char *what, struct lock_holder *holder)
 {
-    char content[1024], number[32], host[256];
-    const size_t length = strlen(what);
+    char content[1024], first[256], number[32], host[256];
+    const int length = snprintf(first, sizeof first, "cohort %s\n", what);
     ssize_t n = pread(fd, content, sizeof content - 1, 0);
     memset(holder, 0, sizeof *holder);
-    if (n <= 0)
-        return n == 0;
-    content[n] = '\0';
-    if (strncmp(content, "cohort ", 7) != 0 || strncmp(content + 7, what, length) != 0 || content[7 + length] != '\n')
+    if (n < 0 || length < 0 || (size_t)length >= sizeof first)
         return false;
+    while (n > 0 && content[n - 1] == '\0') /* a power cut leaves a file with its length and without its bytes */
+        n--;
+    content[n] = '\0';
+    holder->cut = n < length;
+    if (strncmp(content, first, (size_t)(holder->cut ? n : length)) != 0)
+        return false;
+    if (holder->cut)
+        return true;
     read_field(content, "host", holder->host, sizeof holder->host);
     read_field(content, "since", holder->since, sizeof holder->since);
     read_field(content, "pid", number, sizeof number);

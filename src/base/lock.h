@@ -23,9 +23,10 @@ struct lock_holder {
     long pid;                  /* 0 likewise */
     bool here;                 /* on this machine */
     bool alive;                /* only with here */
+    bool cut;                  /* not even the first line is whole: nothing is filled */
 };
-/* Text that nobody else's file has: "cohort WHAT". False if the file begins with anything else; an empty file is true
- * with nothing filled. */
+/* Text that nobody else's file has: "cohort WHAT". False if the file begins with anything else. A file whose writer was cut
+ * off (it is empty, ends within that line, or has zeros in place of it) is true. */
 bool lock_read_holder(int fd, const char *what, struct lock_holder *holder);
 
 #endif

@@ -15,7 +15,8 @@ enum rng_purpose {
     RNG_ROUND = 6,   /* rounding of moments that are kept in bf16 */
     RNG_MIXTURE = 7, /* which file of a mixture a row comes from */
     RNG_NOISE = 8,   /* on the embeddings of a row (NEFTune) */
-    RNG_SLICES = 9   /* order in which a generation batch is cut into slices */
+    RNG_SLICES = 9,  /* order in which a generation batch is cut into slices */
+    RNG_DROPOUT = 10 /* of what an adapter reads */
 };
 
 struct rng_block {

@@ -39,7 +39,8 @@ static cohort_status mark(struct scratch *scratch, bool *again, cohort_error *er
     TRY(lock_write_holder(scratch->fd, scratch->marker, what, err));
     if (fsync(scratch->fd) != 0)
         return io_error(err, scratch->marker, "fsync");
-    return COHORT_OK;
+    /* Its name too, before anything else is in the folder: one without a marker would be nobody's. */
+    return file_sync_dir(scratch->path, err);
 }
 
 static void forget(struct scratch *scratch)
@@ -159,15 +160,15 @@ static cohort_status restore(const char *path, const char *parent, cohort_error 
     return status;
 }
 
-/* Whether the marker says that the folder is one of ours; an empty marker is one that a crash left before it was
- * written, and such a folder holds nothing else. */
+/* Whether the marker says that the folder is one of ours. One that a crash cut off was never synced, and such a folder
+ * holds nothing else. */
 static bool is_marker(const struct scratch *scratch, struct lock_holder *holder)
 {
     struct stat st;
     if (fstat(scratch->fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
         !lock_read_holder(scratch->fd, what, holder))
         return false;
-    if (st.st_size > 0)
+    if (!holder->cut)
         return true;
     size_t entries = 0;
     cohort_status status = COHORT_OK;

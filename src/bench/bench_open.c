@@ -57,7 +57,7 @@ cohort_status bench_open_model(struct bench *bench, cohort_error *err)
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --model DIR (with --adapter DIR)");
     session_adapter_free(adapter);
     if (dir != NULL) {
-        TRY(session_adapter_find(adapter, bench->options, NULL, false, &bench->session.notes, err));
+        TRY(session_adapter_find(adapter, bench->options, NULL, ADAPTER_COMPUTED, &bench->session.notes, err));
         dir = adapter->base;
     }
     if (dir != NULL)

@@ -1,7 +1,6 @@
 /* cohort generate: text for one prompt, streamed, or JSONL for many. */
 #include "backend/sampling.h"
 #include "base/clock.h"
-#include "base/rng.h"
 #include "command/command.h"
 #include "recipe/data_open.h"
 #include "recipe/end_of_text.h"
@@ -42,12 +41,11 @@ static void choose_streams(struct generate *g)
 {
     for (size_t i = 0; i < g->n_rows; i++) {
         struct token_list *ids = &g->rows[i].ids;
-        uint64_t hash = content_hash(ids->ids, ids->count * sizeof *ids->ids), before = 0;
-        g->rows[i].stream = hash;
+        uint64_t before = 0;
         for (size_t j = 0; j < i; j++)
             before += g->rows[j].ids.count == ids->count &&
                       memcmp(g->rows[j].ids.ids, ids->ids, ids->count * sizeof *ids->ids) == 0;
-        g->rows[i].stream = rng_stream(hash, before);
+        g->rows[i].stream = prompt_stream(ids->ids, ids->count, before);
     }
 }
 

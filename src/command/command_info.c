@@ -127,12 +127,14 @@ static cohort_status find_adapter(struct session_adapter *adapter, const struct 
     const bool fresh = options_bool(options, OPTION_USE_PEFT);
     const char *given = options_string(options, OPTION_ADAPTER);
     if (*dir == NULL && given == NULL && fresh) {
-        TRY(session_adapter_settings(&adapter->settings, options, err));
+        TRY(session_adapter_settings(&adapter->settings, options, ADAPTER_TRAINED, err));
         adapter->there = true;
     }
     if (*dir == NULL && given == NULL)
         return COHORT_OK;
-    TRY(session_adapter_find(adapter, options, NULL, fresh || options_bool(options, OPTION_MEMORY), notes, err));
+    TRY(session_adapter_find(adapter, options, NULL,
+                             fresh || options_bool(options, OPTION_MEMORY) ? ADAPTER_TRAINED : ADAPTER_COMPUTED, notes,
+                             err));
     *dir = adapter->base;
     return COHORT_OK;
 }

@@ -117,6 +117,7 @@ static cohort_status read_loss(struct sft_run *run, cohort_error *err)
     run->sft.label_smoothing = options_float(o, OPTION_LABEL_SMOOTHING_FACTOR);
     run->sft.noise_alpha = options_float_or(o, OPTION_NEFTUNE_NOISE_ALPHA, 0.0);
     run->sft.seed = (uint64_t)options_int(o, OPTION_SEED);
+    run->sft.dropout = run->t.session.adapter.settings.dropout;
     run->runner.extras = sft_extras(&run->sft);
     TRY(routing_options(&run->sft.routing, o, &run->t.session.model->config, err));
     if (run->sft.label_smoothing > 0.0 && run->sft.loss != SFT_LOSS_NLL)
@@ -252,25 +253,28 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     cohort_status evaluated = COHORT_OK;
     if (evaluates)
         evaluated = held_out_metrics(run, metrics, err);
-    cohort_status logged =
-        training_log(t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n_units,
-                     metrics, evaluated == COHORT_OK ? err : NULL);
+    const double epoch = (double)(t->state.batches * run->batch_size) / (double)run->train.n_units;
+    const cohort_status logged = training_log(t, t->state.step, epoch, metrics, evaluated == COHORT_OK ? err : NULL);
     /* Counted before a failure to log it: the checkpoint of the rescue has the evaluation, which is not owed again. */
     const bool best = evaluated == COHORT_OK && count_evaluation(run, metrics);
+    end = end || stops_early(run);
+    const cohort_status shown = training_show(
+        t,
+        &(struct shown_step){.epoch = epoch,
+                             .line = end || t->state.step % options_int(t->options, OPTION_LOGGING_STEPS) == 0,
+                             .evaluates = run->held_out.n > 0,
+                             .evaluation = is_due(run, t->state.step)},
+        metrics, evaluated == COHORT_OK && logged == COHORT_OK ? err : NULL);
     TRY(evaluated);
     TRY(logged);
-    end = end || stops_early(run);
-    training_watch(t, metrics);
+    TRY(shown);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
+    TRY(training_check(t, err));
     TRY(training_save(t, &run->sft.optimizer,
                       best || end || (run->save_steps > 0 && t->state.step % run->save_steps == 0), err));
     if (!training_progress(t, "train", t->state.step, t->steps, "steps",
                            (double)(t->state.step - t->started_step) / (clock_seconds() - t->started)))
         return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
-    if (end || t->state.step % options_int(t->options, OPTION_LOGGING_STEPS) == 0)
-        observer_message(t->observer, "step %lld/%lld  loss %.4f  grad_norm %.3g  %.0f tok/s", (long long)t->state.step,
-                         (long long)t->steps, metrics_get(metrics, "loss"), metrics_get(metrics, "grad_norm"),
-                         metrics_get(metrics, "throughput/train_tokens_per_second"));
     return COHORT_OK;
 }
 
@@ -294,7 +298,9 @@ static cohort_status owed_evaluation(struct sft_run *run, cohort_error *err)
         return COHORT_OK;
     TRY_GOTO(held_out_metrics(run, &metrics, err));
     TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
-    (void)count_evaluation(run, &metrics); /* the checkpoint of its model is the one that the run goes on from */
+    TRY_GOTO(training_diagnose(&run->t, &metrics, is_due(run, run->t.state.step), err));
+    (void)count_evaluation(run, &metrics); /* the checkpoint of its model is the one that the run goes on from, */
+    TRY_GOTO(training_save(&run->t, &run->sft.optimizer, true, err)); /* and now is what it would have been */
 cleanup:
     metrics_free(&metrics);
     return status;
@@ -308,6 +314,8 @@ static cohort_status train(struct sft_run *run, cohort_error *err)
         cohort_status status = held_out_metrics(run, &metrics, err);
         if (status == COHORT_OK)
             status = training_log(t, 0, 0.0, &metrics, err);
+        if (status == COHORT_OK)
+            status = training_diagnose(t, &metrics, true, err);
         metrics_free(&metrics);
         TRY(status);
     }
@@ -351,7 +359,7 @@ static cohort_status run_steps(struct sft_run *run, cohort_error *err)
         training_rescue(t, &run->sft.optimizer);
         return status;
     }
-    training_watch_end(t);
+    training_diagnosis_end(t);
     TRY(save_final(run, err));
     training_draw(t, DRAW_END);
     observer_message(t->observer, "done: %s/final is the trained %s, %s/loss.svg the curve", t->run.path,

@@ -280,6 +280,8 @@ static cohort_status worker_died(struct worker *w, const char *problem, bool end
     struct environment *env = w->environment;
     char why[700];
     const bool by_itself = ended && child_has_ended(&w->child);
+    if (by_itself && stop_follows(env->options.stop))
+        return stop_check(env->options.stop, err);
     child_end(&w->child, 0);
     child_describe(&w->child, problem, by_itself, false, why, sizeof why);
     child_free(&w->child);

@@ -35,6 +35,13 @@ struct environment_episode;
 typedef cohort_status environment_function(void *context, struct environment *environment, const char *request,
                                            size_t length, cohort_error *err);
 
+/* What an embedding program gives. */
+struct environment_binding {
+    char *name; /* owned; NULL: there is none */
+    environment_function *function;
+    void *context;
+};
+
 struct environment_options {
     const char *label;      /* in messages; borrowed */
     char *const *arguments; /* of the program, ends with NULL; borrowed. NULL: function */

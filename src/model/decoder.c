@@ -1,6 +1,7 @@
 #include "model/decoder.h"
 
 #include "model/layer_run.h"
+#include "model/model_adapter.h"
 
 #include <assert.h>
 #include <string.h>
@@ -146,7 +147,8 @@ static void upload_batch(struct model *model, struct decoder_work *work, const s
     be->ops->upload(be, work->kv_row, batch->kv_row, bytes);
     if (batch->noise != NULL) {
         assert(work->noisy);
-        be->ops->upload(be, work->noise_scale, batch->noise->scale, (size_t)batch->n_tokens * sizeof(float));
+        if (batch->noise->scale != NULL)
+            be->ops->upload(be, work->noise_scale, batch->noise->scale, (size_t)batch->n_tokens * sizeof(float));
         be->ops->upload(be, work->noise_stream, batch->noise->stream, (size_t)batch->n_tokens * sizeof(uint64_t));
     }
     if (work->experts.on.compare)
@@ -166,6 +168,21 @@ static void upload_batch(struct model *model, struct decoder_work *work, const s
                                                              .n_kv_heads = model->config.n_kv_heads,
                                                              .head_dim = model->config.head_dim,
                                                              .backward = work->mode != DECODER_INFER});
+}
+
+/* Of the projections' adapters, until the next batch. */
+static void set_dropout(struct model *model, const struct decoder_work *work, const struct batch *batch)
+{
+    struct adapter_dropout dropout = {0};
+    if (model->adapter == NULL)
+        return;
+    if (batch->noise != NULL)
+        dropout = (struct adapter_dropout){.p = (float)batch->noise->dropout,
+                                           .seed = batch->noise->seed,
+                                           .tokens = batch->n_tokens,
+                                           .position = work->position,
+                                           .stream = work->noise_stream};
+    model_adapter_drop(model->adapter, &dropout);
 }
 
 float *decoder_forward(struct model *model, struct decoder_work *work, const struct batch *batch,
@@ -191,7 +208,8 @@ float *decoder_layers(struct model *model, struct decoder_work *work, const stru
         assert(work->mode == DECODER_INFER);
         be->ops->upload(be, work->x + v->row * C, v->values, (size_t)(v->n * C) * sizeof(float));
     }
-    if (batch->noise != NULL)
+    set_dropout(model, work, batch);
+    if (batch->noise != NULL && batch->noise->scale != NULL)
         be->ops->embed_noise(be, &(struct embed_noise){.tokens = batch->n_tokens,
                                                        .width = model->config.hidden_size,
                                                        .position = work->position,
@@ -214,6 +232,7 @@ void decoder_backward(struct model *model, struct decoder_work *work, const stru
     struct backend *be = model->backend;
     float *d_table = param_grad(model->embedding_set, model->embedding);
     assert(work->mode != DECODER_INFER && model->trained->training.grad != NULL);
+    set_dropout(model, work, batch);
     for (int32_t l = model->config.n_layers - 1; l >= 0; l--) {
         struct layer_run run = layer_run_of(model, work, batch, &work->kv, l);
         if (work->mode == DECODER_RECOMPUTE)

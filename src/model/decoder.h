@@ -8,10 +8,11 @@
 #include "model/arena.h"
 #include "model/model.h"
 
-/* Noise on the embeddings of a batch (NEFTune): each token's is uniform in [-scale, scale), from a Philox stream and
- * the token's position. */
+/* What training adds to a batch at random, from a Philox stream and position of each token: noise on its embedding,
+ * uniform in [-scale, scale) (NEFTune), and dropout of what an adapter reads. */
 struct batch_noise {
-    float *scale;     /* (host) [n_tokens] */
+    float *scale;     /* (host) [n_tokens]; NULL: no noise */
+    double dropout;   /* 0: none */
     uint64_t *stream; /* (host) [n_tokens] */
     uint64_t seed;
 };

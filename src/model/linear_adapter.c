@@ -1,5 +1,6 @@
 #include "model/linear_adapter.h"
 
+#include "base/rng.h"
 #include "model/linear.h"
 
 #include <assert.h>
@@ -332,6 +333,53 @@ static void forward_with_magnitudes(const struct linear_adapter *adapter, const 
     }
 }
 
+static bool drops(const struct linear_adapter *adapter)
+{
+    return adapter->dropout != NULL && adapter->dropout->p > 0.0f;
+}
+
+/* D of m rows of width k from row on; with accumulate y gets it added. */
+static void drop(const struct linear_adapter *adapter, int64_t row, int64_t m, const void *x, enum dtype x_type,
+                 void *y, enum dtype y_type, bool accumulate)
+{
+    struct backend *be = adapter->set->backend;
+    const struct adapter_dropout *d = adapter->dropout;
+    be->ops->dropout(be, &(struct dropout){.rows = m,
+                                           .width = adapter->change.k,
+                                           .position = d->position + row,
+                                           .stream = d->stream + row,
+                                           .seed = rng_stream(d->seed, adapter->number),
+                                           .p = d->p,
+                                           .x = x,
+                                           .x_type = x_type,
+                                           .y = y,
+                                           .y_type = y_type,
+                                           .accumulate = accumulate});
+}
+
+static void forward_with_dropout(const struct linear_adapter *adapter, const struct matmul_forward *p)
+{
+    struct backend *be = adapter->set->backend;
+    const enum dtype type = linear_type(adapter->of);
+    const int64_t k = adapter->change.k;
+    struct matmul_forward rest = *p;
+    assert(p->m == adapter->dropout->tokens);
+    matmul_make_input(be, p);
+    rest.norm = NULL;
+    be->ops->matmul_forward(be, &rest);
+    rest.w = NULL;
+    rest.accumulate = false;
+    rest.before = NULL;
+    for (int64_t row = 0; row < p->m; row += adapter->room->rows) {
+        rest.m = chunk(adapter, row, p->m);
+        drop(adapter, row, rest.m, (const char *)p->x + (size_t)(row * k) * dtype_bytes(type), type, adapter->room->dz,
+             type, false);
+        rest.x = adapter->room->dz;
+        rest.y = (char *)p->y + (size_t)(row * p->y_stride) * dtype_bytes(p->y_type);
+        be->ops->lowrank_forward(be, &(struct lowrank_forward){.change = &adapter->change, .product = &rest});
+    }
+}
+
 void linear_adapter_forward(const struct linear_adapter *adapter, const struct matmul_forward *product)
 {
     struct backend *be = adapter->set->backend;
@@ -339,7 +387,9 @@ void linear_adapter_forward(const struct linear_adapter *adapter, const struct m
         struct matmul_forward merged = *product;
         merged.w = adapter->merged->packed;
         be->ops->matmul_forward(be, &merged);
-    } else if (linear_adapter_has_magnitudes(adapter))
+    } else if (drops(adapter))
+        forward_with_dropout(adapter, product);
+    else if (linear_adapter_has_magnitudes(adapter))
         forward_with_magnitudes(adapter, product);
     else
         be->ops->lowrank_forward(be, &(struct lowrank_forward){.change = &adapter->change, .product = product});
@@ -400,6 +450,28 @@ static void backward_with_magnitudes(const struct linear_adapter *adapter, const
     }
 }
 
+static void backward_with_dropout(const struct linear_adapter *adapter, const struct lowrank *change,
+                                  const struct matmul_backward_input *p, const void *x)
+{
+    struct backend *be = adapter->set->backend;
+    const struct adapter_room *room = adapter->room;
+    const enum dtype type = linear_type(adapter->of);
+    const int64_t k = change->k;
+    for (int64_t row = 0; row < p->m; row += room->rows) {
+        const int64_t m = chunk(adapter, row, p->m);
+        struct matmul_backward_input part = *p;
+        drop(adapter, row, m, (const char *)x + (size_t)(row * k) * dtype_bytes(type), type, room->dz, type, false);
+        be->ops->zero(be, room->z, (size_t)(m * k) * sizeof(float));
+        part.m = m;
+        part.dy = (const char *)p->dy + (size_t)(row * p->dy_stride) * dtype_bytes(type);
+        part.dx = room->z;
+        part.dx_type = DTYPE_F32;
+        change_backward(adapter, change, &part, room->dz);
+        drop(adapter, row, m, room->z, DTYPE_F32, (char *)p->dx + (size_t)(row * k) * dtype_bytes(p->dx_type),
+             p->dx_type, true);
+    }
+}
+
 void linear_adapter_backward(const struct linear_adapter *adapter, const struct matmul_backward_input *product,
                              const void *x)
 {
@@ -417,6 +489,8 @@ void linear_adapter_backward(const struct linear_adapter *adapter, const struct 
     }
     if (magnitudes)
         backward_with_magnitudes(adapter, &change, &rest, x);
+    else if (drops(adapter))
+        backward_with_dropout(adapter, &change, &rest, x);
     else
         change_backward(adapter, &change, &rest, x);
 }

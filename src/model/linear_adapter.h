@@ -26,6 +26,16 @@ struct adapter_room {
     void *dz;            /* [rows, width] act */
 };
 
+/* Dropout of what A reads, in training (0: none): the element masks are counters of seed, projection, and of each token
+ * its stream and position. */
+struct adapter_dropout {
+    float p;
+    uint64_t seed;
+    int64_t tokens;
+    const int32_t *position; /* [tokens] */
+    const uint64_t *stream;  /* [tokens] */
+};
+
 /* What becomes of the bias of a part. */
 struct adapter_bias {
     int64_t column, n;
@@ -41,8 +51,10 @@ struct linear_adapter {
     const struct param *base[LOWRANK_PARTS];      /* the tensors of the base that it changes */
     const struct param *magnitude[LOWRANK_PARTS]; /* all or none NULL */
     const struct linear *of;
-    const struct adapter_room *room; /* borrowed */
-    struct lowrank change;           /* its weights are NULL until linear_adapter_pack, its gradients always */
+    const struct adapter_room *room;       /* borrowed */
+    const struct adapter_dropout *dropout; /* borrowed; NULL: never */
+    uint64_t number;                       /* of the projection in its model */
+    struct lowrank change;                 /* its weights are NULL until linear_adapter_pack, its gradients always */
     struct weight *packed_a, *packed_b[LOWRANK_PARTS]; /* owned */
     /* With magnitudes, of every column of the projection: m / |W + s B A| (1 where a part has none) and that norm. */
     float *factor, *norm;   /* [n], owned */

@@ -71,6 +71,30 @@ cleanup:
     return status;
 }
 
+/* Dropout acts on what A reads: nothing else of an adapter goes with it here, and the head's rows are not the tokens. */
+static cohort_status open_dropout(struct model_adapter *adapter, const struct adapter_settings *settings,
+                                  cohort_error *err)
+{
+    const struct linear_adapter *head = &adapter->linears[adapter->n_linears - 1];
+    const char *with = settings->dora             ? "DoRA (use_dora)"
+                       : settings->merged         ? "merged weights (lora_merge)"
+                       : head->change.n_parts > 0 ? "an adapter of the head (lm_head)"
+                                                  : NULL;
+    if (settings->dropout == 0.0)
+        return COHORT_OK;
+    if (settings->dropout > 0.99)
+        return error_set(err, COHORT_ERR_ARGUMENT, "lora_dropout %g: expected at most 0.99", settings->dropout);
+    if (with != NULL)
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "lora_dropout %g does not go with %s: leave one of them out",
+                         settings->dropout, with);
+    for (int32_t i = 0; i < adapter->n_linears; i++)
+        if (adapter->linears[i].a != NULL) {
+            adapter->linears[i].dropout = &adapter->dropout;
+            adapter->linears[i].number = (uint64_t)i;
+        }
+    return COHORT_OK;
+}
+
 /* Enough rows for the products to be fast, of no more memory than that needs. */
 static void size_room(struct model_adapter *adapter)
 {
@@ -79,6 +103,9 @@ static void size_room(struct model_adapter *adapter)
     for (int32_t i = 0; i < adapter->n_linears; i++)
         if (linear_adapter_has_magnitudes(&adapter->linears[i]) && adapter->linears[i].of->n > room->width)
             room->width = adapter->linears[i].of->n;
+    for (int32_t i = 0; i < adapter->n_linears; i++)
+        if (adapter->linears[i].dropout != NULL && adapter->linears[i].change.k > room->width)
+            room->width = adapter->linears[i].change.k;
     if (room->width == 0)
         return;
     room->rows = ELEMENTS / room->width;
@@ -116,6 +143,7 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
                                          &adapter->room, err));
     if (settings->merged)
         TRY_GOTO(open_merged(adapter, model, err));
+    TRY_GOTO(open_dropout(adapter, settings, err));
     size_room(adapter);
     *out = adapter;
     return COHORT_OK;
@@ -228,6 +256,11 @@ void model_adapter_extent(const struct model_adapter *adapter, int64_t *rank, in
         for (int32_t p = 0; p < change->n_parts; p++)
             *depth = change->part[p].n > *depth ? change->part[p].n : *depth;
     }
+}
+
+void model_adapter_drop(struct model_adapter *adapter, const struct adapter_dropout *dropout)
+{
+    adapter->dropout = *dropout;
 }
 
 void model_wear(struct model *model, const struct model_adapter *adapter)

@@ -12,8 +12,9 @@ struct model_adapter {
     struct adapter_layout layout;   /* its table is that of the set, which owns it */
     struct linear_adapter *linears; /* owned; those of the layers, LAYER_LINEARS each, then the head's */
     int32_t n_linears;
-    struct adapter_room room; /* owned; empty without magnitudes */
-    struct param_set merged;  /* of projections with merged weights; empty if none are */
+    struct adapter_room room;       /* owned; empty without magnitudes */
+    struct adapter_dropout dropout; /* of the batch in hand; p 0 outside training */
+    struct param_set merged;        /* of projections with merged weights; empty if none are */
 };
 
 /* Of a model's shape, without values: no backend memory is taken, but sizes are known. What cannot be computed is
@@ -35,6 +36,9 @@ size_t model_adapter_bytes(const struct model_adapter *adapter);
 /* The ranks of the parts of one projection together, and the columns that one reduction has, at most: what a backend
  * plans with. */
 void model_adapter_extent(const struct model_adapter *adapter, int64_t *rank, int64_t *depth);
+
+/* What the next forwards and backwards drop. */
+void model_adapter_drop(struct model_adapter *adapter, const struct adapter_dropout *dropout);
 
 /* From here on the model computes with the adapter; NULL: with its base alone. adapter must be of this model. */
 void model_wear(struct model *model, const struct model_adapter *adapter);

@@ -33,9 +33,10 @@ struct episodes {
     bool warned;
 };
 
-/* Starts the environment that the options name, if there is one. Options used: those of the group "Environment". */
+/* Starts the environment that the options name, or the one that an embedding program bound (NULL: none), if there is one. Options used: those of the group "Environment". */
 cohort_status episodes_open(struct episodes *episodes, struct session *session, const struct options *options,
-                            const cohort_observer *observer, const char *run, cohort_error *err);
+                            const struct environment_binding *bound, const cohort_observer *observer, const char *run,
+                            cohort_error *err);
 void episodes_close(struct episodes *episodes);
 
 /* What a rollout is told of. */

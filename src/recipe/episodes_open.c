@@ -50,14 +50,25 @@ static cohort_status reward_episodes(void *context, const struct reward_row *row
 
 /* ---- Opening ---- */
 
-static cohort_status open_program(struct episodes *e, const struct options *options, const char *spec, const char *run,
-                                  cohort_error *err)
+/* The command of exec:PROGRAM. */
+static cohort_status make_command(struct episodes *e, const char *spec, cohort_error *err)
 {
     static const char exports[] = "export PYTHONUNBUFFERED=1 PYTHONIOENCODING=utf-8\n", exec[] = "exec:";
-    struct text command = {0};
-    cohort_status status = COHORT_OK;
-    struct environment_options o = {.label = spec,
-                                    .workers = (int)options_int(options, OPTION_ENVIRONMENT_WORKERS),
+    if (strncmp(spec, exec, strlen(exec)) != 0 || spec[strlen(exec)] == '\0')
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--environment %.200s: expected exec:PROGRAM, a program that talks the protocol of "
+                         "docs/ENVIRONMENTS.md",
+                         spec);
+    TRY(text_printf(&e->command, err, "%s%s", exports, spec + strlen(exec)));
+    char *const arguments[] = {(char *)(uintptr_t) "/bin/sh", (char *)(uintptr_t) "-c", e->command.data, NULL};
+    memcpy(e->arguments, arguments, sizeof arguments);
+    return COHORT_OK;
+}
+
+static cohort_status open_environment(struct episodes *e, const struct options *options, const char *spec,
+                                      const struct environment_binding *bound, const char *run, cohort_error *err)
+{
+    struct environment_options o = {.workers = (int)options_int(options, OPTION_ENVIRONMENT_WORKERS),
                                     .turn_s = options_float(options, OPTION_TURN_TIMEOUT),
                                     .episode_s = options_float_or(options, OPTION_EPISODE_TIMEOUT, 0.0),
                                     .turns = e->max_turns,
@@ -66,27 +77,22 @@ static cohort_status open_program(struct episodes *e, const struct options *opti
                                     .stop = options_stop(options),
                                     .tell = e->observer == NULL ? NULL : tell,
                                     .tell_context = (void *)(uintptr_t)e->observer};
-    if (strncmp(spec, exec, strlen(exec)) != 0 || spec[strlen(exec)] == '\0')
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "--environment %.200s: expected exec:PROGRAM, a program that talks the protocol of "
-                         "docs/ENVIRONMENTS.md",
-                         spec);
-    TRY_GOTO(text_printf(&command, err, "%s%s", exports, spec + strlen(exec)));
-    char *const arguments[] = {(char *)(uintptr_t) "/bin/sh", (char *)(uintptr_t) "-c", command.data, NULL};
-    TRY_GOTO(mem_strdup(&e->label, spec, strlen(spec), err));
-    e->command = command;
-    memset(&command, 0, sizeof command);
-    memcpy(e->arguments, arguments, sizeof arguments);
+    const char *label = spec != NULL ? spec : bound->name;
+    TRY(mem_strdup(&e->label, label, strlen(label), err));
+    if (spec != NULL) {
+        TRY(make_command(e, spec, err));
+        o.arguments = e->arguments;
+    } else {
+        o.function = bound->function;
+        o.context = bound->context;
+    }
     o.label = e->label;
-    o.arguments = e->arguments;
-    status = environment_open(&e->environment, &o, err);
-cleanup:
-    text_free(&command);
-    return status;
+    return environment_open(&e->environment, &o, err);
 }
 
 cohort_status episodes_open(struct episodes *e, struct session *session, const struct options *options,
-                            const cohort_observer *observer, const char *run, cohort_error *err)
+                            const struct environment_binding *bound, const cohort_observer *observer, const char *run,
+                            cohort_error *err)
 {
     const char *spec = options_string(options, OPTION_ENVIRONMENT);
     memset(e, 0, sizeof *e);
@@ -97,12 +103,18 @@ cohort_status episodes_open(struct episodes *e, struct session *session, const s
     e->max_iterations = -1;
     e->per_turn = options_choice(options, OPTION_TURN_REWARDS) == TURN_REWARDS_PER_TURN;
     e->seed = (uint64_t)options_int(options, OPTION_SEED);
-    if (spec == NULL)
+    if (spec == NULL && bound == NULL)
         return COHORT_OK;
+    if (spec != NULL && bound != NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "the option environment names '%.200s', and the program has one of its own, '%.100s': leave "
+                         "one of them out",
+                         spec, bound->name);
     if (session->chat == NULL || session->tokenizer == NULL)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "--environment %.200s: the model's folder has no tokenizer with a chat template", spec);
-    TRY(open_program(e, options, spec, run, err));
+                         "environment '%.200s': the model's folder has no tokenizer with a chat template",
+                         spec != NULL ? spec : bound->name);
+    TRY(open_environment(e, options, spec, bound, run, err));
     session->tools = environment_tools(e->environment);
     const struct chat_options chat = {.thinking = e->style.thinking, .tools = session->tools};
     TRY(chat_turn_check(session->chat, session->tokenizer, &chat, session->tools != NULL, err));

@@ -222,20 +222,6 @@ static bool evaluates_now(const struct grpo_run *run)
     return (run->t.steps > 0 && run->t.state.step >= run->t.steps) || every(run, run->eval_steps);
 }
 
-static void report_step(struct training *t, const struct metrics *last)
-{
-    char planned[32] = "";
-    if (t->steps > 0)
-        snprintf(planned, sizeof planned, "/%lld", (long long)t->steps);
-    observer_message(t->observer,
-                     "step %lld%s  reward %.4f  grad_norm %.3g  entropy %.3f  length %.0f  %.1f "
-                     "s  (rollout %.0f tok/s, train %.0f tok/s)",
-                     (long long)t->state.step, planned, metrics_get(last, "reward"), metrics_get(last, "grad_norm"),
-                     metrics_get(last, "entropy"), metrics_get(last, "completions/mean_length"),
-                     metrics_get(last, "step_time"), metrics_get(last, "throughput/rollout_tokens_per_second"),
-                     metrics_get(last, "throughput/train_tokens_per_second"));
-}
-
 /* The controller of the entropy bonus outlives a step (I6). */
 static void keep_entropy(struct grpo_run *run)
 {
@@ -314,7 +300,8 @@ static void drop_done(struct grpo_run *run)
 static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metrics *metrics, cohort_error *err)
 {
     struct training *t = &run->t;
-    cohort_status failed = COHORT_OK, logged = COHORT_OK;
+    cohort_status failed = COHORT_OK, logged = COHORT_OK, shown = COHORT_OK;
+    const int64_t logging_steps = options_int(t->options, OPTION_LOGGING_STEPS);
     for (int32_t b = begun; failed == COHORT_OK && b < run->n_live; b++)
         failed = log_completions(run, &run->live[b], err);
     drop_done(run);
@@ -323,12 +310,17 @@ static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metr
     if (failed == COHORT_OK && evaluates)
         failed = held_out_metrics(run, metrics, err);
     logged = training_log(t, t->state.step, epoch_of(run), metrics, failed == COHORT_OK ? err : NULL);
-    training_watch(t, metrics);
+    shown = training_show(t,
+                          &(struct shown_step){.epoch = epoch_of(run),
+                                               .line = end || (due && every(run, logging_steps)),
+                                               .evaluates = run->has_held_out,
+                                               .evaluation = every(run, run->eval_steps)},
+                          metrics, failed == COHORT_OK && logged == COHORT_OK ? err : NULL);
     TRY(failed);
     TRY(logged);
+    TRY(shown);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
-    if (end || (due && every(run, options_int(t->options, OPTION_LOGGING_STEPS))))
-        report_step(t, metrics);
+    TRY(training_check(t, err));
     return due ? training_save(t, &run->grpo.optimizer, end || every(run, run->save_steps), err) : COHORT_OK;
 }
 
@@ -452,6 +444,8 @@ static cohort_status owed_evaluation(struct grpo_run *run, cohort_error *err)
         return COHORT_OK;
     TRY_GOTO(held_out_metrics(run, &metrics, err));
     TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
+    TRY_GOTO(training_diagnose(&run->t, &metrics, every(run, run->eval_steps), err));
+    TRY_GOTO(training_save(&run->t, &run->grpo.optimizer, true, err)); /* with what the evaluation said */
 cleanup:
     metrics_free(&metrics);
     return status;
@@ -467,6 +461,8 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err)
         cohort_status status = held_out_metrics(run, &metrics, err);
         if (status == COHORT_OK)
             status = training_log(t, 0, run->extent.rows == 0 ? (double)NAN : 0.0, &metrics, err);
+        if (status == COHORT_OK)
+            status = training_diagnose(t, &metrics, true, err);
         metrics_free(&metrics);
         TRY(status);
     }
@@ -501,13 +497,29 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
     int64_t keep = 0;
     memset(run, 0, sizeof *run);
     TRY(training_open(&run->t, options, "grpo", observer, err));
-    TRY(episodes_open(&run->episodes, &run->t.session, options, observer, options_string(options, OPTION_OUT), err));
+    TRY(episodes_open(&run->episodes, &run->t.session, options, extra == NULL ? NULL : extra->environment, observer,
+                      options_string(options, OPTION_OUT), err));
     TRY(open_scoring(run, options, extra, err));
     run->scoring.observer = observer;
     TRY(record_keep(options, &keep, err));
     run->scoring.keeps_extra = keep != 0 || options_bool(options, OPTION_LOG_COMPLETIONS);
     TRY(grpo_run_configure(run, err));
     return run_identity_add_rewards(&run->t.inputs, options, err);
+}
+
+/* What the rules of the diagnosis must know of this run. */
+static void set_up_diagnosis(struct grpo_run *run)
+{
+    const struct grpo_config *config = &run->grpo.config;
+    run->t.setup = (struct diagnosis_setup){
+        .group = config->group,
+        .prompts = run->prompts_per_step,
+        .eval_prompts = (int64_t)run->held_out.n_prompts,
+        .entropy_target = run->grpo.entropy.adaptive ? run->grpo.entropy.target : 0.0,
+        .reference_steps = options_bool(run->t.options, OPTION_SYNC_REF_MODEL)
+                               ? options_int(run->t.options, OPTION_REF_MODEL_SYNC_STEPS)
+                               : 0,
+        .sequence_ratio = config->loss.level != LOSS_LEVEL_TOKEN || config->loss.type == LOSS_GMPO};
 }
 
 cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *extent, cohort_error *err)
@@ -520,6 +532,7 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     TRY(load_held_out(run, err));
     TRY(allocate(run, err));
     TRY(grpo_run_load_reference(run, err));
+    set_up_diagnosis(run);
     TRY(training_begin(t, err));
     restore_entropy(run);
     grpo->batches = t->state.batches;
@@ -549,7 +562,7 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
 cohort_status grpo_run_finish(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
-    training_watch_end(t);
+    training_diagnosis_end(t);
     TRY(training_save_final(t, err));
     training_draw(t, DRAW_END);
     observer_message(t->observer, "done: %s/final is the trained model, %s/reward.svg the curve", t->run.path,

@@ -1,6 +1,7 @@
 #include "recipe/session.h"
 
 #include "backend/sampling.h"
+#include "base/rng.h"
 #include "base/number.h"
 #include "recipe/end_of_text.h"
 #include "recipe/offload_list.h"
@@ -19,6 +20,11 @@ void observer_output(const cohort_observer *observer, const struct text *text)
 {
     if (observer->output != NULL && text->length > 0)
         observer->output(observer->context, text->data, text->length);
+}
+
+int observer_columns(const cohort_observer *observer)
+{
+    return observer->columns == NULL ? 0 : observer->columns(observer->context);
 }
 
 void observer_message(const cohort_observer *observer, const char *format, ...)
@@ -65,6 +71,11 @@ uint64_t content_hash(const void *bytes, size_t length)
     for (size_t i = 0; i < length; i++)
         hash = (hash ^ p[i]) * 0x100000001b3ull;
     return hash;
+}
+
+uint64_t prompt_stream(const int32_t *ids, size_t count, uint64_t before)
+{
+    return rng_stream(content_hash(ids, count * sizeof *ids), before);
 }
 
 /* *gpu: the number after "cuda:", 0 for "cuda", -1 for the CPU. */
@@ -220,13 +231,16 @@ cohort_status session_open(struct session *session, const struct options *option
                            const cohort_observer *observer, cohort_error *err)
 {
     const bool training = (need & SESSION_TRAINING) != 0;
+    const enum adapter_use use = !training                       ? ADAPTER_COMPUTED
+                                 : (need & SESSION_DROPOUT) != 0 ? ADAPTER_TRAINED_WITH_DROPOUT
+                                                                 : ADAPTER_TRAINED;
     enum dtype type = DTYPE_F32;
     struct model_config config = {0};
     char *path = NULL;
     bool there = false;
     cohort_status status = COHORT_OK;
     memset(session, 0, sizeof *session);
-    TRY_GOTO(session_adapter_find(&session->adapter, options, dir, training, &session->notes, err));
+    TRY_GOTO(session_adapter_find(&session->adapter, options, dir, use, &session->notes, err));
     dir = session->dir = session->adapter.base;
     enum file_kind kind = FILE_ABSENT;
     TRY_GOTO(file_look(dir, &kind, err));

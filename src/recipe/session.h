@@ -17,6 +17,8 @@
 
 /* Helpers that call the observer. They set the size field of progress. */
 void observer_output(const cohort_observer *observer, const struct text *text);
+/* Of the terminal that output goes to; 0: none. */
+int observer_columns(const cohort_observer *observer);
 void observer_message(const cohort_observer *observer, const char *format, ...) PRINTF_LIKE(2, 3);
 bool observer_progress(const cohort_observer *observer, const cohort_progress *progress);
 void observer_metrics(const cohort_observer *observer, const struct metrics *metrics);
@@ -26,7 +28,8 @@ enum session_need {
     SESSION_TOKENIZER_IF_ANY = 2,
     SESSION_TRAINING = 4, /* gradient and optimizer will need room too, and the weights are left for session_read, after
                              the plan */
-    SESSION_CLASSIFIER = 8 /* a sequence classifier is welcome; else it is refused */
+    SESSION_CLASSIFIER = 8, /* a sequence classifier is welcome; else it is refused */
+    SESSION_DROPOUT = 16    /* with SESSION_TRAINING: an adapter may train with dropout */
 };
 
 struct session {
@@ -105,5 +108,8 @@ bool session_asked_type(const struct options *options, enum dtype *type);
 
 /* 64-bit FNV-1a, to tell prompts apart by content. */
 uint64_t content_hash(const void *bytes, size_t length);
+/* The stream of a prompt's draws where nothing else tells prompts apart: a function of its ids, and of how many requests
+ * before it had the same. */
+uint64_t prompt_stream(const int32_t *ids, size_t count, uint64_t before);
 
 #endif

@@ -80,14 +80,14 @@ static cohort_status check_words(size_t n, const char *name, cohort_error *err)
 }
 
 cohort_status session_adapter_settings(struct adapter_settings *settings, const struct options *options,
-                                       cohort_error *err)
+                                       enum adapter_use use, cohort_error *err)
 {
     const char *words[MOST_WORDS];
     const size_t n = options_list_count(options, OPTION_LORA_TARGET_MODULES),
                  n_saved = options_list_count(options, OPTION_LORA_MODULES_TO_SAVE);
     const double dropout = options_float(options, OPTION_LORA_DROPOUT);
     adapter_settings_default(settings);
-    if (dropout != 0.0)
+    if (dropout != 0.0 && use != ADAPTER_TRAINED_WITH_DROPOUT)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "--lora-dropout %g: with dropout, training would compute another function than sampling does, "
                          "and the log-probs of the two would differ; leave it at 0",
@@ -96,6 +96,7 @@ cohort_status session_adapter_settings(struct adapter_settings *settings, const 
     settings->alpha = options_float(options, OPTION_LORA_ALPHA);
     settings->rslora = options_bool(options, OPTION_USE_RSLORA);
     settings->dora = options_bool(options, OPTION_USE_DORA);
+    settings->dropout = dropout;
     settings->merged = options_bool(options, OPTION_LORA_MERGE);
     TRY(check_words(n_saved, "lora-modules-to-save", err));
     TRY(check_words(n, "lora-target-modules", err));
@@ -106,29 +107,35 @@ cohort_status session_adapter_settings(struct adapter_settings *settings, const 
     return n == 0 ? COHORT_OK : adapter_settings_targets(settings, words, n, err);
 }
 
-static cohort_status read_settings(struct session_adapter *adapter, bool training, struct text *notes,
+static cohort_status read_settings(struct session_adapter *adapter, enum adapter_use use, struct text *notes,
                                    cohort_error *err)
 {
-    TRY(adapter_settings_read(&adapter->settings, adapter->dir, notes, err));
+    struct adapter_settings *s = &adapter->settings;
+    const bool merged = s->merged;
+    TRY(adapter_settings_read(s, adapter->dir, notes, err));
+    s->merged = merged;
     adapter->there = true;
-    if (training && adapter->settings.loads_only)
+    if (use != ADAPTER_COMPUTED && s->loads_only)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "%s: adapter_config.json asks for a training of its own (init_lora_weights), which is not "
                          "supported; merge the adapter with cohort merge and train on from there",
                          adapter->dir);
-    if (training && adapter->settings.dropout != 0.0) {
+    if (use == ADAPTER_TRAINED_WITH_DROPOUT && !s->dora && !s->merged)
+        return COHORT_OK;
+    if (use != ADAPTER_COMPUTED && s->dropout != 0.0)
         TRY(text_printf(notes, err,
-                        "%s: adapter_config.json has lora_dropout %g; it is trained without dropout here, so that "
-                        "training computes what sampling does\n",
-                        adapter->dir, adapter->settings.dropout));
-        adapter->settings.dropout = 0.0;
-    }
+                        "%s: adapter_config.json has lora_dropout %g; it is trained without dropout here%s\n",
+                        adapter->dir, s->dropout,
+                        use == ADAPTER_TRAINED ? ", so that training computes what sampling does"
+                                               : ": with DoRA or merged weights there is none"));
+    s->dropout = 0.0;
     return COHORT_OK;
 }
 
 cohort_status session_adapter_find(struct session_adapter *adapter, const struct options *options, const char *dir,
-                                   bool training, struct text *notes, cohort_error *err)
+                                   enum adapter_use use, struct text *notes, cohort_error *err)
 {
+    const bool training = use != ADAPTER_COMPUTED;
     const char *model = options_string(options, OPTION_MODEL), *given = options_string(options, OPTION_ADAPTER);
     bool alone = false, resumes = false, own = false;
     const bool fresh = training && options_bool(options, OPTION_USE_PEFT);
@@ -155,10 +162,10 @@ cohort_status session_adapter_find(struct session_adapter *adapter, const struct
     TRY(is_adapter(dir, &resumes, err));
     if (resumes || (dir == NULL && given != NULL)) {
         TRY(keep(&adapter->dir, resumes ? dir : given, err));
-        TRY(read_settings(adapter, training, notes, err));
         adapter->settings.merged = options_bool(options, OPTION_LORA_MERGE);
+        TRY(read_settings(adapter, use, notes, err));
     } else if (fresh && dir == NULL) {
-        TRY(session_adapter_settings(&adapter->settings, options, err));
+        TRY(session_adapter_settings(&adapter->settings, options, use, err));
         adapter->there = true;
     }
     if (!adapter->there && options_bool(options, OPTION_LORA_MERGE))

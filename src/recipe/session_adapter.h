@@ -7,6 +7,13 @@
 #include "model/model_adapter.h"
 #include "run/options.h"
 
+/* What becomes of an adapter. */
+enum adapter_use {
+    ADAPTER_COMPUTED,            /* it is computed with; the options do not ask for a new one */
+    ADAPTER_TRAINED,             /* without dropout, so that training computes what sampling does */
+    ADAPTER_TRAINED_WITH_DROPOUT /* if it is asked for */
+};
+
 struct session_adapter {
     bool there;      /* the model has an adapter: settings says which */
     char *base;      /* folder of the model */
@@ -16,15 +23,15 @@ struct session_adapter {
     struct adapter_settings settings;
 };
 
-/* dir: NULL, or a checkpoint that is read in place of what the options name. training: whether the options may ask for a
- * new adapter. notes gets lines about how adapter_config.json is read. Options used: model, adapter; use_peft and lora_*
- * with training. Zeroed by the caller; free with session_adapter_free, also after an error. */
+/* dir: NULL, or a checkpoint that is read in place of what the options name. notes gets lines about how
+ * adapter_config.json is read. Options used: model, adapter; use_peft and lora_* in training. Zeroed by the caller; free
+ * with session_adapter_free, also after an error. */
 cohort_status session_adapter_find(struct session_adapter *adapter, const struct options *options, const char *dir,
-                                   bool training, struct text *notes, cohort_error *err);
+                                   enum adapter_use use, struct text *notes, cohort_error *err);
 void session_adapter_free(struct session_adapter *adapter);
 /* What the options use_peft and lora_* ask for. */
 cohort_status session_adapter_settings(struct adapter_settings *settings, const struct options *options,
-                                       cohort_error *err);
+                                       enum adapter_use use, cohort_error *err);
 /* The values of the model's adapter: of its folder, or start values by the seed. files as in model_read. */
 cohort_status session_adapter_read(const struct session_adapter *adapter, struct model *model, uint64_t seed,
                                    struct weight_files *files, cohort_error *err);

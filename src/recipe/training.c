@@ -96,7 +96,9 @@ cohort_status training_open(struct training *t, struct options *options, const c
         mem_free(config);
         TRY(status);
     }
-    TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING, observer, err));
+    const unsigned dropout = strcmp(command, "sft") == 0 ? SESSION_DROPOUT : 0;
+    TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING | dropout, observer,
+                     err));
     end_of_text_note(&t->session, observer);
     TRY(checkpoint_read_tokenizer(&t->tokenizer, t->session.adapter.tokenizer, err));
     TRY(checkpoint_read_documents(&t->tokenizer, t->session.dir, err));
@@ -133,6 +135,9 @@ void training_close(struct training *t)
     tokenizer_files_free(&t->tokenizer);
     session_close(&t->session);
     run_inputs_free(&t->inputs);
+    diagnosis_destroy(t->diagnosis);
+    t->diagnosis = NULL;
+    step_line_free(&t->lines);
     mem_free(t->resume_dir);
     t->resume_dir = NULL;
     mem_free(t->why);
@@ -208,6 +213,7 @@ cohort_status training_begin(struct training *t, cohort_error *err)
                          "note: the file system of %s knows no locks: nothing keeps a second "
                          "trainer out of this folder",
                          out);
+    TRY_GOTO(training_diagnosis_begin(t, err));
     t->started = t->saved_at = clock_seconds();
     t->started_step = t->state.step;
 cleanup:
@@ -272,6 +278,7 @@ cohort_status training_write_trainer(struct training *t, const struct optimizer 
     TRY(train_state_write(dir, t->session.model->trained, &t->state, manifest, err));
     if (t->write_more != NULL)
         TRY(t->write_more(t->more_context, dir, manifest, err));
+    TRY(diagnosis_write(t->diagnosis, dir, err));
     return run_identity_write(t, dir, err);
 }
 
@@ -297,27 +304,6 @@ void training_draw(struct training *t, enum draw_when when)
     }
     c->drawn = clock_seconds();
     c->cost = c->drawn - begin;
-}
-
-static void tell_warnings(struct training *t)
-{
-    char message[WATCH_MESSAGE];
-    while (watch_says(&t->watch, message)) {
-        observer_message(t->observer, "warning: %s", message);
-        record_event(t, "warning", NULL, "warning", message, NULL);
-    }
-}
-
-void training_watch(struct training *t, const struct metrics *metrics)
-{
-    watch_step(&t->watch, metrics);
-    tell_warnings(t);
-}
-
-void training_watch_end(struct training *t)
-{
-    watch_end(&t->watch);
-    tell_warnings(t);
 }
 
 bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total, const char *unit,

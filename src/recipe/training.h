@@ -10,14 +10,17 @@
 #include "recipe/run_inputs.h"
 #include "recipe/session.h"
 #include "format/checkpoint.h"
+#include "run/diagnosis.h"
 #include "run/run_folder.h"
+#include "run/step_line.h"
 #include "run/store.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 #include "train/state.h"
 #include "train/step_plan.h"
-#include "train/watch.h"
+
+enum { PACE_STEPS = 20 };
 
 struct training {
     struct options *options;
@@ -37,11 +40,18 @@ struct training {
     int64_t saved_step;               /* of the newest checkpoint, -1 if none */
     double saved_at;                  /* end of the last save, or the run's begin; of the clock */
     double save_seconds;              /* what the last save took */
-    bool lines_lost;                  /* a step's metrics could not be kept at all: it must be done again */
+    bool lines_lost;                  /* a step's metrics could not be kept or judged at all: it must be done again */
     bool again;                       /* --resume, but what stands in --out has no checkpoint yet: a new start */
-    bool forked;              /* it goes on from the checkpoint that cohort fork put there: options may differ */
-    struct run_inputs inputs; /* what this run reads: the command adds its own before training_begin */
-    struct watch watch;       /* whether it can learn */
+    bool forked;                  /* it goes on from the checkpoint that cohort fork put there: options may differ */
+    struct run_inputs inputs;     /* what this run reads: the command adds its own before training_begin */
+    struct diagnosis_setup setup; /* what rules must know: the command fills in its own before training_begin */
+    struct diagnosis *diagnosis;  /* whether it learns */
+    bool diverged;                /* it will not recover */
+    struct step_line lines;       /* what is shown of steps */
+    struct pace {
+        double last[PACE_STEPS], sum; /* seconds of steps since the run was opened */
+        int64_t n;
+    } pace;
     struct drawn_curve {
         const char *metric, *eval_metric, *title, *file; /* metric NULL: none yet */
         double drawn, cost;                              /* when last, and the seconds it took */
@@ -117,9 +127,33 @@ enum draw_when { DRAW_STEP, DRAW_EVALUATION, DRAW_END };
 void training_curve(struct training *t, const char *metric, const char *eval_metric, const char *title,
                     const char *file);
 void training_draw(struct training *t, enum draw_when when);
-/* Gives a step to the watch and reports its messages, each once; at the end, what still holds. */
-void training_watch(struct training *t, const struct metrics *metrics);
-void training_watch_end(struct training *t);
+
+/* ---- training_report.c ---- */
+
+/* Called after each step that was logged: its line, as option log_format says, and what the diagnosis says to it
+ * (training_diagnose), which it hears of whatever else fails. */
+struct shown_step {
+    double epoch;    /* NaN: unknown */
+    bool line;       /* a line is due */
+    bool evaluates;  /* the run has held-out rows */
+    bool evaluation; /* as of training_diagnose */
+};
+cohort_status training_show(struct training *t, const struct shown_step *shown, const struct metrics *metrics,
+                            cohort_error *err);
+/* A warning as JSON beside the lines of steps, where these are JSON. */
+cohort_status training_report_warning(struct training *t, const struct diagnosis_warning *warning, cohort_error *err);
+
+/* ---- training_diagnosis.c ---- */
+
+/* Called by training_begin: the diagnosis of a run that begins, or that of the checkpoint it goes on from. */
+cohort_status training_diagnosis_begin(struct training *t, cohort_error *err);
+/* Gives metrics of the last step, or those of an evaluation that was owed, to the diagnosis and tells its warnings.
+ * evaluation: whether an evaluation was due by its number of steps, and not at the run's end alone. */
+cohort_status training_diagnose(struct training *t, const struct metrics *metrics, bool evaluation, cohort_error *err);
+/* COHORT_ERR_DIVERGED, where a warning said that the run will not recover and the run is to end then. */
+cohort_status training_check(const struct training *t, cohort_error *err);
+/* After the last step: warnings that a short run is due, and what was said in the course of it. */
+void training_diagnosis_end(struct training *t);
 /* "step 3/10 ..." progress from a trainer's callback. */
 bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total, const char *unit,
                        double per_second);

@@ -69,6 +69,14 @@ cohort_status program_start(struct program **out, const char *label, char *const
 
 /* --- one batch --- */
 
+/* What the program says from now on belongs to no batch. */
+static cohort_status stopped(struct program *program, cohort_error *err)
+{
+    program->broken = true;
+    snprintf(program->failure, sizeof program->failure, "stopped on request");
+    return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
+}
+
 /* Fails the batch, for good: says what happened, how the program ended if it did, and the end of
  * its stderr. */
 static cohort_status break_down(struct program *program, const char *name, const char *problem, int grace_ms,
@@ -76,6 +84,8 @@ static cohort_status break_down(struct program *program, const char *name, const
 {
     const bool by_itself = child_wait(&program->child, grace_ms);
     child_end(&program->child, 0);
+    if (by_itself && stop_follows(program->stop))
+        return stopped(program, err);
     program->broken = true;
     child_describe(&program->child, problem, by_itself, program->told, program->failure, sizeof program->failure);
     return error_set(err, COHORT_ERR_REWARD, "reward '%.100s': %s", name, program->failure);
@@ -352,12 +362,8 @@ static cohort_status converse(struct program *program, const char *name, struct 
     static const double look_s = 0.05; /* between two looks at stop */
     char problem[PROBLEM_SIZE] = "";
     while (batch->n_answers < batch->n_rows || batch->left > 0) {
-        if (stop_requested(program->stop) ||
-            stop_requested(program->ending)) { /* what the program says from now on belongs to no batch */
-            program->broken = true;
-            snprintf(program->failure, sizeof program->failure, "stopped on request");
-            return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
-        }
+        if (stop_requested(program->stop) || stop_requested(program->ending))
+            return stopped(program, err);
         if (program->child.from < 0 && batch->n_answers == batch->n_rows)
             break; /* all is answered and it has gone */
         if (program->child.from < 0) {

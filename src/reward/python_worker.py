@@ -282,4 +282,5 @@ def main():
             said = [{"error": describe(error, path)}]
 
 
-main()
+if __name__ == "__main__":  # the Python package calls score itself
+    main()

@@ -46,7 +46,7 @@ static cohort_status callback_result(cohort_status status, cohort_error *said, c
 {
     if (status == COHORT_OK)
         return COHORT_OK;
-    if ((int)status < COHORT_OK || (int)status > COHORT_ERR_INTERNAL)
+    if ((int)status < COHORT_OK || (int)status > COHORT_ERR_DIVERGED)
         return error_set(err, COHORT_ERR_REWARD,
                          "reward '%s': its function returned %d, which is no cohort_status; "
                          "expected COHORT_OK, or one of the errors in cohort.h",

@@ -164,9 +164,11 @@ void reward_destroy(struct reward *reward);
 
 /* What an embedding program hands to training beside options: reward functions in C, scored after those of the option
  * "reward". */
+struct environment_binding;
 struct reward_list {
     struct reward **rewards; /* borrowed */
     size_t count;
+    const struct environment_binding *environment; /* that answers turns, borrowed; NULL: none */
 };
 
 #endif

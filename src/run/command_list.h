@@ -1,10 +1,11 @@
-/* The subcommands, each once. X(ID, name, summary, title, usage, result):
+/* The subcommands, each once. X(ID, name, summary, title, usage, result, example, example):
  *   ID       COHORT_ID of cohort.h and FOR_ID of run/options.h
  *   name     what the user types; command_NAME is the function (src/command/command_NAME.c)
  *   summary  its line of `cohort --help`
  *   title    the first line of `cohort NAME --help`
  *   usage    what the command cannot do without
  *   result   what it prints and writes
+ *   example  a line to copy, two of them
  * The order is that of enum cohort_command. */
 #ifndef COHORT_RUN_COMMAND_LIST_H
 #define COHORT_RUN_COMMAND_LIST_H
@@ -16,80 +17,112 @@
       "--model DIR (--prompt TEXT | --batch FILE)",                                                                    \
       "Prints the completion of --prompt as it is generated; with --batch or --format jsonl, one JSON line for each "  \
       "completion: index, completion_index, prompt, completion, prompt_tokens, tokens, logprobs, finish_reason (eos, " \
-      "stop, length or cancelled).")                                                                                   \
+      "stop, length or cancelled).",                                                                                   \
+      "cohort generate --model Qwen3-0.6B --prompt 'What is 12 * 7?'",                                                 \
+      "cohort generate --model runs/first/final --batch ask.jsonl --n 4 --seed 7 > sampled.jsonl")                     \
     X(LOGPROBS, logprobs, "log-probs of given sequences, bit for bit those of generate",                               \
       "log-probs of given sequences, the same numbers that generate prints",                                           \
       "--model DIR --batch FILE",                                                                                      \
-      "Reads JSON lines with prompt_tokens and tokens, as generate prints them, and prints them with logprobs. Of a "   \
-      "sequence classifier it prints the scores, one for each label. It needs no tokenizer files.")                    \
+      "Reads JSON lines with prompt_tokens and tokens, as generate prints them, and prints them with logprobs. Of a "  \
+      "sequence classifier it prints the scores, one for each label. It needs no tokenizer files.",                    \
+      "cohort logprobs --model runs/first/final --batch sampled.jsonl > scored.jsonl",                                 \
+      "cohort generate --model Qwen3-0.6B --batch ask.jsonl | cohort logprobs --model Qwen3-0.6B --batch -")           \
     X(TOKENIZE, tokenize, "token ids of text",                                                                         \
       "turn text into token ids",                                                                                      \
       "--model DIR (--prompt TEXT | --batch FILE)",                                                                    \
-      "Prints one id and its text per line; with --batch or --format jsonl, {\"tokens\": [...]}.")                     \
+      "Prints one id and its text per line; with --batch or --format jsonl, {\"tokens\": [...]}.",                     \
+      "cohort tokenize --model Qwen3-0.6B --prompt 'What is 12 * 7?'",                                                 \
+      "cohort tokenize --model Qwen3-0.6B --batch ask.jsonl")                                                          \
     X(INFO, info, "what a model is, what it runs on here, and the memory that training takes",                         \
       "describe a checkpoint, and the memory a run would take",                                                        \
-      "[DIR | --model DIR | --preset NAME] [--memory]",                                                                      \
+      "[DIR | --model DIR | --preset NAME] [--memory]",                                                                \
       "Prints what computes here, what the model is, whether it is supported and what it fits; with --memory how "     \
-      "much memory a run of grpo would take.")                                                                         \
+      "much memory a run of grpo would take.",                                                                         \
+      "cohort info --model Qwen3-0.6B",                                                                                \
+      "cohort info --preset qwen3-8b --memory --device cuda")                                                          \
     X(INIT, init, "write a random checkpoint",                                                                         \
       "write a checkpoint with random weights",                                                                        \
       "(--preset NAME | --config FILE) --tokenizer DIR --out DIR",                                                     \
-      "Writes config.json, model.safetensors and the tokenizer's files.")                                              \
+      "Writes config.json, model.safetensors and the tokenizer's files.",                                              \
+      "cohort init --preset nano --tokenizer bytes --out nano",                                                        \
+      "cohort init --config config.json --tokenizer Qwen3-0.6B --out empty")                                           \
     X(SFT, sft, "supervised fine-tuning",                                                                              \
       "supervised fine-tuning",                                                                                        \
       "--model DIR --data FILE --out runs/NAME",                                                                       \
       "The loss covers the completion (of messages, the last one). Writes checkpoints, metrics.jsonl and final/ into " \
-      "the run folder. Ctrl-C saves a checkpoint; the same command with --resume continues from it.")                  \
+      "the run folder. Ctrl-C saves a checkpoint; the same command with --resume continues from it.",                  \
+      "cohort sft --model Qwen3-0.6B --data chats.jsonl --out runs/chats",                                             \
+      "cohort sft --model Qwen3-0.6B --data chats.jsonl --use-peft --eval-data held.jsonl --out runs/lora")            \
     X(GRPO, grpo, "train with rewards (GRPO and its family)",                                                          \
       "train with group-relative rewards (GRPO)",                                                                      \
       "--model DIR --data FILE --reward NAME --out runs/NAME",                                                         \
       "Writes checkpoints, metrics.jsonl and final/ into the run folder. Ctrl-C saves a checkpoint; the same command " \
-      "with --resume continues from it.")                                                                              \
+      "with --resume continues from it.",                                                                              \
+      "cohort grpo --model Qwen3-0.6B --data sums.jsonl --reward accuracy --out runs/sums",                            \
+      "cohort grpo --config runs/sums/config.yaml --out runs/sums --resume")                                           \
     X(EVAL, eval, "rewards of a model's completions on a data set",                                                    \
       "evaluate a checkpoint with reward functions",                                                                   \
       "--model DIR --data FILE --reward NAME",                                                                         \
-      "Prints the metrics; with --format jsonl, every completion with its rewards and then the metrics.")              \
+      "Prints the metrics; with --format jsonl, every completion with its rewards and then the metrics.",              \
+      "cohort eval --model runs/sums/final --data held.jsonl --reward accuracy --n 8",                                 \
+      "cohort eval --model Qwen3-0.6B --data gsm8k=a.jsonl,math=b.jsonl --reward accuracy --format jsonl")             \
     X(SCORE, score, "rewards of given completions, without a model",                                                   \
       "run reward functions on a file of completions",                                                                 \
       "--data FILE --reward NAME",                                                                                     \
-      "Prints one JSON line per row: index, rewards by name (null: unscorable) and reward, their weighted sum.")       \
+      "Prints one JSON line per row: index, rewards by name (null: unscorable) and reward, their weighted sum.",       \
+      "cohort score --data answers.jsonl --reward accuracy",                                                           \
+      "cohort score --data answers.jsonl --reward python:reward.py:score,format")                                      \
     X(BENCH, bench, "measure speed beside this machine's limits",                                                      \
       "measure speed",                                                                                                 \
       "[--kind NAME]",                                                                                                 \
-      "Prints each measurement beside the limit of this machine.")                                                     \
+      "Prints each measurement beside the limit of this machine.",                                                     \
+      "cohort bench --quick",                                                                                          \
+      "cohort bench --preset qwen3-0.6b --kind decode,train")                                                          \
     X(DATA, data, "what a data set is: columns, prompts, lengths, what would be refused",                              \
       "describe a data set as the other commands read it",                                                             \
       "FILE [--model DIR]",                                                                                            \
       "Reads all of FILE (a data file, several, or a folder, as --data of other commands: docs/DATA.md) and prints "   \
       "its columns, which of them is the prompt, three examples with what is learned, lengths, and rows that would be "\
-      "cut or refused. With --model rows are rendered and encoded; else text is shown as it stands.")                  \
+      "cut or refused. With --model rows are rendered and encoded; else text is shown as it stands.",                  \
+      "cohort data chats.jsonl --model Qwen3-0.6B",                                                                    \
+      "cohort data train/ --columns prompt=question,answer=final")                                                     \
     X(MERGE, merge, "write a model with a LoRA adapter merged into its weights",                                       \
       "merge a LoRA adapter into its base model",                                                                      \
       "--model DIR --adapter DIR --out DIR",                                                                           \
       "Writes a checkpoint as published, for tools that read no adapters. Weights become W + s B A, rounded once; "    \
-      "the other files are the base's, and the tokenizer the adapter's if it has one.")                                \
+      "the other files are the base's, and the tokenizer the adapter's if it has one.",                                \
+      "cohort merge --model Qwen3-0.6B --adapter runs/lora/final --out merged",                                        \
+      "cohort merge --adapter runs/lora/final --dtype f32 --out merged")                                               \
     X(RUNS, runs, "what runs have recorded: list, show, compare, completions, export, sql",                            \
       "list, show NAME, compare A B, completions NAME, export NAME, sql NAME 'SELECT ...'",                            \
       "[ACTION [NAME ...]]",                                                                                           \
       "NAME is a run in --runs, or the path of a run folder; a run that is going on is read as it is. list prints a "  \
       "line for each; show what one is, what it reads by hash, its last metrics and events; compare what differs; "    \
-      "completions those that match; export tables as files; sql the rows of one SELECT, read-only.")                   \
+      "completions those that match; export tables as files; sql the rows of one SELECT, read-only.",                  \
+      "cohort runs",                                                                                                   \
+      "cohort runs completions first --step 812 --order worst --limit 5")                                              \
     X(FORK, fork, "another run from a checkpoint of one, with other options",                                          \
       "make another run that goes on from a checkpoint of a run",                                                      \
       "RUN[@STEP] --out runs/NEW",                                                                                     \
       "RUN is a run in --runs or the path of a run folder; STEP one of its checkpoints, else the newest. Writes the "  \
       "new run folder with a copy of the checkpoint; sft or grpo with --out and --resume then goes on there, with "    \
-      "optimizer and place in the data as they were, and whatever options are given changed.")                         \
+      "optimizer and place in the data as they were, and whatever options are given changed.",                         \
+      "cohort fork first --out runs/second",                                                                           \
+      "cohort fork first@400 --out runs/second")                                                                       \
     X(REPORT, report, "a page that says what a run learned and how it went",                                           \
       "write a report of a run, or of several beside each other",                                                      \
       "NAME ... [--out FILE.html]",                                                                                    \
       "NAME is a run in --runs, or the path of a run folder; a run that is going on is read as it is. Writes one page "\
-      "of HTML that needs nothing else: verdict, curves, warnings, where the time went, samples, configuration.")      \
+      "of HTML that needs nothing else: verdict, curves, warnings, where the time went, samples, configuration.",      \
+      "cohort report first",                                                                                           \
+      "cohort report first second --out compare.html")                                                                 \
     X(PLOT, plot, "curves of a run's metrics as SVG",                                                                  \
       "draw metrics of a run",                                                                                         \
       "NAME [--metric reward,eval_reward] [--out FILE.svg]",                                                           \
       "NAME is a run in --runs, or the path of a run folder; a run that is going on is drawn as it is. Names of "      \
-      "metrics are those of metrics.jsonl.")
+      "metrics are those of metrics.jsonl.",                                                                           \
+      "cohort plot first",                                                                                             \
+      "cohort plot first --metric entropy,grad_norm --out curves.svg")
 /* clang-format on */
 
 #endif

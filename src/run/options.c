@@ -136,6 +136,11 @@ cohort_status options_unknown(const struct options *options, const char *name, c
         return tell_hint(options, hint, command, name, origin, err);
     size_t count = 0;
     const struct option_spec *table = options_table(&count);
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot != NULL && i < count; i++)
+        if (options_same_name(table[i].name, dot + 1))
+            return error_set(err, COHORT_ERR_ARGUMENT, "%s: options have no groups here: it is called '%s'", origin,
+                             table[i].name);
     for (size_t i = 0; i < count; i++)
         if (options_same_name(table[i].name, name))
             return error_set(err, COHORT_ERR_ARGUMENT,

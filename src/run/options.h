@@ -89,9 +89,23 @@ cohort_status options_read_yaml(struct options *options, const char *path, cohor
 /* Writes the resolved values as YAML, one per line, in table order, without unset values and without the options that
  * say where a run is. options_read_yaml gives the same values back. */
 cohort_status options_write_yaml(const struct options *options, struct text *out, cohort_error *err);
-/* Write the reference page (Markdown tables) of all options, and the --help text of one command. */
+/* Write the reference page (Markdown tables) of all options, and the --help text of one command for a terminal
+ * of so many columns (0: 100). */
 cohort_status options_write_docs(struct text *out, cohort_error *err);
-cohort_status options_write_help(enum option_command command, struct text *out, cohort_error *err);
+cohort_status options_write_help(enum option_command command, int columns, struct text *out, cohort_error *err);
+/* The manual page of a command, or of the program (0): roff with the man macros. */
+cohort_status options_write_man(unsigned command, struct text *out, cohort_error *err);
+/* Completion for two shells. */
+cohort_status options_write_bash(struct text *out, cohort_error *err);
+cohort_status options_write_zsh(struct text *out, cohort_error *err);
+
+/* The message for a name that the command does not know (as options_set's), and whether a run is the same without it. */
+cohort_status options_explain(const struct options *options, const char *name, struct text *out, bool *needless,
+                              cohort_error *err);
+/* Other names of a row: aliases and those of other programs, at most room of them. Returns how many there are. */
+size_t options_other_names(const struct option_spec *spec, const char **names, size_t room);
+/* "bool", "int", "float", "text", "word", "list" */
+const char *options_type_word(const struct option_spec *spec);
 
 /* What a person should be told about the values, one line each, before a command begins: which of TRL's names were taken.
  * Nothing is appended where there is nothing to tell. */

@@ -3,18 +3,23 @@
 
 #include <string.h>
 
-enum { WIDTH = 100, HELP_COLUMN = 32 };
+enum { WIDTH = 100, HELP_COLUMN = 32, NARROW = 80, NARROW_COLUMN = 6, LEAST_WIDTH = 20 };
 
-static const struct {
-    const char *title, *usage, *result;
-} commands[] = {
-#define COMMAND(id, name, summary, title_, usage_, result_) {.title = title_, .usage = usage_, .result = result_},
+static const struct command_text commands[] = {
+#define COMMAND(id, name_, summary_, title_, usage_, result_, ...)                                                     \
+    {.name = #name_,                                                                                                   \
+     .summary = summary_,                                                                                              \
+     .title = title_,                                                                                                  \
+     .usage = usage_,                                                                                                  \
+     .result = result_,                                                                                                \
+     .examples = {__VA_ARGS__}},
     COMMAND_LIST(COMMAND)
 #undef COMMAND
 };
 
-/* What is shown after the flag. */
-static const char *placeholder(const struct option_spec *spec)
+const struct command_text *options_command_text(enum command command) { return &commands[command]; }
+
+const char *options_placeholder(const struct option_spec *spec)
 {
     switch (spec->type) {
     case OPTION_TYPE_BOOL: return "";
@@ -27,7 +32,7 @@ static const char *placeholder(const struct option_spec *spec)
     return spec->placeholder;
 }
 
-static cohort_status append_dashed(const char *name, struct text *out, cohort_error *err)
+cohort_status options_append_dashed(const char *name, struct text *out, cohort_error *err)
 {
     for (; *name != '\0'; name++)
         TRY(text_append(out, *name == '_' ? "-" : name, 1, err));
@@ -43,7 +48,7 @@ static cohort_status append_aliases(const struct option_spec *spec, struct text 
         if (aliases[i].id != spec->id)
             continue;
         TRY(text_printf(out, err, " (also --"));
-        TRY(append_dashed(aliases[i].name, out, err));
+        TRY(options_append_dashed(aliases[i].name, out, err));
         TRY(text_printf(out, err, ")"));
     }
     return COHORT_OK;
@@ -76,15 +81,28 @@ cleanup:
     return status;
 }
 
-/* Appends words from column on, broken before WIDTH, continued at indent. */
-static cohort_status append_wrapped(const char *words, size_t column, size_t indent, struct text *out,
-                                    cohort_error *err)
+cohort_status options_append_meaning(const struct option_spec *spec, struct text *out, cohort_error *err)
+{
+    TRY(text_printf(out, err, "%s%s", options_turned_off(spec) ? "turn off: " : "", spec->help));
+    TRY(append_aliases(spec, out, err));
+    return spec->type == OPTION_TYPE_BOOL ? COHORT_OK : append_limits(spec, out, err);
+}
+
+bool options_turned_off(const struct option_spec *spec)
+{
+    return spec->type == OPTION_TYPE_BOOL && spec->fallback != NULL && strcmp(spec->fallback, "true") == 0;
+}
+
+/* Appends words from column on, broken before width, continued at indent. behind stands at the end of a broken line. */
+static cohort_status append_words(const char *words, size_t column, size_t indent, size_t width, const char *behind,
+                                  struct text *out, cohort_error *err)
 {
     bool first = true;
     for (const char *at = words; *at != '\0';) {
         size_t n = strcspn(at, " ");
-        if (!first && column + 1 + n > WIDTH) {
-            TRY(text_printf(out, err, "\n%*s", (int)indent, ""));
+        const bool last = at[n] == '\0';
+        if (!first && column + 1 + n + (last ? 0 : strlen(behind)) > width) {
+            TRY(text_printf(out, err, "%s\n%*s", behind, (int)indent, ""));
             column = indent;
         } else if (!first) {
             TRY(text_append(out, " ", 1, err));
@@ -99,44 +117,71 @@ static cohort_status append_wrapped(const char *words, size_t column, size_t ind
     return text_append(out, "\n", 1, err);
 }
 
-static cohort_status append_option(const struct option_spec *spec, struct text *out, cohort_error *err)
+cohort_status options_append_flag(const struct option_spec *spec, struct text *out, cohort_error *err)
+{
+    TRY(text_printf(out, err, "--%s", options_turned_off(spec) ? "no-" : ""));
+    TRY(options_append_dashed(spec->name, out, err));
+    if (spec->type == OPTION_TYPE_BOOL)
+        return COHORT_OK;
+    return text_printf(out, err, spec->alone != NULL ? " [%s]" : " %s", options_placeholder(spec));
+}
+
+static cohort_status append_option(const struct option_spec *spec, size_t width, struct text *out, cohort_error *err)
 {
     struct text flag = {0}, words = {0};
+    const size_t column = width >= NARROW ? HELP_COLUMN : NARROW_COLUMN;
     cohort_status status = COHORT_OK;
-    bool on = spec->type == OPTION_TYPE_BOOL && spec->fallback != NULL && strcmp(spec->fallback, "true") == 0;
-    TRY_GOTO(text_printf(&flag, err, "  --%s", on ? "no-" : ""));
-    TRY_GOTO(append_dashed(spec->name, &flag, err));
-    if (spec->type != OPTION_TYPE_BOOL)
-        TRY_GOTO(text_printf(&flag, err, spec->alone != NULL ? " [%s]" : " %s", placeholder(spec)));
-    TRY_GOTO(text_printf(&words, err, "%s%s", on ? "turn off: " : "", spec->help));
-    TRY_GOTO(append_aliases(spec, &words, err));
-    if (spec->type != OPTION_TYPE_BOOL)
-        TRY_GOTO(append_limits(spec, &words, err));
+    TRY_GOTO(text_printf(&flag, err, "  "));
+    TRY_GOTO(options_append_flag(spec, &flag, err));
+    TRY_GOTO(options_append_meaning(spec, &words, err));
     TRY_GOTO(text_append(out, flag.data, flag.length, err));
-    if (flag.length + 2 > HELP_COLUMN)
-        TRY_GOTO(text_printf(out, err, "\n%*s", HELP_COLUMN, ""));
+    if (flag.length + 2 > column)
+        TRY_GOTO(text_printf(out, err, "\n%*s", (int)column, ""));
     else
-        TRY_GOTO(text_printf(out, err, "%*s", HELP_COLUMN - (int)flag.length, ""));
-    TRY_GOTO(append_wrapped(words.data, HELP_COLUMN, HELP_COLUMN, out, err));
+        TRY_GOTO(text_printf(out, err, "%*s", (int)(column - flag.length), ""));
+    TRY_GOTO(append_words(words.data, column, column, width, "", out, err));
 cleanup:
     text_free(&flag);
     text_free(&words);
     return status;
 }
 
-cohort_status options_write_help(enum option_command command, struct text *out, cohort_error *err)
+/* What --help begins with: what the command is for, two lines to copy, how it is called. */
+static cohort_status append_beginning(const struct command_text *command, size_t width, struct text *out,
+                                      cohort_error *err)
 {
+    struct text line = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(text_printf(&line, err, "cohort %s: %s", command->name, command->title));
+    TRY_GOTO(append_words(line.data, 0, 4, width, "", out, err));
+    TRY_GOTO(text_append(out, "\n", 1, err));
+    for (size_t i = 0; i < 2; i++) {
+        TRY_GOTO(text_append(out, "    ", 4, err));
+        TRY_GOTO(append_words(command->examples[i], 4, 8, width, " \\", out, err));
+    }
+    line.length = 0;
+    TRY_GOTO(text_printf(&line, err, "Usage: cohort %s %s [OPTIONS]", command->name, command->usage));
+    TRY_GOTO(text_append(out, "\n", 1, err));
+    TRY_GOTO(append_words(line.data, 0, 7, width, "", out, err));
+    TRY_GOTO(text_append(out, "\n", 1, err));
+    TRY_GOTO(append_words(command->result, 0, 0, width, "", out, err));
+cleanup:
+    text_free(&line);
+    return status;
+}
+
+cohort_status options_write_help(enum option_command command, int columns, struct text *out, cohort_error *err)
+{
+    const size_t width = columns <= 0 || columns > WIDTH ? WIDTH
+                         : columns < LEAST_WIDTH         ? LEAST_WIDTH
+                                                         : (size_t)columns;
     size_t count = 0;
     const struct option_spec *table = options_table(&count);
     const char *group = "";
     bool lists = false;
     for (int i = 0; i < N_COMMANDS; i++)
-        if (command == (enum option_command)(1 << i)) {
-            const char *name = options_command_name((enum command)i);
-            TRY(text_printf(out, err, "cohort %s: %s\n\nUsage: cohort %s %s [OPTIONS]\n\n", name, commands[i].title,
-                            name, commands[i].usage));
-            TRY(append_wrapped(commands[i].result, 0, 0, out, err));
-        }
+        if (command == (enum option_command)(1 << i))
+            TRY(append_beginning(&commands[i], width, out, err));
     for (size_t i = 0; i < count; i++) {
         if ((table[i].commands & (unsigned)command) == 0)
             continue;
@@ -144,12 +189,14 @@ cohort_status options_write_help(enum option_command command, struct text *out, 
             group = table[i].group;
             TRY(text_printf(out, err, "\n%s\n", group));
         }
-        TRY(append_option(&table[i], out, err));
+        TRY(append_option(&table[i], width, out, err));
         lists = lists || table[i].type == OPTION_TYPE_LIST;
     }
     if (!lists)
         return COHORT_OK;
-    return text_printf(out, err, "\nA list is given with commas; write \\, for a comma within an item.\n");
+    TRY(text_append(out, "\n", 1, err));
+    return append_words("A list is given with commas; write \\, for a comma within an item.", 0, 0, width, "", out,
+                        err);
 }
 
 /* A cell of a Markdown table: '|' would end it. */

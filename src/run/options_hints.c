@@ -1,6 +1,7 @@
 /* What options of other programs are called here: all fields of TRL's configurations and of transformers'
  * TrainingArguments, and the usual names of MLX-LM, llama.cpp and others. A name that ends in '*' stands for all names
- * with that beginning. Sorted by name. */
+ * with that beginning. Sorted by name. A text ends in "leave it out" where a run is the same without the option
+ * (options_hint_needless). */
 #include "run/options_internal.h"
 
 #include <string.h>
@@ -27,13 +28,11 @@ static const char CONTEXT[] =
 static const char CPU[] =
     "device: cpu";
 static const char DRAWS[] =
-    "draws follow temperature, top_k, top_p and min_p; temperature 0 takes the most likely token; leave "
-    "it out";
+    "draws follow temperature, top_k, top_p and min_p; temperature 0 takes the most likely token";
 static const char DTYPES[] =
     "auto, bf16 or f32; auto follows the checkpoint";
 static const char ENDS[] =
-    "the tokens that end a text are those that the model folder names (generation_config.json, "
-    "config.json); leave it out";
+    "the tokens that end a text are those that the model folder names (generation_config.json, config.json)";
 static const char EVALUATED[] =
     "0: only before and after";
 static const char IN_TURN[] =
@@ -49,13 +48,13 @@ static const char LORA_OPTIONS[] =
     "from is adapter";
 static const char NO_SUCH_ADAPTER[] =
     "adapters are low-rank matrices beside projections alone: no single parameters, no task but "
-    "CAUSAL_LM; leave it out";
+    "CAUSAL_LM";
 static const char NO_CACHE[] =
     "prompts are computed once for all their completions; no cache is kept between runs; leave it out";
 static const char NO_DISTILLATION[] =
     "cohort has no distillation; its trainers are sft and grpo";
 static const char NO_DRAFTS[] =
-    "cohort has no drafting; leave it out";
+    "cohort has no drafting";
 static const char NO_GRAMMAR[] =
     "cohort has no grammars; a reward can judge the form (reward regex or format)";
 static const char NO_PREFERENCE[] =
@@ -70,7 +69,7 @@ static const char NO_SAMPLER[] =
 static const char NO_SERVER[] =
     "cohort has no server";
 static const char NO_TOOLS[] =
-    "cohort has no tools in training; leave it out";
+    "cohort has no tools in training";
 static const char ONE_DEVICE[] =
     "cohort runs on one device (device); leave it out";
 static const char ONE_ENGINE[] =
@@ -382,7 +381,7 @@ static const struct option_hint hints[] = {
     {"output_dir", "out", "the run folder"},
     {"p", "prompt", NULL},
     {"pad_to_multiple_of", NULL, PACKED},
-    {"pad_token", NULL, ENDS},
+    {"pad_token", NULL, PACKED},
     {"padding_free", NULL, PACKED},
     {"padding_value", NULL, NO_PREFERENCE},
     {"parallel", "decode_concurrency", NULL},
@@ -536,6 +535,13 @@ const struct option_hint *options_hints(size_t *count)
     return hints;
 }
 
+bool options_hint_needless(const struct option_hint *hint)
+{
+    static const char end[] = "leave it out";
+    const size_t n = hint->says == NULL ? 0 : strlen(hint->says);
+    return hint->targets == NULL && n >= sizeof end - 1 && strcmp(hint->says + n - (sizeof end - 1), end) == 0;
+}
+
 const char *options_value_hint(enum option_id id, const char *word)
 {
     static const char metric[] =
@@ -564,21 +570,35 @@ const char *options_value_hint(enum option_id id, const char *word)
     return NULL;
 }
 
-const struct option_hint *options_hint(const char *name)
+/* Of a table: the name itself, or a family that it is of. */
+static const struct option_hint *look_up(const struct option_hint *table, size_t count, const char *name)
 {
     const struct option_hint *family = NULL;
-    for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++) {
-        const char *own = hints[i].name;
+    for (size_t i = 0; i < count; i++) {
+        const char *own = table[i].name;
         size_t n = strlen(own) - 1;
         if (options_same_name(own, name))
-            return &hints[i];
+            return &table[i];
         if (own[n] != '*' || strlen(name) < n)
             continue;
         size_t same = 0;
         while (same < n && (own[same] == name[same] || (own[same] == '_' && name[same] == '-')))
             same++;
         if (same == n)
-            family = &hints[i];
+            family = &table[i];
     }
     return family;
+}
+
+const struct option_hint *options_hint(const char *name)
+{
+    size_t count = 0;
+    const struct option_hint *more = options_hints_more(&count), *found = NULL;
+    for (const char *end = name; found == NULL && end != NULL;) {
+        found = look_up(hints, sizeof hints / sizeof hints[0], end);
+        found = found == NULL ? look_up(more, count, end) : found;
+        end = strchr(end, '.');
+        end = end == NULL ? NULL : end + 1;
+    }
+    return found;
 }

@@ -67,6 +67,19 @@ void options_value_clear(struct option_value *value);
 
 /* "an integer from 1 to 8", "one of group, batch, none" */
 cohort_status options_describe(const struct option_spec *spec, struct text *out, cohort_error *err);
+/* What is written of a command (command_list.h). */
+struct command_text {
+    const char *name, *summary, *title, *usage, *result, *examples[2];
+};
+const struct command_text *options_command_text(enum command command);
+/* What is shown after a flag, "" of a switch. */
+const char *options_placeholder(const struct option_spec *spec);
+/* Whether it is a switch that is on: its flag is --no-NAME. */
+bool options_turned_off(const struct option_spec *spec);
+/* A name as a flag has it; "--name PLACEHOLDER"; what it means, its other names, what it accepts and its default. */
+cohort_status options_append_dashed(const char *name, struct text *out, cohort_error *err);
+cohort_status options_append_flag(const struct option_spec *spec, struct text *out, cohort_error *err);
+cohort_status options_append_meaning(const struct option_spec *spec, struct text *out, cohort_error *err);
 /* Name of a command ("grpo"). */
 const char *options_command_name(enum command command);
 
@@ -85,8 +98,11 @@ struct option_hint {
     const char *says;
 };
 const struct option_hint *options_hints(size_t *count);
+const struct option_hint *options_hints_more(size_t *count);
 /* NULL: none. */
 const struct option_hint *options_hint(const char *name);
+/* A run is the same without the option that the hint is about. */
+bool options_hint_needless(const struct option_hint *hint);
 /* Why a word that an option does not take is not one of its values ("which ..."); NULL: nothing to say. */
 const char *options_value_hint(enum option_id id, const char *word);
 /* Dashes and underscores are the same. */

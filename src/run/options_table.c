@@ -9,6 +9,7 @@
 #include "run/export_list.h"
 #include "run/options_internal.h"
 #include "run/output_format.h"
+#include "run/stop_list.h"
 #include "tensor/dtype_list.h"
 #include "train/advantage_list.h"
 #include "train/best_list.h"

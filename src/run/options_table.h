@@ -59,8 +59,8 @@ ALSO(LORA_R, "lora_r", INT(1, 4096), "16", FOR_BENCH, "LoRA", NO_RUN,
      "rank of the adapter that kind lora measures")
 OPTION(LORA_ALPHA, "lora_alpha", FLOAT(TINY, BIG), "32", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "what the adapter adds is scaled by lora_alpha / lora_r")
-OPTION(LORA_DROPOUT, "lora_dropout", FLOAT(0, 1), "0", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
-       "0 alone (TRL: 0.05): with dropout, training would not compute what sampling does")
+OPTION(LORA_DROPOUT, "lora_dropout", FLOAT(0, 0.99), "0", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
+       "sft: share of what A reads that is dropped in training (TRL: 0.05); grpo: 0 alone")
 OPTION(LORA_TARGET_MODULES, "lora_target_modules", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "projections that get one: names, one regular expression, or all-linear; unset: q_proj and v_proj")
 OPTION(USE_RSLORA, "use_rslora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
@@ -444,6 +444,10 @@ OPTION(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "10", FOR_SFT, "Run", FREE
        "print a line every N optimizer steps; metrics.jsonl has every step")
 ALSO(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "1", FOR_GRPO, "Run", FREE,
      "print a line every N optimizer steps; metrics.jsonl has every step")
+OPTION(LOG_FORMAT, "log_format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text", FOR_TRAIN, "Run", FREE,
+       "that line: columns for people (text), or the step's metrics, and its warnings, as JSON (jsonl)")
+OPTION(STOP_ON, "stop_on", ONE_OF(WORDS(STOP_ON_LIST)), "nothing", FOR_TRAIN, "Run", FREE,
+       "diverged: save and stop, with exit code 3, once a warning says that the run will not recover")
 OPTION(SAVE_STEPS, "save_steps", INT(0, MANY), "500", FOR_TRAIN, "Run", FREE,
        "write a checkpoint every N optimizer steps; 0: never by steps")
 OPTION(SAVE_MINUTES, "save_minutes", FLOAT(0, 1e6), "15", FOR_TRAIN, "Run", FREE,

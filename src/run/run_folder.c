@@ -277,8 +277,8 @@ static int64_t step_of_line(const char *line)
     return step;
 }
 
-/* Appends to kept the lines of content up to step: not those of later steps, nor a last line that was cut short. Lines
- * that we cannot read are kept. *last: the highest step kept; *dropped: something was left out or mended. */
+/* Appends to kept the lines of content up to step: not those of later steps, nor a last line that was cut short, nor one
+ * with zeros, which a power cut leaves where bytes were not on the disk yet. Lines that we cannot read are kept. *last: the highest step kept; *dropped: something was left out or mended. */
 static cohort_status keep_lines(const struct text *content, int64_t step, struct text *kept, int64_t *last,
                                 bool *dropped, cohort_error *err)
 {
@@ -286,7 +286,8 @@ static cohort_status keep_lines(const struct text *content, int64_t step, struct
         const char *end = memchr(line, '\n', (size_t)(content->data + content->length - line));
         const char *stop = end == NULL ? content->data + content->length : end;
         int64_t at = step_of_line(line);
-        bool whole = end != NULL || (stop > line && stop[-1] == '}');
+        bool whole =
+            (end != NULL || (stop > line && stop[-1] == '}')) && memchr(line, '\0', (size_t)(stop - line)) == NULL;
         if (whole && at <= step) {
             TRY(text_append(kept, line, (size_t)(stop - line), err));
             TRY(text_append(kept, "\n", 1, err));

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "train/repetition.h"
 
 #include <assert.h>
 #include <math.h>
@@ -41,9 +42,9 @@ void grpo_batch_free(struct grpo_batch *batch)
 }
 
 /* Lengths count sampled tokens. */
-static void length_metrics(const struct grpo_batch *batch, struct metrics *metrics)
+static cohort_status length_metrics(const struct grpo_batch *batch, struct metrics *metrics, cohort_error *err)
 {
-    double sum = 0.0, terminated_sum = 0.0;
+    double repeated = 0.0, distinct = 0.0, sum = 0.0, terminated_sum = 0.0;
     int32_t least = INT32_MAX, most = 0, t_least = INT32_MAX, t_most = 0, truncated = 0;
     for (int32_t i = 0; i < batch->n; i++) {
         int32_t length = batch->episodes[i].n_sampled;
@@ -66,6 +67,10 @@ static void length_metrics(const struct grpo_batch *batch, struct metrics *metri
     metrics_set(metrics, "completions/mean_terminated_length", terminated > 0 ? terminated_sum / terminated : 0.0);
     metrics_set(metrics, "completions/min_terminated_length", terminated > 0 ? t_least : 0);
     metrics_set(metrics, "completions/max_terminated_length", terminated > 0 ? t_most : 0);
+    TRY(repetition_measure(batch->episodes, batch->n, batch->n / batch->n_prompts, &repeated, &distinct, err));
+    metrics_set(metrics, "completions/repeated_ratio", repeated);
+    metrics_set(metrics, "completions/distinct_ratio", distinct);
+    return COHORT_OK;
 }
 
 static struct grpo_row row_of(const struct grpo_batch *batch, const struct grpo_prompt *prompts, int32_t row,
@@ -376,7 +381,7 @@ cohort_status grpo_score(struct grpo *grpo, struct grpo_batch *batch, cohort_err
     }
     TRY_GOTO(grpo_reward_batch(grpo, batch, err));
     TRY_GOTO(score(grpo, batch, &first, err));
-    length_metrics(batch, &first);
+    TRY_GOTO(length_metrics(batch, &first, err));
     metrics_set(&first, "num_tokens", (double)(grpo->tokens_seen + batch->tokens));
     metrics_set(&first, "time/rollout", batch->rollout_seconds);
     metrics_set(&first, "time/reward", batch->reward_seconds);

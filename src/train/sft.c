@@ -9,7 +9,8 @@
 
 struct tree_extras sft_extras(const struct sft *sft)
 {
-    return (struct tree_extras){.top = true, .mean = sft->label_smoothing > 0.0, .noise = sft->noise_alpha > 0.0};
+    return (struct tree_extras){
+        .top = true, .mean = sft->label_smoothing > 0.0, .noise = sft->noise_alpha > 0.0 || sft->dropout > 0.0};
 }
 
 void sft_free(struct sft *sft)
@@ -92,7 +93,8 @@ static cohort_status add_noise(struct sft *sft, const struct sft_batch *batch, i
     struct batch_noise *noise = &sft->noise;
     const size_t n = (size_t)tokens->n_tokens;
     const uint64_t step = (uint64_t)(sft->optimizer.step + sft->skipped);
-    TRY(mem_grow(&noise->scale, &sft->scale_capacity, n, sizeof *noise->scale, "noise", err));
+    if (sft->noise_alpha > 0.0)
+        TRY(mem_grow(&noise->scale, &sft->scale_capacity, n, sizeof *noise->scale, "noise", err));
     TRY(mem_grow(&noise->stream, &sft->stream_capacity, n, sizeof *noise->stream, "noise", err));
     for (int32_t s = 0; s < tokens->n_seqs; s++) {
         const struct attention_seq *seq = &tokens->seqs[s];
@@ -102,11 +104,13 @@ static cohort_status add_noise(struct sft *sft, const struct sft_batch *batch, i
         const float scale = (float)(sft->noise_alpha / sqrt(length * (double)sft->model->config.hidden_size));
         const uint64_t stream = rng_stream(step, (uint64_t)row);
         for (int32_t t = seq->query_row; t < seq->query_row + seq->n_queries; t++) {
-            noise->scale[t] = scale;
+            if (noise->scale != NULL)
+                noise->scale[t] = scale;
             noise->stream[t] = stream;
         }
     }
     noise->seed = sft->seed;
+    noise->dropout = sft->dropout;
     tokens->noise = noise;
     return COHORT_OK;
 }
@@ -152,7 +156,7 @@ static cohort_status run(struct sft *sft, const struct sft_batch *batch, bool tr
         TRY(packed_build(&runner->packed, batch->trees, &runner->packing, m, err));
         if (batch->weights != NULL)
             TRY(output_weights(sft, batch, m, err));
-        if (train && sft->noise_alpha > 0.0)
+        if (train && (sft->noise_alpha > 0.0 || sft->dropout > 0.0))
             TRY(add_noise(sft, batch, m, err));
         tree_runner_forward(runner, sft->model, 1.0f);
         TRY(backend_check(sft->model->backend, err));

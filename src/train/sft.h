@@ -22,7 +22,8 @@ struct sft {
     enum sft_loss loss;
     double label_smoothing; /* 0: none; only with SFT_LOSS_NLL */
     double noise_alpha;     /* NEFTune; 0: none */
-    uint64_t seed;          /* of the noise */
+    double dropout;         /* of what an adapter reads; 0: none */
+    uint64_t seed;          /* of noise and dropout */
     struct routing routing; /* of a model with experts */
 
     /* Of the micro-batch in hand; sft_free frees them. */
@@ -47,7 +48,7 @@ cohort_status sft_step(struct sft *sft, const struct sft_batch *batch, struct me
 struct sft_figures {
     double loss, accuracy, entropy;
 };
-/* The same loss without training and without noise. The accuracy is NaN if the runner does not give it. */
+/* The same loss without training, noise and dropout. The accuracy is NaN if the runner does not give it. */
 cohort_status sft_evaluate(struct sft *sft, const struct sft_batch *batch, struct sft_figures *figures,
                            cohort_error *err);
 

@@ -1,4 +1,4 @@
-# What a run shows of itself while it goes on: the curve, and the warning of a run that cannot learn.
+# The curve of a run, which is there while it goes on.
 . "$(dirname "$0")/shell.sh"
 
 succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out m
@@ -69,21 +69,4 @@ if [ ! -e early/checkpoints/step-1 ]; then
 fi
 succeeds "${GRPO[@]}" --reward 'exec:sh slow.sh' --steps 2 --out early --resume
 
-# --- a run that cannot learn says so after ten steps, and at its end ---
-# constant VALUE: a reward program that always says it
-constant() { echo "exec:while IFS= read -r l; do echo $1; done"; }
-LEARN='this run does not learn: in'
-END=(--logit-bias '256:2,258:2') # so that some completions end
-succeeds "${GRPO[@]}" "${END[@]}" --reward "$(constant 0.5)" --steps 25 --out equal
-is "$(warnings "$LEARN.*all rewards were equal within every group.*mean reward is 0.5.*cohort score")" 2 "equal rewards: warnings"
-is "$(sed -n "/^warning: $LEARN/=; /^step 10\/25/=; /^step 25\/25/=" err | wc -l)" 4 "warnings and steps"
-succeeds "${GRPO[@]}" "${END[@]}" --reward "$(constant null)" --steps 12 --out null
-is "$(warnings "$LEARN.*every reward function answered null.*column")" 2 "null rewards: warnings"
-succeeds "${GRPO[@]}" --logit-bias 256:-1000,258:-1000 --reward 'exec:sh reward.sh' --steps 25 --out cut
-is "$(warnings "100 % of the completions of this step never ended.*--max-completion-length.*--eos-token")" 1 "truncated: the first step"
-is "$(warnings 'in .* 10 steps nearly every completion was cut')" 2 "truncated: ten steps, and the end"
-succeeds "${GRPO[@]}" --logit-bias 256:20,258:20 --reward 'exec:sh reward.sh' --steps 3 --out fine --seed 6
-is "$(warnings 'never ended')" 0 "completions that end: warnings"
-succeeds "${SFT[@]}" --steps 12 --learning-rate 1e-3 --out learns
-is "$(warnings 'warning')" 0 "sft that learns: warnings"
 done_testing

@@ -188,7 +188,7 @@ succeeds "${grpo[@]}" --data text.jsonl "${THINKS[@]}" --reward python:apart.py:
 lacks text/completions.jsonl '"parsed"'
 succeeds "$COHORT" score --data scored.jsonl --reward python:apart.py:texts
 # What the worker makes of calls.
-{ sed '$d' "$SOURCE/src/reward/python_worker.py"; cat <<'END'; } >worker.py
+{ sed '/^if __name__/,$d' "$SOURCE/src/reward/python_worker.py"; cat <<'END'; } >worker.py
 CALL = {"name": "f", "arguments": {"a": 1}}
 row = {"completion": "raw", "columns": {"tools": [1]}, "parsed": {"thinking": "t", "content": "c", "tool_calls": [CALL, dict(CALL, id="x")]}}
 assert message_of(row) == {"role": "assistant", "content": "c", "reasoning_content": "t", "tool_calls": [

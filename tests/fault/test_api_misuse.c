@@ -386,14 +386,85 @@ static void test_stopped_runs(void **state)
     cohort_stop_destroy(stop);
 }
 
+static bool count_option(void *context, const cohort_option *option)
+{
+    size_t *count = context;
+    assert_non_null(option->name);
+    assert_true(option->size == sizeof *option && option->help[0] != '\0' && option->type[0] != '\0');
+    (*count)++;
+    return true;
+}
+
+static bool loss_type(void *context, const cohort_option *option)
+{
+    const bool found = strcmp(option->name, "loss_type") == 0;
+    if (found) {
+        assert_string_equal(option->type, "word");
+        assert_string_equal(option->fallback, "dapo");
+        assert_true(option->n_choices >= 9);
+        assert_string_equal(option->choices[0], "grpo");
+        *(size_t *)context = 1;
+    }
+    return !found; /* and no further */
+}
+
+static bool steps_has_max_steps(void *context, const cohort_option *option)
+{
+    if (strcmp(option->name, "steps") == 0)
+        for (size_t i = 0; i < option->n_names; i++)
+            *(size_t *)context += strcmp(option->names[i], "max_steps") == 0;
+    return true;
+}
+
+/* The option table as bindings read it, and names that are no options. */
+static void options_are_described(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    cohort_options *options = NULL;
+    size_t count = 0;
+    char *text = NULL;
+    bool needless = false;
+    REFUSED(cohort_options_list(COHORT_GRPO, NULL, NULL, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_options_list((cohort_command)999, count_option, &count, &err), COHORT_ERR_ARGUMENT);
+    assert_int_equal(count, 0);
+    assert_int_equal(cohort_options_list(COHORT_GRPO, count_option, &count, &err), COHORT_OK);
+    assert_true(count > 100);
+    count = 0;
+    assert_int_equal(cohort_options_list(COHORT_GRPO, loss_type, &count, &err), COHORT_OK);
+    assert_int_equal(count, 1);
+    count = 0;
+    assert_int_equal(cohort_options_list(COHORT_GRPO, steps_has_max_steps, &count, &err), COHORT_OK);
+    assert_int_equal(count, 1);
+
+    REFUSED(cohort_options_explain(NULL, "x", &text, &needless, &err), COHORT_ERR_ARGUMENT);
+    assert_int_equal(cohort_options_create(&options, COHORT_GRPO, &err), COHORT_OK);
+    REFUSED(cohort_options_explain(options, "beta", &text, &needless, &err), COHORT_ERR_ARGUMENT);
+    static const struct {
+        const char *name, *says;
+        bool needless;
+    } names[] = {{"use_vllm", "one engine", true},
+                 {"disable-dropout", "no dropout", true},
+                 {"load_in_4bit", "does not quantise", false},
+                 {"learning_rat", "did you mean 'learning_rate'", false},
+                 {"nothing_like_it", "--help", false}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        assert_int_equal(cohort_options_explain(options, names[i].name, &text, &needless, &err), COHORT_OK);
+        assert_non_null(strstr(text, names[i].says));
+        assert_int_equal(needless, names[i].needless);
+        cohort_free(text);
+    }
+    cohort_options_destroy(options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_null_arguments),   cmocka_unit_test(test_wrong_options),
-        cmocka_unit_test(test_bad_requests),     cmocka_unit_test(test_uninitialised_structs),
-        cmocka_unit_test(test_step_in_callback), cmocka_unit_test(test_options_in_callback),
-        cmocka_unit_test(test_after_fork),       cmocka_unit_test(test_stopped_generation),
-        cmocka_unit_test(test_stopped_runs),
+        cmocka_unit_test(options_are_described),      cmocka_unit_test(test_null_arguments),
+        cmocka_unit_test(test_wrong_options),         cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_uninitialised_structs), cmocka_unit_test(test_step_in_callback),
+        cmocka_unit_test(test_options_in_callback),   cmocka_unit_test(test_after_fork),
+        cmocka_unit_test(test_stopped_generation),    cmocka_unit_test(test_stopped_runs),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);
 }

@@ -90,7 +90,7 @@ for file in model.safetensors trainer/optimizer.safetensors config.json tokenize
     damaged; flip $C/$file 40
     fails 1 "checkpoint is damaged: $C/$file: its bytes are not.*newest intact one is v2/checkpoints/step-3: .*--resume v2/checkpoints/step-3" resume
     absent v2/checkpoints/step-5
-    fails 1 '1 of 9 files' "$COHORT" info --verify --model $C
+    fails 1 '1 of 10 files' "$COHORT" info --verify --model $C
     is "$(cat out)" "$C/$file: its bytes are not the ones that were saved (SHA-256 differs)" "what --verify prints"
     is "$(ls v2/checkpoints | wc -l)" 4 "checkpoints after the refusal"
 done

@@ -4,6 +4,7 @@
 #include "model/model_adapter.h"
 
 #include "base/file.h"
+#include "support/differences.h"
 #include "support/model_test.h"
 #include "train/optimizer.h"
 
@@ -18,7 +19,7 @@ struct bench {
     struct case_trees trees;
 };
 
-enum kind { PLAIN, LORA, DORA };
+enum kind { PLAIN, LORA, DORA, DROPPED };
 
 /* With an adapter of every projection but the head that trains, its B not 0 where b is not 0; or plain. */
 static void bench_open(struct bench *b, struct backend *backend, const char *fixture, enum dtype type, enum kind kind,
@@ -45,6 +46,7 @@ static void bench_open(struct bench *b, struct backend *backend, const char *fix
         adapter_settings_default(&settings);
         settings.r = rank;
         settings.dora = kind == DORA;
+        settings.dropout = kind == DROPPED ? 0.3 : 0.0;
         must(adapter_settings_targets(&settings, all, 1, &err), &err);
         must(model_adapt(model, &settings, &err), &err);
         adapter_settings_free(&settings);
@@ -69,6 +71,7 @@ static void bench_open(struct bench *b, struct backend *backend, const char *fix
         model_adapter_refresh(model->adapter);
     }
     must(param_set_train_begin(model->trained, DTYPE_F32, &err), &err);
+    b->test.runner.extras.noise = kind == DROPPED;
     model_test_plan(&b->test, b->trees.fed, b->c.n, DECODER_RECOMPUTE, 0);
 }
 
@@ -268,6 +271,88 @@ static void test_chunks(void **state)
     on_all_providers(check_chunks);
 }
 
+/* ---- derivatives of the loss by central differences, with dropout too, whose masks are the same every time ---- */
+
+struct probe {
+    struct bench bench;
+    const struct param *param;
+    float *values;
+};
+
+static double loss_at(void *context)
+{
+    struct probe *p = context;
+    struct model_adapter *adapter = p->bench.test.model->adapter;
+    cohort_error err = {0};
+    must(param_set_store(&adapter->set, p->param, 0, p->param->count, p->values, &err), &err);
+    model_adapter_refresh(adapter);
+    return case_backward(&p->bench.test, &p->bench.fixture, &p->bench.c, &p->bench.trees);
+}
+
+static void check_differences(struct backend *backend, enum kind kind, struct tally *tally)
+{
+    enum { TOKENS = 64 };
+    static uint64_t stream[TOKENS];
+    struct probe p = {0};
+    const struct batch_noise noise = {.stream = stream, .seed = 11, .dropout = 0.3};
+    for (uint64_t t = 0; t < TOKENS; t++)
+        stream[t] = rng_stream(3, t / 9);
+    bench_open(&p.bench, backend, "model_tied", DTYPE_F32, kind, RANK, 0.004f);
+    assert_true(p.bench.trees.fed <= TOKENS);
+    struct param_set *set = &p.bench.test.model->adapter->set;
+    p.bench.test.noise = kind == DROPPED ? &noise : NULL;
+    param_set_zero_grad(set);
+    const double dropped = case_backward(&p.bench.test, &p.bench.fixture, &p.bench.c, &p.bench.trees);
+    p.bench.test.noise = NULL;
+    const double kept = case_backward(&p.bench.test, &p.bench.fixture, &p.bench.c, &p.bench.trees);
+    assert_true((dropped != kept) == (kind == DROPPED));
+    p.bench.test.noise = kind == DROPPED ? &noise : NULL;
+    param_set_zero_grad(set);
+    case_backward(&p.bench.test, &p.bench.fixture, &p.bench.c, &p.bench.trees);
+    float *all = fetched(backend, set->training.grad, (size_t)set->training.n_elements * sizeof(float));
+    for (int32_t i = 0; i < set->table.n_params; i += test_options.small ? 9 : 1) {
+        p.param = &set->table.params[i];
+        const int64_t n = p.param->count;
+        const float *gradient = all + set->training.first[i];
+        float *direction = malloc((size_t)n * sizeof *direction), *origin = malloc((size_t)n * sizeof *origin);
+        assert_true(direction && origin);
+        /* The norms of DoRA are constants in the gradients of A and B, and no difference keeps them. */
+        const bool moves_norms = kind == DORA && p.param->rank == 2;
+        const double step = p.param->rank == 1 ? 0x1p-8 : 0.02; /* a magnitude scales a whole output */
+        p.values = floats_of(set, p.param);
+        for (uint64_t d = 0; d < (test_options.small ? 1 : 2) && !moves_norms; d++) {
+            direction_make(direction, gradient, n, 2 * (uint64_t)i + d);
+            tally_add(tally, directional_error(loss_at, &p, p.values, origin, gradient, direction, n, step),
+                      kind == DROPPED ? "dropout"
+                      : kind == DORA  ? "DoRA"
+                                      : "LoRA",
+                      p.param->name);
+        }
+        loss_at(&p); /* puts the values back */
+        free(p.values), free(direction), free(origin);
+    }
+    free(all);
+    bench_close(&p.bench);
+}
+
+static void check_all_differences(struct backend *backend)
+{
+    /* As test_decoder's: fp32 forwards through a whole model. */
+    struct tally tally = {.what = "directional derivatives", .tolerance = 1e-3};
+    /* On an emulated device a few tensors, with dropout: the rest of it takes minutes there. */
+    for (int kind = test_options.small ? DROPPED : LORA; kind <= DROPPED; kind++)
+        check_differences(backend, (enum kind)kind, &tally);
+    tally_report(&tally);
+}
+
+static void test_differences(void **state)
+{
+    (void)state;
+    struct backend *backend = backend_here(test_options.cuda ? "cuda" : "auto", 2);
+    check_all_differences(backend);
+    backend_destroy(backend);
+}
+
 /* What cannot be computed beside a base is refused by name, and nothing is left behind. */
 static void test_refused(void **state)
 {
@@ -311,7 +396,8 @@ static void test_refused(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients), cmocka_unit_test(test_frozen),
-                                       cmocka_unit_test(test_chunks), cmocka_unit_test(test_refused)};
+                                       cmocka_unit_test(test_chunks), cmocka_unit_test(test_differences),
+                                       cmocka_unit_test(test_refused)};
     test_arguments(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

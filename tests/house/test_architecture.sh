@@ -7,7 +7,7 @@ failed=0
 for word in $(cat ARCHITECTURE.md CONTRIBUTING.md | grep -v '^\$' | grep -oE '`[^`]+`' | tr -d '`' | sed 's/^struct //; s/(.*//' | grep -E '^[A-Za-z][A-Za-z0-9_./]*$' | sort -u); do
     case "$word" in
     *NAME* | *KIND* | module_verb | cohort_noun_verb | build/* | checkpoints/* | fast-math | *.jsonl | *.yaml | *.json) continue ;;
-    src/* | tests/* | bench/* | scripts/* | cmake/* | oracle/* | examples/* | docs/* | cli/* | include/* | .ci/*)
+    src/* | tests/* | bench/* | scripts/* | cmake/* | oracle/* | bindings/* | examples/* | docs/* | cli/* | include/* | .ci/*)
         test -e "$word" || { echo "there is no $word"; failed=1; }
         ;;
     *.c | *.h | *.cu | *.cuh)
@@ -18,7 +18,7 @@ for word in $(cat ARCHITECTURE.md CONTRIBUTING.md | grep -v '^\$' | grep -oE '`[
         ;;
     esac
 done
-for word in $(grep -ohE '(src|tests|bench|scripts|cmake|oracle|examples|docs|cli|include)/[A-Za-z0-9_/]+\.[a-z]+' ARCHITECTURE.md CONTRIBUTING.md README.md | grep -v NAME | sort -u); do
+for word in $(grep -ohE '(src|tests|bench|scripts|cmake|oracle|bindings|examples|docs|cli|include)/[A-Za-z0-9_/]+\.[a-z]+' ARCHITECTURE.md CONTRIBUTING.md README.md | grep -v NAME | sort -u); do
     test -e "$word" || { echo "there is no $word"; failed=1; }
 done
 for word in $(cat docs/*.md README.md CHANGELOG.md SECURITY.md | grep -oE '`[^`]+`' | tr -d '`' | sed 's/ .*//' | grep -E '^[A-Za-z0-9_./]+\.(c|h|cu|cuh|sh|py|cmake|md)$' | sort -u); do

@@ -55,7 +55,7 @@ while IFS=: read -r file line _; do
     complain "$file:$line: examples use the installed cohort.h only, in <>"
 done < <(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]+"' /dev/null examples/*.c)
 
-code() { find include src cli bench tests oracle examples scripts -type f -not -path 'tests/fixtures/*' -not -path '*/__pycache__/*' "$@"; }
+code() { find include src cli bench bindings tests oracle examples scripts -type f -not -path 'tests/fixtures/*' -not -path '*/__pycache__/*' "$@"; }
 while read -r name; do
     complain "file names must be unique: $(code -name "$name" | tr '\n' ' ')"
 done < <(code \( -name '*.[ch]' -o -name '*.py' -o -name '*.sh' \) | xargs -n1 basename | sort | uniq -d)

@@ -81,16 +81,18 @@ done
 
 # Each trainer, and each kind of adapter with a reference; what is left out in one type is in the other.
 for dtype in bf16 f32; do
-    kinds=(sft grpo grpo-kl grpo-kl-from dora-grpo-kl-from saved-grpo-kl merged-grpo-kl-from)
-    [ $dtype = bf16 ] || kinds=(sft grpo-kl-from dora-sft dora-grpo saved-grpo-kl-from merged-sft)
+    kinds=(sft dropped-sft grpo grpo-kl grpo-kl-from dora-grpo-kl-from saved-grpo-kl merged-grpo-kl-from)
+    [ $dtype = bf16 ] || kinds=(sft dropped-sft dropped-sft-packed grpo-kl-from dora-sft dora-grpo saved-grpo-kl-from merged-sft)
     for kind in "${kinds[@]}"; do
         what="lora-$kind-$dtype"
         plain=${kind#dora-}
         plain=${plain#saved-}
         plain=${plain#merged-}
+        plain=${plain#dropped-}
         arguments "${plain%-from}"
         part=2
         case $kind in
+        dropped-*) args+=(--use-peft "${rank[@]}" --lora-dropout 0.3) ;;
         merged-*-from) args+=(--adapter "start-dora-$dtype/final" --lora-merge) ;;
         merged-*) args+=(--use-peft "${rank[@]}" --lora-merge) ;;
         # Its tensors learn fast to say "i", which is to be worth nothing, so that rewards differ within groups.
@@ -104,7 +106,7 @@ for dtype in bf16 f32; do
         args+=(--dtype "$dtype" --eval-steps "$part" --save-steps "$part" --learning-rate 1e-2)
         cohort "${args[@]}" --threads 1 --steps 4 --out "$what"
         [ -f "$what/final/adapter_model.safetensors" ] || fail "$what: no adapter in final/"
-        if [ "$plain" != sft ]; then
+        if [ "${plain%%-*}" != sft ]; then
             ! grep -E '"sampling/sampling_logp_difference/(mean|max)": (0\.|[1-9])' "$what/metrics.jsonl" ||
                 fail "$what: sampling and training differ"
             grep -q '"sampling/sampling_logp_difference/max": 0' "$what/metrics.jsonl" || fail "$what: no difference in the metrics"
@@ -122,6 +124,24 @@ for dtype in bf16 f32; do
         same <(numbers "$what") <(numbers "$what-parts") "$what, metrics"
     done
 done
+
+# Dropout acts in training alone, on each step anew, and how a step is cut changes no mask: the losses of the first step are
+# the same numbers in micro-batches of any size.
+loss_of() { grep -m1 '"step": 1,' "$1/metrics.jsonl" | grep -o '"loss": [^,]*'; }
+for tokens in 64 4096; do
+    arguments sft
+    cohort "${args[@]}" --dtype f32 --adapter start-lora-f32/final --steps 1 --micro-batch-tokens $tokens --out "kept-$tokens"
+    sed -i 's/"lora_dropout": [0-9.]*/"lora_dropout": 0.3/' start-lora-f32/final/adapter_config.json
+    cohort "${args[@]}" --dtype f32 --adapter start-lora-f32/final --steps 1 --micro-batch-tokens $tokens --out "dropped-$tokens"
+    grep -qE '"lora_dropout": 0.(3|29999)' "dropped-$tokens/final/adapter_config.json" || fail "the adapter forgot its dropout"
+    cohort logprobs --model model --adapter start-lora-f32/final --dtype f32 --batch drawn.jsonl >dropout.jsonl
+    sed -i 's/"lora_dropout": [0-9.]*/"lora_dropout": 0.0/' start-lora-f32/final/adapter_config.json
+    cohort logprobs --model model --adapter start-lora-f32/final --dtype f32 --batch drawn.jsonl >none.jsonl
+    same dropout.jsonl none.jsonl "an adapter with dropout, scoring"
+done
+[ "$(loss_of kept-64)" = "$(loss_of kept-4096)" ] && [ "$(loss_of dropped-64)" = "$(loss_of dropped-4096)" ] ||
+    fail "losses of the first step depend on the micro-batch: $(loss_of dropped-64) $(loss_of dropped-4096)"
+[ "$(loss_of kept-64)" != "$(loss_of dropped-64)" ] || fail "dropout has no effect"
 
 # Every optimizer trains A and B, and goes on where it stopped.
 for optim in adamw_8bit muon sgd adafactor lion_32bit; do
@@ -153,7 +173,15 @@ refused() { # refused PATTERN options of sft
     grep -qE "$pattern" refused || { cat refused >&2; fail "sft $*: no message with '$pattern'"; }
     [ ! -e never ] || fail "sft $* left a folder"
 }
-refused 'lora-dropout 0.05: .*leave it at 0' --model model --use-peft --lora-dropout 0.05
+refused 'lora_dropout 0.05 does not go with DoRA' --model model --use-peft --lora-dropout 0.05 --use-dora
+refused 'lora_dropout 0.05 does not go with merged weights' --model model --use-peft --lora-dropout 0.05 --lora-merge
+refused 'lora_dropout 0.05 does not go with an adapter of the head' --model untied --use-peft --lora-dropout 0.05 \
+    --lora-target-modules q_proj,lm_head
+arguments grpo
+if "$COHORT" "${args[@]}" --use-peft --lora-dropout 0.05 --steps 1 --out never --device "$DEVICE" 2>refused; then
+    fail "grpo took dropout"
+fi
+grep -q 'lora-dropout 0.05: .*leave it at 0' refused || fail "$(cat refused)"
 refused "named by target_modules 'nothing'" --model model --use-peft --lora-target-modules nothing
 refused 'makes a new adapter.*leave one of them out' --model model --use-peft --adapter start-lora-f32/final
 refused 'is an adapter, and --adapter names another' --model start-lora-f32/final --adapter start-lora-bf16/final

@@ -31,6 +31,9 @@ awk -v a="$before" 'BEGIN { exit !(a >= 30 && a <= 60) }' || fail "the warmed-up
 [ "$seconds" -lt 360 ] || fail "the demo took $seconds s, expected less than 360"
 builtin_before=$before
 
+# A run that learns has no warnings (docs/RUN.md) but of the machine, on which others may work.
+! grep -E '^warning: ' "$work/builtin.log" | grep -vE '^warning: step [0-9]+, M[0-9]: ' || fail "the demo was warned"
+
 # What is trained on is never asked, and nothing is in a file twice.
 words=$(sed -n 's/^{"prompt": "sort \([a-z]*\) = ".*/\1/p' "$work"/builtin-warmup/task/*.jsonl)
 [ "$(wc -l <<< "$words")" -eq 8500 ] || fail "the task has $(wc -l <<< "$words") words, expected 8500"

@@ -29,7 +29,10 @@ static inline void must(cohort_status status, const cohort_error *err)
 /* ---- A model and a runner ---- */
 
 struct model_test {
-    bool keep_logits;        /* of the runner planned next */
+    bool keep_logits; /* of the runner planned next */
+    const struct batch_noise
+        *noise;              /* of case_backward's only micro-batch, or NULL; the runner must have been planned with
+                                        extras.noise */
     struct backend *backend; /* borrowed */
     struct model *model;
     struct tree_runner runner;
@@ -268,6 +271,7 @@ static inline double case_backward(struct model_test *test, const struct fixture
          &err);
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         must(packed_build(&runner->packed, trees->trees, &runner->packing, m, &err), &err);
+        runner->packed.batch.noise = test->noise;
         tree_runner_forward(runner, test->model, c->temperature);
         for (int32_t k = 0; k < runner->packed.n_completions; k++) {
             float logp[CASE_TOKENS], entropy[CASE_TOKENS];

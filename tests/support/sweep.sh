@@ -41,17 +41,17 @@ run_table() { evaluate --format text; }
 run_data() { "$COHORT" data "rows.jsonl,table.csv.gz,$SOURCE/tests/fixtures/data_files/pandas.parquet" --model model --columns answer=completion >"$out/stdout"; }
 run_score() { "$COHORT" score --data rows.jsonl --reward accuracy --reward 'exec:sh reward.sh' >"$out/stdout"; }
 run_trainer() { ./step model "$out/run" >"$out/stdout"; } # the embedded trainer, by an example
-run_sft() { "$COHORT" sft --config sft.yaml --out "$out/run" --threads 1 "$@" >"$out/stdout"; }
+run_sft() { "$COHORT" sft --config sft.yaml --out "$out/run" --threads 1 "$@" >"$out/steps"; }
 run_grpo() {
     "$COHORT" grpo --model model --data rows.jsonl --reward accuracy --reward regex --reward-pattern '[a-m]' --steps 2 --save-steps 1 --save-total-limit 1 \
         --prompts-per-step 2 --num-generations 2 --max-completion-length 4 --learning-rate 1e-3 --beta 0.1 --log-completions \
-        --eval-data chat-eval.jsonl --out "$out/run" --threads 1 "$@" >"$out/stdout"
+        --eval-data chat-eval.jsonl --out "$out/run" --threads 1 "$@" >"$out/steps"
 }
 
-# What of an output must be equal: everything but times and records of times; a scratch folder whose removal is what failed, which the next
+# What of an output must be equal: everything but times and records of times (lines of steps have them: their numbers are those of metrics.jsonl); a scratch folder whose removal is what failed, which the next
 # save removes; and an old checkpoint that could not be removed, which is only a warning.
 fingerprint() { # fingerprint FOLDER
-    (cd "$1" && find . -type f ! -name metrics.jsonl ! -name '*.svg' ! -name stderr ! -name count ! -name 'state.json' ! -name '*SUMS' ! -name 'lock*' ! -name config.yaml ! -name 'run.db*' \
+    (cd "$1" && find . -type f ! -name metrics.jsonl ! -name '*.svg' ! -name stderr ! -name steps ! -name count ! -name 'state.json' ! -name '*SUMS' ! -name 'lock*' ! -name config.yaml ! -name 'run.db*' \
         ! -path '*/.cohort-*' ! -name '.cohort.*' \
         ! -path './run/checkpoints/step-1/*' | sort | xargs -r sha256sum | sed "s|$1||")
     if [ -f "$1/run/metrics.jsonl" ]; then numbers "$1/run"; fi

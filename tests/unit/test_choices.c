@@ -12,6 +12,7 @@
 #include "recipe/runs_view.h"
 #include "recipe/sft_row.h"
 #include "run/output_format.h"
+#include "run/stop_list.h"
 #include "train/advantage.h"
 #include "train/best.h"
 #include "train/loss.h"
@@ -41,6 +42,10 @@ enum {
     OPTIM_LIST(WORD_OF)
 };
 enum {
+#define STOPS_ON(id, word) STOP_ON_##id,
+    STOP_ON_LIST(STOPS_ON)
+};
+enum {
 #define MOVED(id, word) OFFLOAD_##id,
     OFFLOAD_LIST(MOVED)
 };
@@ -59,6 +64,8 @@ static const struct meaning {
 #define SUMMED(id, word)         {OPTION_MULTI_OBJECTIVE_AGGREGATION, word, ADVANTAGE_##id},
 #define SCHEDULE(id, word)       {OPTION_LR_SCHEDULER_TYPE, word, SCHEDULE_##id},
 #define FORM(id, word)           {OPTION_FORMAT, word, OUTPUT_##id},
+#define LOGGED(id, word)         {OPTION_LOG_FORMAT, word, OUTPUT_##id},
+#define STOPS(id, word)          {OPTION_STOP_ON, word, STOP_ON_##id},
 #define EXPORTED(id, word)       {OPTION_FORMAT, word, EXPORT_##id},
 #define TABLED(id, word)         {OPTION_TABLE, word, EXPORT_##id},
 #define ORDERED(id, word)        {OPTION_ORDER, word, COHORT_##id},
@@ -77,10 +84,11 @@ static const struct meaning {
     OPTIM_LIST(OPTIMIZED) OFFLOAD_LIST(OFFLOADED) EVAL_STRATEGY_LIST(EVALUATED) BEST_METRIC_LIST(BETTER)
         SFT_LOSS_LIST(SFT_WORD) TRUNCATION_LIST(CUT) PACKING_LIST(PACKED) LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL)
             LOSS_KL_LIST(ESTIMATOR) ADVANTAGE_SCALE_LIST(SCALE) ADVANTAGE_ESTIMATOR_LIST(BASELINE)
-                ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE) OUTPUT_FORMAT_LIST(FORM)
-                    EXPORT_FORMAT_LIST(EXPORTED) EXPORT_TABLE_LIST(TABLED) COMPLETION_ORDER_LIST(ORDERED)
-                        RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF) PRESET_LIST(PRESET) CPU_ISA_LIST(ISA)
-                            ROUTER_REPLAY_LIST(REPLAYED){OPTION_RECOMPUTE, "auto", 0},
+                ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE) OUTPUT_FORMAT_LIST(FORM) STOP_ON_LIST(STOPS)
+                    OUTPUT_FORMAT_LIST(LOGGED) EXPORT_FORMAT_LIST(EXPORTED) EXPORT_TABLE_LIST(TABLED)
+                        COMPLETION_ORDER_LIST(ORDERED) RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF)
+                            PRESET_LIST(PRESET) CPU_ISA_LIST(ISA)
+                                ROUTER_REPLAY_LIST(REPLAYED){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
 };
 

@@ -315,7 +315,7 @@ static cohort_status answer(void *context, struct environment *env, const char *
                                 err));
         return COHORT_OK;
     }
-    json_t *m = json_loadb(request, length, 0, NULL);
+    json_t *m = json_loadb(request, length, JSON_ALLOW_NUL, NULL);
     assert_non_null(m);
     const char *type = json_string_value(json_object_get(m, "type")), *id = json_string_value(json_object_get(m, "id"));
     const int turn = (int)json_integer_value(json_object_get(m, "turn"));

@@ -509,7 +509,7 @@ static void test_help(void **state)
     const struct option_spec *table = options_table(&count);
     for (int c = 0; c < N_COMMANDS; c++) {
         struct text help = {0};
-        assert_int_equal(options_write_help((enum option_command)(1 << c), &help, NULL), COHORT_OK);
+        assert_int_equal(options_write_help((enum option_command)(1 << c), 0, &help, NULL), COHORT_OK);
         for (const char *line = help.data; *line != '\0';) {
             size_t n = strcspn(line, "\n");
             if (n > 100 || (n > 0 && line[n - 1] == ' '))

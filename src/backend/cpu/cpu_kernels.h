@@ -31,6 +31,7 @@
     KERNEL(void, fold, const struct fold *)                                                                            \
     KERNEL(void, magnitude_forward, const struct magnitude_forward *)                                                  \
     KERNEL(void, magnitude_backward, const struct magnitude_backward *)                                                \
+    KERNEL(void, dropout, const struct dropout *)                                                                      \
     KERNEL(void, convert, const struct convert *)                                                                      \
     KERNEL(void, head_stats, const struct head_stats *)                                                                \
     KERNEL(void, head_gradient, const struct head_gradient *)                                                          \

@@ -93,7 +93,8 @@ void cpu_lowrank_forward(struct backend *backend, const struct lowrank_forward *
     matmul_make_input(backend, product);
     struct matmul_forward rest = *product;
     rest.norm = NULL;
-    cpu_matmul_forward(backend, &rest);
+    if (rest.w != NULL)
+        cpu_matmul_forward(backend, &rest);
     for (int64_t row = 0; row < product->m; row += ROWS) {
         const int64_t m = product->m - row < ROWS ? product->m - row : ROWS;
         int64_t first = 0;

@@ -215,6 +215,7 @@ void cuda_host_forget(struct backend *backend, const void *matrix);
     OPERATION(fold, const struct fold *)                                                                               \
     OPERATION(magnitude_forward, const struct magnitude_forward *)                                                     \
     OPERATION(magnitude_backward, const struct magnitude_backward *)                                                   \
+    OPERATION(dropout, const struct dropout *)                                                                         \
     OPERATION(convert, const struct convert *)                                                                         \
     OPERATION(head_stats, const struct head_stats *)                                                                   \
     OPERATION(head_gradient, const struct head_gradient *)                                                             \

@@ -715,7 +715,8 @@ extern "C" void cuda_lowrank_forward(struct backend *backend, const struct lowra
         cuda_note(backend, what, cudaEventRecord(s->fork, s->stream));
         cuda_note(backend, what, cudaStreamWaitEvent(s->side, s->fork, 0));
     }
-    cuda_matmul_forward(backend, &rest);
+    if (rest.w != nullptr)
+        cuda_matmul_forward(backend, &rest);
     make_h(backend, op->change, product->m, product->x, good, beside ? s->side : s->stream, &room);
     if (beside) {
         cuda_note(backend, what, cudaEventRecord(s->join, s->side));

@@ -1,0 +1,362 @@
+"""TRL's trainers over the library's commands: one training run is one call of cohort_run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import Any, Dict, List, Optional, Union
+
+from . import _library as c
+from ._config import Config, say
+from ._configs import GRPOConfig, SFTConfig
+from ._data import data_file, lora_options, model_folder, template_of
+from ._rewards import Rewards, name_of
+from ._run import Bridge, Collected, Watcher, output_of, run_command
+from .callbacks import Handlers, TrainerControl, TrainerState
+from .notebook import Display, in_notebook
+from .rewards import Builtin
+
+
+class TrainOutput(tuple):  # type: ignore[type-arg]
+    """(global_step, training_loss, metrics), by name too."""
+
+    def __new__(cls, global_step: int, training_loss: float, metrics: Dict[str, Any]) -> "TrainOutput":
+        made = super().__new__(cls, (global_step, training_loss, metrics))
+        made.global_step, made.training_loss, made.metrics = global_step, training_loss, metrics  # type: ignore[attr-defined]
+        return made
+
+
+class _Log(Watcher):
+    """Metrics of steps as TRL logs them: means over logging_steps, of rates and norms the last."""
+
+    LAST = ("step", "epoch", "learning_rate", "grad_norm", "num_tokens")
+
+    def __init__(self, trainer: "Trainer", control: TrainerControl, bridge: Bridge) -> None:
+        self.trainer, self.control, self.bridge = trainer, control, bridge
+        self.window: List[Dict[str, Any]] = []
+        self.losses: List[float] = []
+        self.final: Dict[str, Any] = {}
+        self.saved: "set[str]" = set()
+
+    def on_message(self, text: str) -> None:
+        if text.startswith("step ") and self.trainer.display.notebook:
+            return
+        if not text.startswith("step "):
+            say(text)
+
+    def on_metrics(self, metrics: Dict[str, Optional[float]]) -> None:
+        trainer, state = self.trainer, self.trainer.state
+        step = int(metrics.get("step") or 0)
+        evaluated = {name: value for name, value in metrics.items() if name.startswith("eval_")}
+        trained = {name: value for name, value in metrics.items() if not name.startswith("eval_")}
+        for name, values in trainer.taken_metrics().items():
+            trained[name] = sum(values) / len(values)
+        state.epoch = float(metrics.get("epoch") or state.epoch)
+        if len(trained) > 2 and step > 0:
+            state.global_step = step
+            self.window.append(trained)
+            if trained.get("loss") is not None:
+                self.losses.append(float(trained["loss"] or 0.0))
+            trainer.handlers.call("on_step_end", trainer.args, state, self.control, model=trainer)
+            if len(self.window) >= max(1, int(trainer.args.logging_steps)):
+                self.log(self.mean())
+        if evaluated:
+            row = {**evaluated, "step": step, "epoch": state.epoch}
+            state.log_history.append(row)
+            trainer.handlers.call("on_evaluate", trainer.args, state, self.control, metrics=row)
+        self.look_for_saves(step)
+        if self.control.should_training_stop:
+            self.bridge.stop.trigger()
+
+    def look_for_saves(self, step: int) -> None:
+        folder = os.path.join(self.trainer.output_dir, "checkpoints")
+        found = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        if {name for name in found - self.saved if name.startswith("step-")}:
+            self.trainer.handlers.call("on_save", self.trainer.args, self.trainer.state, self.control)
+        self.saved = found
+
+    def mean(self) -> Dict[str, Any]:
+        row: Dict[str, Any] = {}
+        for name in {name: None for metrics in self.window for name in metrics}:
+            values = [metrics[name] for metrics in self.window if metrics.get(name) is not None]
+            if values:
+                row[name] = values[-1] if name in self.LAST else sum(values) / len(values)
+        row["step"] = int(row["step"])
+        self.window = []
+        return row
+
+    def log(self, row: Dict[str, Any]) -> None:
+        trainer = self.trainer
+        trainer.state.log_history.append(row)
+        trainer.display.show(trainer.state.log_history)
+        trainer.handlers.call("on_log", trainer.args, trainer.state, self.control, logs=dict(row))
+
+
+class Trainer:
+    """What the trainers share."""
+
+    command = ""
+    config: Any = Config
+
+    def __init__(self, model: Any, args: Optional[Config] = None, train_dataset: Any = None, eval_dataset: Any = None, processing_class: Any = None,
+                 callbacks: Optional[List[Any]] = None, peft_config: Any = None, **unused: Any) -> None:
+        for name, value in unused.items():
+            if value is None or value == (None, None):
+                continue
+            raise TypeError("%s has no argument %s here: the model is trained by the library's own optimizer and data order (options optim,"
+                            " lr_scheduler_type, seed)" % (type(self).__name__, name))
+        named = os.path.basename(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else "model"
+        self.args = args if args is not None else self.config()
+        self.output_dir = self.args.output_dir or "%s-%s" % (named, self.command.upper())
+        self._files = os.path.join(self.output_dir, "python")
+        self.model, self.processing_class, self.peft_config = model, processing_class, peft_config
+        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        self.handlers, self.state = Handlers(callbacks), TrainerState()
+        self.display = Display(bool(self.args.given.get("disable_tqdm", False)))
+        self._folder: Optional[str] = None
+        self._lora = {} if peft_config is None else lora_options(peft_config)
+
+    # ---- what differs between trainers
+
+    def add_rewards(self, options: c.Options, bridge: Bridge) -> None: ...
+
+    def taken_metrics(self) -> Dict[str, List[float]]:
+        """What rewards logged in this step; taken once."""
+        return {}
+
+    # ---- training
+
+    def _base(self) -> str:
+        if self._folder is None:
+            self._folder = model_folder(self.model, self.processing_class, self._files)
+        return self._folder
+
+    def _values(self) -> Dict[str, Any]:
+        values = dict(self.args.values())
+        values.update(self._lora)
+        values["model"] = self._base()
+        template = template_of(self.processing_class, self._base(), self._files)
+        if template is not None:
+            values["chat_template"] = template
+        return values
+
+    def _eval_value(self) -> Any:
+        if isinstance(self.eval_dataset, dict):
+            return ["%s=%s" % (name, data_file(data, self._files, "eval-" + name)) for name, data in self.eval_dataset.items()]
+        return data_file(self.eval_dataset, self._files, "eval")
+
+    def train(self, resume_from_checkpoint: Union[bool, str, None] = None) -> TrainOutput:
+        """Trains to the end; with resume_from_checkpoint (True: the newest, or a folder) goes on from there, with the same bits.
+
+        What a reward or a callback raises ends the run, at the last checkpoint, and is raised here. Ctrl-C saves a checkpoint and raises
+        KeyboardInterrupt.
+        """
+        if self.train_dataset is None:
+            raise ValueError("there is no train_dataset; give a datasets.Dataset, a list of dicts, or the path of a file")
+        options, stop = c.Options(self.command), c.Stop()
+        bridge, control = Bridge(stop), TrainerControl()
+        values = self._values()
+        values["data"] = data_file(self.train_dataset, self._files, "train")
+        if self.eval_dataset is not None and str(self.args.given.get("eval_strategy", "no")) != "no":
+            values["eval_data"] = self._eval_value()
+        values["out"] = self.output_dir
+        resume = resume_from_checkpoint if resume_from_checkpoint is not None else values.pop("resume", None)
+        if resume:
+            values["resume"] = "latest" if resume is True else os.fspath(resume)
+        for name, value in values.items():
+            options.set(name, value)
+        self.add_rewards(options, bridge)
+        log = _Log(self, control, bridge)
+        folder = os.path.join(self.output_dir, "checkpoints")
+        log.saved = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        self.state.max_steps = int(values.get("steps") or 0)
+        self.state.logging_steps = int(self.args.logging_steps)
+        self.handlers.call("on_train_begin", self.args, self.state, control)
+        try:
+            run_command(options, log, stop, bridge)
+        except c.Stopped:
+            if not control.should_training_stop:
+                raise
+        except Exception as error:
+            if hasattr(error, "add_note") and error is bridge.raised:
+                error.add_note("cohort: the run stopped after step %d; its last checkpoint is whole, and train(resume_from_checkpoint=True) goes on"
+                               " from it" % self.state.global_step)
+            raise
+        finally:
+            options.close()
+            self.close_rewards()
+        if log.window:
+            log.log(log.mean())
+        log.look_for_saves(self.state.global_step)
+        self.handlers.call("on_train_end", self.args, self.state, control)
+        loss = sum(log.losses) / len(log.losses) if log.losses else 0.0
+        return TrainOutput(self.state.global_step, loss, {"train_loss": loss, "epoch": self.state.epoch})
+
+    def close_rewards(self) -> None: ...
+
+    @property
+    def final(self) -> str:
+        """The folder of the trained model; where training was not done, the model that it would begin with."""
+        folder = os.path.join(self.output_dir, "final")
+        return folder if os.path.isdir(folder) else self._base()
+
+    def save_model(self, output_dir: Union[str, "os.PathLike[str]", None] = None) -> None:
+        """Copies the trained model, as every tool reads it, into output_dir (unset: it stays in final/ of the run folder)."""
+        final = os.path.join(self.output_dir, "final")
+        if not os.path.isdir(final):
+            raise c.StateError("%s has no final/: train() has not come to its end" % self.output_dir)
+        if output_dir is None or os.path.abspath(output_dir) == os.path.abspath(final):
+            return
+        os.makedirs(output_dir, exist_ok=True)
+        for name in os.listdir(final):
+            shutil.copyfile(os.path.join(final, name), os.path.join(output_dir, name))
+
+    def evaluate(self, eval_dataset: Any = None) -> Dict[str, Any]:
+        """Held-out figures of the trained model (before training: of the model itself), under names that begin with "eval_"."""
+        raise c.UnsupportedError("%s.evaluate is not there; give eval_dataset and eval_strategy='steps', whose figures stand in state.log_history"
+                                 % type(self).__name__)
+
+    def report(self, path: Union[str, "os.PathLike[str]", None] = None) -> str:
+        """Writes the page about this run (unset: report.html in its folder), shows it in a notebook, and returns its path."""
+        target = os.fspath(path) if path is not None else os.path.join(self.output_dir, "report.html")
+        options, collected = c.Options("report"), Collected(None)
+        options.set("run", self.output_dir)
+        options.set("out", target)
+        run_command(options, collected)
+        options.close()
+        if in_notebook():
+            from IPython.display import HTML, display  # type: ignore[import-not-found, unused-ignore]
+
+            with open(target, encoding="utf-8") as page:
+                display(HTML(page.read()))
+        return target
+
+
+class SFTTrainer(Trainer):
+    """Supervised fine-tuning with TRL's arguments.
+
+    train_dataset: rows with messages, prompt and completion, or text: a datasets.Dataset, a list of dicts, or the path of a file (docs/DATA.md).
+    """
+
+    command, config = "sft", SFTConfig
+
+    def __init__(self, model: Any, args: Optional[SFTConfig] = None, data_collator: Any = None, train_dataset: Any = None, eval_dataset: Any = None,
+                 processing_class: Any = None, compute_loss_func: Any = None, compute_metrics: Any = None, callbacks: Optional[List[Any]] = None,
+                 optimizers: Any = (None, None), optimizer_cls_and_kwargs: Any = None, preprocess_logits_for_metrics: Any = None,
+                 peft_config: Any = None, formatting_func: Any = None) -> None:
+        if formatting_func is not None and train_dataset is not None:
+            train_dataset = [{"text": formatting_func(row)} for row in train_dataset]
+            eval_dataset = None if eval_dataset is None else [{"text": formatting_func(row)} for row in eval_dataset]
+        super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, data_collator=data_collator,
+                         compute_loss_func=compute_loss_func, compute_metrics=compute_metrics, optimizers=optimizers,
+                         optimizer_cls_and_kwargs=optimizer_cls_and_kwargs, preprocess_logits_for_metrics=preprocess_logits_for_metrics)
+
+
+class GRPOTrainer(Trainer):
+    """GRPO with TRL's arguments.
+
+    reward_funcs: functions with TRL's signature, sync or async; names of the library's rewards; functions of cohort.rewards; or a list of these.
+    train_dataset: rows with a prompt (text or messages) and the columns that rewards read.
+    """
+
+    command, config = "grpo", GRPOConfig
+
+    def __init__(self, model: Any, reward_funcs: Any = None, args: Optional[GRPOConfig] = None, train_dataset: Any = None, eval_dataset: Any = None,
+                 processing_class: Any = None, reward_processing_classes: Any = None, callbacks: Optional[List[Any]] = None,
+                 optimizers: Any = (None, None), peft_config: Any = None, tools: Optional[List[Any]] = None, rollout_func: Any = None,
+                 environment_factory: Any = None) -> None:
+        super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, optimizers=optimizers,
+                         tools=tools or None, rollout_func=rollout_func, environment_factory=environment_factory)
+        self.reward_funcs: List[Any] = list(reward_funcs) if isinstance(reward_funcs, (list, tuple)) else [reward_funcs]
+        if reward_funcs is None or not self.reward_funcs:
+            raise ValueError("reward_funcs is missing; give a function with TRL's signature, such as lambda completions, **kwargs: [float(len(text))"
+                             " for text in completions], or the name of one of the library's (docs/REWARDS.md)")
+        for reward in self.reward_funcs:
+            if not callable(reward) and not isinstance(reward, str):
+                raise TypeError("reward_funcs has a %s; expected functions or names" % type(reward).__name__)
+        self._rewards: Optional[Rewards] = None
+
+    def _named(self) -> List[Any]:
+        return [reward for reward in self.reward_funcs if isinstance(reward, (str, Builtin))]
+
+    def _called(self) -> List[Any]:
+        return [reward for reward in self.reward_funcs if not isinstance(reward, (str, Builtin))]
+
+    def _values(self) -> Dict[str, Any]:
+        values = super()._values()
+        values.setdefault("num_generations_eval", values.get("num_generations", 8))
+        return self._with_rewards(values)
+
+    def _with_rewards(self, values: Dict[str, Any]) -> Dict[str, Any]:
+        """The library scores its own first, then functions: weights follow them."""
+        named = self._named()
+        for reward in named:
+            for name, value in getattr(reward, "options", {}).items():
+                values.setdefault(name, value)
+        if named:
+            values["reward"] = [reward if isinstance(reward, str) else reward.spec for reward in named]
+        weights = values.pop("reward_weights", None)
+        if weights is not None:
+            if len(weights) != len(self.reward_funcs):
+                raise ValueError("reward_weights has %d numbers for %d reward_funcs; give one for each" % (len(weights), len(self.reward_funcs)))
+            own = [isinstance(reward, (str, Builtin)) for reward in self.reward_funcs]
+            values["reward_weights"] = [weight for weight, first in zip(weights, own) if first] + \
+                [weight for weight, first in zip(weights, own) if not first]
+        return values
+
+    def add_rewards(self, options: c.Options, bridge: Bridge) -> None:
+        self._rewards = Rewards(bridge, lambda: {
+            "global_step": self.state.global_step, "max_steps": self.state.max_steps, "epoch": self.state.epoch,
+            "logging_steps": self.state.logging_steps, "log_history": self.state.log_history,
+        })
+        names: Dict[str, int] = {}
+        for function in self._called():
+            name = name_of(function)
+            names[name] = names.get(name, 0) + 1
+            self._rewards.add(options, function, name if names[name] == 1 else "%s_%d" % (name, names[name]))
+
+    def taken_metrics(self) -> Dict[str, List[float]]:
+        taken = self._rewards.metrics if self._rewards is not None else {}
+        if self._rewards is not None:
+            self._rewards.metrics = {}
+        return taken
+
+    def close_rewards(self) -> None:
+        if self._rewards is not None:
+            self._rewards.close()
+
+    def evaluate(self, eval_dataset: Any = None) -> Dict[str, Any]:
+        """Mean rewards of completions of the held-out prompts by the trained model (before training: by the model itself)."""
+        data = eval_dataset if eval_dataset is not None else self.eval_dataset
+        if data is None:
+            raise ValueError("there is no eval_dataset")
+        options, stop = c.Options("eval"), c.Stop()
+        bridge, collected = Bridge(stop), Collected(None)
+        values = {name: value for name, value in self._with_rewards(dict(self.args.values())).items() if options.has(name)}
+        values.update(model=self.final, data=data_file(data, self._files, "eval"), n=self.args.given.get("num_generations_eval", 1), format="jsonl")
+        for name, value in values.items():
+            options.set(name, value)
+        self.add_rewards(options, bridge)
+        try:
+            run_command(options, collected, stop, bridge)
+        finally:
+            options.close()
+            self.close_rewards()
+        lines = [json.loads(line) for line in collected.output.splitlines() if line.startswith(b"{")]
+        figures = {name if name.startswith("eval_") else "eval_" + name: value for name, value in _flat(lines[-1]).items()} if lines else {}
+        self.state.log_history.append({**figures, "step": self.state.global_step, "epoch": self.state.epoch})
+        return figures
+
+
+def _flat(figures: Dict[str, Any], before: str = "") -> Dict[str, Any]:
+    found: Dict[str, Any] = {}
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            found.update(_flat(value, before + name + "/"))
+        else:
+            found[before + name] = value
+    return found
+
+
+__all__ = ["GRPOConfig", "GRPOTrainer", "SFTConfig", "SFTTrainer", "TrainOutput", "output_of"]

@@ -1,0 +1,407 @@
+"""The Python package over the library: what a program of TRL's does, and what goes wrong in it. Standard library only; numpy is used where it is
+there. COHORT names the program, with which results are compared."""
+
+import array
+import asyncio
+import doctest
+import gc
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import unittest
+
+import cohort
+from cohort import GRPOConfig, GRPOTrainer, Model, SFTConfig, SFTTrainer, rewards
+
+PROGRAM = os.environ["COHORT"]
+WORK = tempfile.TemporaryDirectory()
+MODEL = os.path.join(WORK.name, "nano")
+ROWS = [{"prompt": "count to %d" % i, "answer": str(i)} for i in range(12)]
+number = iter(range(10**6))
+
+
+def setUpModule():
+    cohort.init(MODEL, preset="nano", tokenizer="bytes", seed=1)
+
+
+def tearDownModule():
+    WORK.cleanup()
+
+
+def folder():
+    return os.path.join(WORK.name, "run%d" % next(number))
+
+
+def args(out=None, **more):
+    given = dict(max_steps=4, max_completion_length=8, learning_rate=1e-3, save_steps=2, logging_steps=1, disable_tqdm=True, use_cpu=True)
+    given.update(more)
+    return GRPOConfig(out or folder(), **given)
+
+
+def distinct(completions, **kwargs):
+    return [float(len(set(text))) for text in completions]
+
+
+def digest(out, name="final/model.safetensors"):
+    with open(os.path.join(out, name), "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+class Generation(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.model = Model.load(MODEL, max_context=256, device="cpu")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.model.close()
+
+    def test_as_the_program(self):
+        answer = self.model.generate("Once upon", max_tokens=6, seed=5)
+        printed = subprocess.run([PROGRAM, "generate", "--model", MODEL, "--prompt", "Once upon", "--no-chat", "--max-tokens", "6", "--seed", "5",
+                                  "--device", "cpu", "--format", "jsonl"], capture_output=True, check=True).stdout
+        row = json.loads(printed.splitlines()[0])
+        self.assertEqual(list(answer.tokens), row["tokens"])
+        self.assertEqual(list(array.array("f", answer.logprobs)), list(array.array("f", row["logprobs"])))
+
+    def test_shapes(self):
+        several = self.model.generate(["a", "b", "c"], n=2, max_tokens=3, seed=1)
+        self.assertEqual([[made.index for made in group] for group in several], [[0, 1]] * 3)
+        self.assertEqual(list(self.model.generate("a", max_tokens=3, seed=1).tokens), list(several[0][0].tokens))
+        self.assertEqual(len(self.model.generate([[{"role": "user", "content": "hi"}]], max_tokens=2)), 1)
+        self.assertEqual(self.model.decode(self.model.encode("h\u00e9llo")), "h\u00e9llo")
+
+    def test_stream_is_generation(self):
+        whole = self.model.generate("abc", max_tokens=7, seed=3)
+        pieces = list(self.model.stream("abc", max_tokens=7, seed=3))
+        self.assertEqual([piece.id for piece in pieces], list(whole.tokens))
+        self.assertEqual("".join(piece.text for piece in pieces), whole.text)
+        self.assertEqual(pieces[-1].finish_reason, whole.finish_reason)
+
+    def test_a_stream_that_is_left(self):
+        for _ in self.model.stream("abc", max_tokens=50, seed=3):
+            break
+        self.assertEqual(len(self.model.generate("abc", max_tokens=2).tokens), 2)
+
+    def test_logprobs_are_those_of_generation(self):
+        made = self.model.generate("Once", max_tokens=9, seed=2)
+        again = self.model.logprobs("Once", list(made.tokens))
+        self.assertEqual(list(again), list(made.logprobs))
+
+    def test_a_bad_request(self):
+        with self.assertRaises(cohort.ArgumentError) as caught:
+            self.model.generate("a", temperature=-1)
+        self.assertIn("temperature", str(caught.exception))
+        with self.assertRaises(TypeError):
+            self.model.generate("a", temperatur=1)
+        self.assertEqual(len(self.model.generate("a", max_tokens=1).tokens), 1)
+
+    def test_a_missing_folder(self):
+        with self.assertRaises(cohort.Error) as caught:
+            Model.load(os.path.join(WORK.name, "nowhere"))
+        self.assertIn("nowhere", str(caught.exception))
+
+    def test_two_models_in_two_threads(self):
+        expected = self.model.generate("thread", max_tokens=20, seed=4)
+        found = []
+
+        def work():
+            with Model.load(MODEL, max_context=64, device="cpu", threads=1) as model:
+                for _ in range(3):
+                    found.append(list(model.generate("thread", max_tokens=20, seed=4).tokens))
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        self.assertEqual(found, [list(expected.tokens)] * 6)
+
+    def test_memory_is_flat(self):
+        def resident():
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1])
+
+        def cycle(n):
+            for _ in range(n):
+                with Model.load(MODEL, max_context=64, device="cpu", threads=1) as model:
+                    model.generate("a", max_tokens=2)
+            gc.collect()
+
+        cycle(20)
+        before = resident()
+        cycle(100)
+        self.assertLess(resident() - before, 1024)  # pages of 4 KiB: 41 bytes a cycle would be seen in 100,000
+
+    def test_a_forked_child_is_told(self):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self.model.generate("a", max_tokens=1)
+            except cohort.StateError:
+                os._exit(0)
+            os._exit(1)
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
+
+
+class Training(unittest.TestCase):
+    def test_the_same_bytes_by_each_kind_of_reward(self):
+        """A function here, and a program: the weights are the same."""
+        trainer = GRPOTrainer(MODEL, distinct, args(max_steps=10), train_dataset=ROWS)
+        result = trainer.train()
+        self.assertEqual(result.global_step, 10)
+        script = os.path.join(WORK.name, "reward.py")
+        with open(script, "w") as file:
+            file.write("import json, sys\nfor line in sys.stdin:\n    row = json.loads(line)\n    print(float(len(set(row['completion']))))\n"
+                       "    if row.get('last_of_batch'):\n        sys.stdout.flush()\n")
+        by_program = GRPOTrainer(MODEL, "exec:%s %s" % (sys.executable, script), args(max_steps=10), train_dataset=ROWS)
+        by_program.train()
+        self.assertEqual(digest(trainer.output_dir), digest(by_program.output_dir))
+        with open(os.path.join(WORK.name, "rewards.py"), "w") as file:
+            file.write("def distinct(completions, **kwargs):\n    return [float(len(set(text))) for text in completions]\n")
+        out = folder()
+        values = [part for name, value in args(out, max_steps=10).values() for part in ("--" + name.replace("_", "-"), cohort._library.as_text(value))]
+        subprocess.run([PROGRAM, "grpo", "--model", MODEL, "--data", trainer._files + "/train.jsonl", "--out", out, "--python", sys.executable,
+                        "--reward", "python:%s:distinct" % os.path.join(WORK.name, "rewards.py"), "--num-generations-eval", "8", *values],
+                       check=True, capture_output=True)
+        self.assertEqual(digest(trainer.output_dir), digest(out))
+
+    def test_a_function_that_waits(self):
+        async def slow(completions, **kwargs):
+            await asyncio.sleep(0)
+            return [float(len(set(text))) for text in completions]
+
+        plain = GRPOTrainer(MODEL, distinct, args(), train_dataset=ROWS)
+        waiting = GRPOTrainer(MODEL, slow, args(), train_dataset=ROWS)
+        plain.train()
+        waiting.train()
+        self.assertEqual(digest(plain.output_dir), digest(waiting.output_dir))
+
+    def test_what_a_function_is_given(self):
+        seen = {}
+
+        def look(prompts, completions, completion_ids, trainer_state, log_metric, log_extra, answer, **columns):
+            seen.update(prompts=prompts, completions=completions, ids=completion_ids, step=trainer_state.global_step, answer=answer, columns=columns)
+            log_metric("my_metric", 3)
+            return [0.5] * len(prompts)
+
+        rows = [{"prompt": [{"role": "user", "content": "q"}], "answer": "1", "level": 2}]
+        trainer = GRPOTrainer(MODEL, look, args(max_steps=2), train_dataset=rows)
+        trainer.train()
+        self.assertEqual(seen["prompts"][0], [{"role": "user", "content": "q"}])
+        self.assertEqual(seen["completions"][0][0]["role"], "assistant")
+        self.assertEqual((seen["answer"], seen["columns"]["level"], seen["step"]), (["1"] * 8, [2] * 8, 1))
+        self.assertTrue(all(isinstance(i, int) for i in seen["ids"][0]))
+        self.assertEqual(trainer.state.log_history[-1]["my_metric"], 3)
+
+    def test_weights_follow_their_functions(self):
+        def one(completions, **kwargs):
+            return [1.0] * len(completions)
+
+        trainer = GRPOTrainer(MODEL, [one, rewards.accuracy_reward, distinct], args(max_steps=1, reward_weights=[10, 100, 0]), train_dataset=ROWS)
+        trainer.train()
+        last = trainer.state.log_history[-1]
+        self.assertEqual((last["rewards/one/mean"], last["rewards/accuracy/mean"], last["reward"]), (1.0, 0.0, 10.0))
+        self.assertGreater(last["rewards/distinct/mean"], 1)
+
+    def test_none_cannot_be_scored(self):
+        def some(completions, **kwargs):
+            return [None if i % 2 else 1.0 for i, _ in enumerate(completions)]
+
+        trainer = GRPOTrainer(MODEL, some, args(max_steps=1), train_dataset=ROWS)
+        trainer.train()
+        self.assertEqual(trainer.state.log_history[-1]["reward"], 1.0)
+
+    def test_an_exception_comes_back(self):
+        calls = []
+
+        def broken(completions, **kwargs):
+            calls.append(1)
+            if len(calls) > 3:
+                raise ZeroDivisionError("in step 4")
+            return [float(len(set(text))) for text in completions]
+
+        trainer = GRPOTrainer(MODEL, broken, args(save_steps=1), train_dataset=ROWS)
+        try:
+            trainer.train()
+            self.fail("nothing was raised")
+        except ZeroDivisionError as error:
+            names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        self.assertEqual((names[0], names[-1]), ("test_an_exception_comes_back", "broken"))
+        self.assertTrue(os.path.isdir(os.path.join(trainer.output_dir, "checkpoints", "step-3")))
+        again = GRPOTrainer(MODEL, distinct, args(trainer.output_dir, save_steps=1), train_dataset=ROWS)
+        whole = GRPOTrainer(MODEL, distinct, args(save_steps=1), train_dataset=ROWS)
+        again.train(resume_from_checkpoint=True)
+        whole.train()
+        self.assertEqual(digest(again.output_dir), digest(whole.output_dir))
+
+    def test_wrong_answers(self):
+        for answer, said in ((lambda completions, **k: [1.0], "1 rewards for 8 completions"), (lambda completions, **k: None, "nothing"),
+                             (lambda completions, **k: ["a"] * 8, "expected a number"), (lambda completions, **k: [float("inf")] * 8, "infinite"),
+                             (lambda completions, **k: [[1.0]] * 8, "completion")):
+            with self.assertRaises(cohort.RewardError) as caught:
+                GRPOTrainer(MODEL, answer, args(), train_dataset=ROWS).train()
+            self.assertIn(said, str(caught.exception))
+
+    def test_rewards_of_tokens(self):
+        @rewards.of_tokens
+        def last(completion_ids, **kwargs):
+            return [[None] * (len(ids) - 1) + [float(ids[-1])] for ids in completion_ids]
+
+        trainer = GRPOTrainer(MODEL, last, args(max_steps=1), train_dataset=ROWS)
+        trainer.train()
+        self.assertGreater(trainer.state.log_history[-1]["reward"], 0)
+
+    def test_ctrl_c_saves_and_is_raised(self):
+        def slow(completions, trainer_state, **kwargs):
+            if trainer_state.global_step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.2)
+            return [float(len(set(text))) for text in completions]
+
+        trainer = GRPOTrainer(MODEL, slow, args(save_steps=100), train_dataset=ROWS)
+        with self.assertRaises(KeyboardInterrupt):
+            trainer.train()
+        again = GRPOTrainer(MODEL, distinct, args(trainer.output_dir, save_steps=100), train_dataset=ROWS)
+        again.train(resume_from_checkpoint=True)
+        whole = GRPOTrainer(MODEL, distinct, args(), train_dataset=ROWS)
+        whole.train()
+        self.assertEqual(digest(again.output_dir), digest(whole.output_dir))
+
+    def test_callbacks(self):
+        events = []
+
+        class Watch(cohort.TrainerCallback):
+            def on_train_begin(self, args, state, control, **kwargs):
+                events.append("begin")
+
+            def on_step_end(self, args, state, control, **kwargs):
+                events.append("step %d" % state.global_step)
+                control.should_training_stop = state.global_step == 3
+
+            def on_log(self, args, state, control, logs, **kwargs):
+                events.append("log %d" % logs["step"])
+
+            def on_save(self, args, state, control, **kwargs):
+                events.append("save")
+
+        trainer = GRPOTrainer(MODEL, distinct, args(max_steps=50, save_steps=100), train_dataset=ROWS, callbacks=[Watch])
+        trainer.train()
+        self.assertEqual(events, ["begin", "step 1", "log 1", "step 2", "log 2", "step 3", "log 3", "save"])
+        self.assertEqual([row["step"] for row in trainer.state.log_history], [1, 2, 3])
+
+    def test_logs_are_means(self):
+        each = GRPOTrainer(MODEL, distinct, args(), train_dataset=ROWS)
+        pairs = GRPOTrainer(MODEL, distinct, args(logging_steps=2), train_dataset=ROWS)
+        each.train()
+        pairs.train()
+        steps = [row["reward"] for row in each.state.log_history]
+        self.assertEqual([row["reward"] for row in pairs.state.log_history], [(steps[0] + steps[1]) / 2, (steps[2] + steps[3]) / 2])
+
+    def test_data_of_each_kind(self):
+        whole = GRPOTrainer(MODEL, distinct, args(max_steps=2), train_dataset=ROWS)
+        whole.train()
+        path = os.path.join(WORK.name, "rows.jsonl")
+        with open(path, "w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in ROWS)
+        for data in (path, iter(ROWS), tuple(ROWS)):
+            trainer = GRPOTrainer(MODEL, distinct, args(max_steps=2), train_dataset=data)
+            trainer.train()
+            self.assertEqual(digest(trainer.output_dir), digest(whole.output_dir))
+        for data, error in (([], ValueError), ([1], TypeError), (7, TypeError), (None, ValueError)):
+            with self.assertRaises(error):
+                GRPOTrainer(MODEL, distinct, args(), train_dataset=data).train()
+
+    def test_saved_and_loaded(self):
+        trainer = GRPOTrainer(MODEL, distinct, args(max_steps=1), train_dataset=ROWS)
+        with self.assertRaises(cohort.StateError):
+            trainer.save_model()
+        trainer.train()
+        out = folder()
+        trainer.save_model(out)
+        with Model.load(out, max_context=64, device="cpu") as model:
+            self.assertEqual(len(model.generate("a", max_tokens=2).tokens), 2)
+        figures = trainer.evaluate(ROWS[:3])
+        self.assertGreater(figures["eval_reward"], 0)
+        self.assertTrue(os.path.getsize(trainer.report()) > 1000)
+
+    def test_sft(self):
+        rows = [{"messages": [{"role": "user", "content": "say %d" % i}, {"role": "assistant", "content": "it is %d" % i}]} for i in range(8)]
+        trainer = SFTTrainer(MODEL, SFTConfig(folder(), max_steps=6, learning_rate=1e-2, logging_steps=1, disable_tqdm=True, use_cpu=True),
+                             train_dataset=rows)
+        result = trainer.train()
+        losses = [row["loss"] for row in trainer.state.log_history]
+        self.assertLess(losses[-1], losses[0])
+        self.assertAlmostEqual(result.training_loss, sum(losses) / len(losses))
+        texts = SFTTrainer(MODEL, SFTConfig(folder(), max_steps=1, disable_tqdm=True), train_dataset=rows, formatting_func=lambda row: "text")
+        texts.train()
+
+    def test_lora(self):
+        trainer = GRPOTrainer(MODEL, distinct, args(max_steps=2), train_dataset=ROWS, peft_config={"r": 4, "lora_alpha": 8,
+                                                                                              "target_modules": ["q_proj", "v_proj"]})
+        trainer.train()
+        self.assertTrue(os.path.exists(os.path.join(trainer.output_dir, "final", "adapter_config.json")))
+
+
+class Arguments(unittest.TestCase):
+    def test_names(self):
+        with self.assertRaises(TypeError) as caught:
+            GRPOConfig(folder(), learning_rat=1)
+        self.assertIn("learning_rate", str(caught.exception))
+        with self.assertRaises(TypeError):
+            GRPOConfig(folder(), load_in_4bit=True)
+        with self.assertRaises(cohort.ArgumentError):
+            GRPOConfig(folder(), num_generations=1)
+        self.assertEqual(GRPOConfig(folder(), use_vllm=True, bf16=True, gradient_checkpointing=True, dataloader_num_workers=4).num_generations, "8")
+
+    def test_defaults_are_trls(self):
+        values = dict(GRPOConfig(folder()).values())
+        self.assertEqual((values["per_device_train_batch_size"], values["epochs"], values["lr_scheduler_type"], values["seed"]), (8, 3, "linear", 42))
+        self.assertNotIn("epochs", dict(GRPOConfig(folder(), max_steps=5).values()))
+        self.assertNotIn("steps", dict(GRPOConfig(folder(), max_steps=-1).values()))
+
+    def test_translations(self):
+        values = dict(GRPOConfig(folder(), scale_rewards=False, generation_kwargs={"top_k": 7}, save_strategy="no", report_to=["tensorboard", "none"],
+                                 chat_template_kwargs={"enable_thinking": False}, warmup_ratio=0.1 if False else None).values())
+        self.assertEqual((values["scale_rewards"], values["top_k"], values["save_steps"], values["report_to"], values["thinking"]),
+                         ("none", 7, 0, ["tensorboard"], False))
+
+    def test_trainers(self):
+        with self.assertRaises(ValueError):
+            GRPOTrainer(MODEL, train_dataset=ROWS)
+        with self.assertRaises(TypeError):
+            GRPOTrainer(MODEL, 7, train_dataset=ROWS)
+        with self.assertRaises(FileNotFoundError) as caught:
+            GRPOTrainer("Qwen/Qwen3-0.6B", distinct, args(), train_dataset=ROWS).train()
+        self.assertIn("hf download Qwen/Qwen3-0.6B", str(caught.exception))
+
+    def test_lora_settings(self):
+        from cohort._data import lora_options
+
+        self.assertEqual(lora_options({"r": 8, "bias": "none", "task_type": "CAUSAL_LM"}), {"use_peft": True, "lora_r": 8})
+        for wrong in ({"peft_type": "IA3"}, {"bias": "all"}, {"rank_pattern": {"q": 4}}):
+            with self.assertRaises(TypeError):
+                lora_options(wrong)
+
+
+class Rewards(unittest.TestCase):
+    def test_called(self):
+        self.assertEqual(rewards.accuracy_reward(completions=["It is \\boxed{7}", "It is \\boxed{8}"], solution=["7", "7"]), [1.0, 0.0])
+        self.assertEqual(rewards.think_format_reward(completions=["<think>a</think>b", "b"]), [1.0, 0.0])
+        punish = rewards.get_soft_overlong_punishment(4, 2)
+        self.assertEqual(punish(completions=["", ""], completion_ids=[[1, 2], [1, 2, 3, 4, 5]]), [0.0, -1.0])
+
+
+def load_tests(loader, tests, pattern):
+    for module in (cohort.model, cohort.rewards):
+        tests.addTests(doctest.DocTestSuite(module))
+    return tests
+
+
+if __name__ == "__main__":
+    unittest.main()
