@@ -223,6 +223,9 @@ COHORT_API cohort_status cohort_shell_completion(const char *shell, char **out, 
 COHORT_API cohort_status cohort_options_docs(char **out, cohort_error *err);
 COHORT_API void cohort_free(void *block);
 
+/* Where a reward function logs about a row: cohort_reward_log_metric, cohort_reward_log_extra. */
+typedef struct cohort_reward_log cohort_reward_log;
+
 /* One completion to score in a reward of the caller's. All pointers are valid during the call. */
 typedef struct cohort_reward_row {
     size_t size;
@@ -235,9 +238,22 @@ typedef struct cohort_reward_row {
     int64_t prompt_index;                    /* data set row: the same for a group, whose completions are consecutive */
     int32_t completion_index;                /* within the group */
     size_t prompt_length, completion_length; /* in bytes */
+    /* Of a prompt that went through the chat template, the completion taken apart: {"thinking", "content", "tool_calls"} as
+     * JSON (docs/REWARDS.md). NULL: the prompt is text. */
+    const char *parsed_json;
+    size_t parsed_length;   /* in bytes */
+    cohort_reward_log *log; /* NULL: of the rows of cohort_trainer_rollout, which log nothing */
     /* Of a completion of several turns: its messages and how it ended, as JSON (docs/ENVIRONMENTS.md); else NULL. */
     const char *episode_json;
 } cohort_reward_row;
+
+/* Within a reward function: a number for the metrics of the step, under its own name (several of one name in a step: their
+ * mean), and a value for a column of completions.jsonl and of the run's record, in the row that the log is of (NULL is
+ * COHORT_ERR_ARGUMENT). json: any value. */
+COHORT_API cohort_status cohort_reward_log_metric(cohort_reward_log *log, const char *name, double value,
+                                                  cohort_error *err);
+COHORT_API cohort_status cohort_reward_log_extra(cohort_reward_log *log, const char *column, const char *json,
+                                                 cohort_error *err);
 
 /* Fills rewards[n_rows] for rows[0], ..., rows[n_rows - 1]; NaN: unscorable. A status other than COHORT_OK stops the
  * run with its error (at the last checkpoint), whose message may be set in err. */
@@ -550,7 +566,7 @@ typedef struct cohort_stored_completion {
     int64_t row;     /* of the data set, from 0 */
     const char *prompt, *text;
     const char *thinking;   /* the part of text that is thinking, without its tags; NULL: it has none */
-    const char *tool_calls; /* JSON, [{"name", "arguments"}, ...]; NULL: it has none */
+    const char *tool_calls; /* JSON, [{"name", "arguments", ...}, ...] as in docs/REWARDS.md; NULL: it has none */
     const char *extra;      /* JSON object: columns that rewards added; NULL: none */
     size_t prompt_length, text_length, thinking_length, tool_calls_length, extra_length; /* bytes */
     const char *finish_reason; /* "eos", "stop", "length", "cancelled" */

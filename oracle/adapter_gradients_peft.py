@@ -52,6 +52,16 @@ CASES = {
     "dora": ("untied", dict(r=3, lora_alpha=6, use_dora=True, target_modules="all-linear")),
     "dora_parts": ("qwen2", dict(r=2, lora_alpha=3, use_dora=True, use_rslora=True,  # parts of q, k, v, which have biases
                                  target_modules=["q_proj", "v_proj", "up_proj", "lm_head"], rank_pattern={"v_proj": 4})),
+    "experts": ("experts", dict(r=2, lora_alpha=5, target_modules=["q_proj"],
+                                target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"])),
+    "experts_down": ("experts_fused", dict(r=3, lora_alpha=6, target_modules=[], target_parameters=["down_proj"])),
+    "experts_gate_up": ("mixtral", dict(r=8, lora_alpha=3, use_rslora=True, target_modules=["v_proj"],
+                                        target_parameters=["mlp.experts.gate_up_proj", "gate.weight"])),
+    "experts_all": ("experts_fused", dict(r=2, lora_alpha=4, target_modules="all-linear")),
+    "experts_words": ("mixtral", dict(r=1, lora_alpha=2, target_modules=["w1", "w2", "w3", "q_proj"])),  # gate and up: rank 2
+    "experts_layers": ("experts", dict(r=2, lora_alpha=3, target_modules=["gate_proj", "up_proj", "o_proj"],
+                                       target_parameters=["layers.1.mlp.experts.down_proj"],
+                                       rank_pattern={"experts.down_proj": 5})),
 }
 
 

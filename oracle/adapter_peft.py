@@ -1,24 +1,27 @@
 """Tiny adapters as PEFT writes them, the weights that PEFT merges of them, and which modules PEFT adapts.
 
 Writes tests/fixtures/adapter/: base_KIND_DTYPE (a model), KIND_DTYPE_CASE (an adapter), merged.json (SHA-256 of every
-merged tensor's bytes; of DoRA in fp32 the values, because the order of its norm's sum is not defined) and targets.json
-(settings, and the modules, ranks and scales that PEFT gives them, or that it refuses). Deterministic. Written with
+merged tensor's bytes; of DoRA in fp32 the values, because the order of its norm's sum is not defined; of experts too, whose product torch
+computes in an order of its own), targets.json and targets_experts.json (settings, and the modules, ranks and scales that
+PEFT gives them, or that it refuses). Deterministic. Written with
 peft 0.21.2, torch 2.15.0, transformers 5.24.0, on the CPU.
 
-    python oracle/adapter_peft.py
+    python oracle/adapter_peft.py            # all
+    python oracle/adapter_peft.py experts    # those of models with experts alone
 """
 
 import hashlib
 import json
 import random
 import shutil
+import sys
 import warnings
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config
+from transformers import AutoModelForCausalLM, MixtralConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "adapter"
 SHAPE = dict(vocab_size=24, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
@@ -82,6 +85,125 @@ def adapters():
     (FIXTURES / "merged.json").write_text(json.dumps(merged, indent=0) + "\n")
 
 
+EXPERT_CASES = {
+    "plain": dict(r=2, lora_alpha=4, target_modules=["q_proj"], target_parameters=["experts.gate_up_proj", "experts.down_proj"]),
+    "all": dict(r=2, lora_alpha=3, target_modules="all-linear"),
+    "down": dict(r=3, lora_alpha=6, use_rslora=True, target_modules=[], target_parameters=["mlp.experts.down_proj"],
+                 rank_pattern={"1.mlp.experts.down_proj": 4}),
+}
+
+
+def expert_config(kind, dtype):
+    shape = dict(SHAPE, num_hidden_layers=2, intermediate_size=16, dtype=dtype)
+    if kind == "mixtral":
+        return MixtralConfig(**shape, num_local_experts=3, num_experts_per_tok=2)
+    return Qwen3MoeConfig(**shape, head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8)
+
+
+def in_checkpoint(kind, tensors):
+    """The tensors by the names of the checkpoint: of qwen3moe each expert's, of mixtral those of a layer (fused)."""
+    for key, value in tensors.items():
+        if kind == "mixtral" or ".experts." not in key:
+            yield key, value
+            continue
+        base, half = key.rsplit(".", 1)[0], value.shape[1] // 2
+        for e in range(value.shape[0]):
+            if key.endswith("down_proj"):
+                yield f"{base}.{e}.down_proj.weight", value[e]
+            else:
+                yield f"{base}.{e}.gate_proj.weight", value[e, :half]
+                yield f"{base}.{e}.up_proj.weight", value[e, half:]
+
+
+def expert_adapters():
+    merged = json.loads((FIXTURES / "merged.json").read_text())
+    for kind, dtype in (("qwen3moe", torch.float32), ("mixtral", torch.float32), ("qwen3moe", torch.bfloat16)):
+        torch.manual_seed(7)
+        name = f"{kind}_{'f32' if dtype == torch.float32 else 'bf16'}"
+        base = FIXTURES / f"base_{name}"
+        shutil.rmtree(base, ignore_errors=True)
+        model = AutoModelForCausalLM.from_config(expert_config(kind, dtype)).to(dtype)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.round(parameter * 4096 * 4) / 4096)
+        model.save_pretrained(base, save_original_format=kind != "mixtral")
+        for case, settings in EXPERT_CASES.items():
+            folder = FIXTURES / f"{name}_{case}"
+            shutil.rmtree(folder, ignore_errors=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=dtype),
+                                         LoraConfig(task_type="CAUSAL_LM", base_model_name_or_path=f"base_{name}", **settings))
+                generator = torch.Generator().manual_seed(5)
+                with torch.no_grad():
+                    for key, value in adapted.named_parameters():
+                        if "lora_" in key:
+                            value.add_((torch.randn(value.shape, generator=generator) * 0.05).to(value.dtype))
+                for each in adapted.peft_config.values():
+                    each.base_model_name_or_path = f"base_{name}"
+                adapted.save_pretrained(folder)
+            (folder / "README.md").unlink(missing_ok=True)
+            path = folder / "adapter_config.json"
+            saved = {key: sorted(value) if isinstance(value, list) else value
+                     for key, value in json.loads(path.read_text()).items()}
+            path.write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n")
+            tensors = adapted.eval().merge_and_unload().state_dict()
+            merged[f"{name}_{case}"] = {
+                key: [float(x) for x in value.flatten()] if ".mlp." in key else digest(value)
+                for key, value in sorted(in_checkpoint(kind, tensors))}
+    (FIXTURES / "merged.json").write_text(json.dumps(merged, indent=0) + "\n")
+
+
+EXPERT_WORDS = {
+    "qwen3moe": ["q_proj", "k_proj", "self_attn.v_proj", "1.self_attn.o_proj", "gate", "mlp.gate", "gate_proj", "up_proj",
+                 "down_proj", "experts.gate_proj", "lm_head", "w1", "experts"],
+    "mixtral": ["q_proj", "k_proj", "self_attn.v_proj", "1.self_attn.o_proj", "gate", "w1", "w3", "w2", "experts.w2",
+                "gate_proj", "down_proj", "lm_head"]}
+EXPERT_PARAMETERS = ["gate_up_proj", "down_proj", "experts.gate_up_proj", "mlp.experts.down_proj", "gate.weight",
+                     "mlp.gate.weight", "model.layers.1.mlp.experts.down_proj", "0.mlp.experts.gate_up_proj", "up_proj"]
+EXPERT_KEYS = ["gate_up_proj", "mlp.experts.down_proj", r".*\.1\..*", "q_proj", r"model.*gate.weight", "mlp.gate"]
+
+
+def expert_targets():
+    rng = random.Random(4)
+    rows = []
+    for _ in range(240):
+        kind = rng.choice(["qwen3moe", "mixtral"])
+        settings = dict(r=rng.choice([1, 2, 4]), lora_alpha=rng.choice([1, 4, 2.5]), use_rslora=rng.random() < 0.3)
+        choice = rng.random()
+        if choice < 0.2:
+            settings["target_modules"] = "all-linear"
+        elif choice < 0.8:
+            settings["target_modules"] = rng.sample(EXPERT_WORDS[kind], rng.randint(1, 5))
+        elif choice < 0.9:
+            settings["target_modules"] = []
+        if rng.random() < 0.5:
+            settings["target_parameters"] = rng.sample(EXPERT_PARAMETERS, rng.randint(1, 3))
+        if rng.random() < 0.2:
+            settings["exclude_modules"] = rng.sample(["q_proj", "experts", "gate", "1.self_attn.o_proj"], 1)
+        if rng.random() < 0.2 and isinstance(settings.get("target_modules"), list):
+            settings["layers_to_transform"] = rng.choice([0, [1]])
+        if rng.random() < 0.3:
+            settings["rank_pattern"] = {key: rng.choice([1, 3, 5]) for key in rng.sample(EXPERT_KEYS, 1)}
+        if rng.random() < 0.2:
+            settings["alpha_pattern"] = {key: rng.choice([2, 3.5]) for key in rng.sample(EXPERT_KEYS, 1)}
+        asked = json.loads(json.dumps(settings))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                model = get_peft_model(AutoModelForCausalLM.from_config(expert_config(kind, torch.float32)),
+                                       LoraConfig(task_type="CAUSAL_LM", **settings))
+                sites = sorted([key.removeprefix("base_model.model."), module.r["default"], module.scaling["default"],
+                                list(module.lora_A["default"].weight.shape), list(module.lora_B["default"].weight.shape)]
+                               for key, module in model.named_modules()
+                               if isinstance(module, LoraLayer) and "default" in module.r)
+                rows.append(dict(kind=kind, settings=asked, sites=sites))
+            except (ValueError, NotImplementedError, TypeError) as error:
+                rows.append(dict(kind=kind, settings=asked, refused=f"{type(error).__name__}: {error}"[:80]))
+    (FIXTURES / "targets_experts.json").write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    print(len(rows), "settings of models with experts,", sum("refused" in row for row in rows), "refused")
+
+
 WORDS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "self_attn.q_proj", "mlp.up_proj",
          "model.layers.1.self_attn.k_proj", "1.self_attn.v_proj", "proj", "lm_head", "_proj"]
 PATTERNS = ["q_proj", r".*q_proj", r".*\.(q|k)_proj", r"model\.layers\.[01]\.mlp\.\w+", r".*self_attn.*", r".*\.2\..*(up|down)_proj",
@@ -124,7 +246,10 @@ def targets():
 
 
 if __name__ == "__main__":
-    shutil.rmtree(FIXTURES, ignore_errors=True)
-    FIXTURES.mkdir(parents=True)
-    adapters()
-    targets()
+    if sys.argv[1:] != ["experts"]:
+        shutil.rmtree(FIXTURES, ignore_errors=True)
+        FIXTURES.mkdir(parents=True)
+        adapters()
+        targets()
+    expert_adapters()
+    expert_targets()

@@ -30,6 +30,19 @@ NESTED = [
 ]
 
 
+def call(name, at):
+    return {"id": "c" + str(at), "type": "function", "function": {"name": name, "arguments": {"at": at}}}
+
+
+# Content that is null beside calls of tools, as OpenAI's API gives it.
+CALLS = [
+    {"messages": [{"role": "user", "content": "q1"}, {"role": "assistant", "content": None, "tool_calls": [call("look", 1)]},
+                  {"role": "tool", "content": "seen", "tool_call_id": "c1"}, {"role": "assistant", "content": "a1"}]},
+    {"messages": [{"role": "user", "content": "q2"}, {"role": "assistant", "content": None, "tool_calls": [call("look", 2), call("go", 3)]}]},
+    {"messages": [{"role": "user", "content": "q3"}, {"role": "assistant", "content": "a3"}]},
+]
+
+
 def write(name, text):
     with open(os.path.join(OUT, name), "wb") as f:
         f.write(text if isinstance(text, bytes) else text.encode())
@@ -88,6 +101,23 @@ def main():
     expected("nested.parquet", pq.read_table(os.path.join(OUT, "nested.parquet")).to_pylist())
     frame.to_parquet(os.path.join(OUT, "pandas.parquet"), index=False, row_group_size=2)
     expected("pandas.parquet", ROWS)
+
+    # One set in every format that has null: as people write JSON, with keys that are not there, and as a table has it.
+    calls = pa.Table.from_pylist(CALLS)
+    text = "".join(json.dumps(row) + "\n" for row in CALLS)
+    write("calls.jsonl", text)
+    expected("calls.jsonl", CALLS)
+    write("calls.json", json.dumps(CALLS, indent=1))
+    expected("calls.json", CALLS)
+    write("calls.jsonl.gz", gzip.compress(text.encode(), mtime=0))
+    expected("calls.jsonl.gz", CALLS)
+    pq.write_table(calls, os.path.join(OUT, "calls.parquet"))
+    expected("calls.parquet", pq.read_table(os.path.join(OUT, "calls.parquet")).to_pylist())
+    with pa.ipc.new_file(os.path.join(OUT, "calls.arrow"), calls.schema) as writer:
+        writer.write_table(calls)
+    expected("calls.arrow", pa.ipc.open_file(os.path.join(OUT, "calls.arrow")).read_all().to_pylist())
+    datasets.Dataset.from_list(CALLS).to_json(os.path.join(OUT, "calls_datasets.jsonl"))
+    expected("calls_datasets.jsonl", datasets.Dataset.from_list(CALLS).to_list())
 
     # What datasets finds in folders, as file names: which splits, of which files (tests/unit/test_data_paths.c).
     from datasets.data_files import get_data_patterns, DataFilesDict

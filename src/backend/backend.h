@@ -41,6 +41,8 @@ struct route_sums;
 struct grouped_forward;
 struct grouped_backward_input;
 struct grouped_backward_weight;
+struct grouped_change_forward;
+struct grouped_change_backward;
 struct combine_forward;
 struct combine_backward;
 struct fold;
@@ -81,6 +83,7 @@ struct backend_load {
     /* Of an adapter: the sum of the ranks of one projection's parts, and the columns of its input, at most. Rank 0: there
      * is none. */
     int64_t adapter_rank, adapter_depth;
+    int64_t expert_rank; /* of what changes an expert, at most */
     /* Of a layer with experts; n_experts 0: there is none. */
     int32_t n_experts, chosen;
 };
@@ -166,6 +169,8 @@ struct backend_ops {
     void (*grouped_forward)(struct backend *, const struct grouped_forward *);
     void (*grouped_backward_input)(struct backend *, const struct grouped_backward_input *);
     void (*grouped_backward_weight)(struct backend *, const struct grouped_backward_weight *);
+    void (*grouped_change_forward)(struct backend *, const struct grouped_change_forward *);
+    void (*grouped_change_backward)(struct backend *, const struct grouped_change_backward *);
     void (*combine_forward)(struct backend *, const struct combine_forward *);
     void (*combine_backward)(struct backend *, const struct combine_backward *);
     void (*fold)(struct backend *, const struct fold *);

@@ -102,6 +102,36 @@ struct grouped_backward_weight {
     float *dw; /* [E, n, k] */
 };
 
+/* A change of low rank to the products of groups (LoRA): each group e has a factor a[e] and a factor b[e] of its own. With
+ * h = scale * (x . a[e]^T), rounded once to act, y gets h . b[e]^T as in struct lowrank_forward: in fp32, rounded once to
+ * act; what adds 0 leaves y as it is. The reductions over k and r have one order, as above. */
+struct expert_change {
+    int64_t n, k, r;
+    float scale;
+    const struct weight *const *a, *const *b; /* (host) [E] of [r, k] and of [n, r], each list as w above */
+    float *da, *db;                           /* [E, r, k], [E, n, r] the gradients, accumulated into */
+};
+
+struct grouped_change_forward {
+    const struct row_groups *groups;
+    const struct expert_change *change;
+    bool gather;   /* x is not grouped */
+    const void *x; /* [rows, k] act, or [rows / each, k] */
+    void *y;       /* [rows, n] act */
+};
+
+/* With d = scale * (dy . b[e]), rounded once to act: dx += d . a[e], and from x the gradients db[e] += dy^T . h and da[e]
+ * += d^T . x over the rows of group e, ascending. */
+struct grouped_change_backward {
+    const struct row_groups *groups;
+    const struct expert_change *change;
+    bool gather_dy, gather_x; /* which of them is not grouped; not both */
+    const void *dy;           /* [rows, n] act */
+    const void *x;            /* [rows, k] act; NULL: no gradients */
+    void *dx;                 /* [rows, k] dx_type; NULL: not wanted */
+    enum dtype dx_type;
+};
+
 /* y[t] = before[t] + sum over j ascending of weight[t, j] * x[row[t * k + j]]. */
 struct combine_forward {
     int64_t tokens, width;

@@ -45,11 +45,14 @@ struct sample_row {
     int32_t n_history;
     const uint32_t *allowed; /* (host) [allowed_words(n_choosable)] a bit for every id, the lowest first, 1 where it may
                                 be chosen: the others are as with a bias of -infinity. NULL: all may */
+    bool masked;             /* logp and entropy are those of the distribution over what is allowed */
     int32_t logits_row;      /* row of logits: rows may be shared (the first token of a group) */
     uint64_t seed, stream, position;
     int32_t token; /* out: the choice */
     float logp;    /* out: its log-prob at the sampling temperature (1 if that is 0), unfiltered, unpenalised */
-    float entropy; /* out: of that same distribution, in nats: what head_stats gives for the row */
+    float entropy; /* out: of that same distribution, in nats: what head_stats gives for the row, or, masked, for
+                      the row behind forbid */
+    float kept;    /* out: the log of the probability that allowed leaves, at that temperature; 0 without it */
 };
 
 /* Whether a row is drawn from logits other than the model's. */

@@ -239,6 +239,24 @@ void child_free(struct child *child)
     *child = child_empty;
 }
 
+/* $1: --python, else that of the virtual environment that is active, else the python3 of PATH. */
+static const char start_interpreter[] =
+    "p=${1:-${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/}python3}\n"
+    "command -v \"$p\" >/dev/null || {\n"
+    "    echo \"there is no interpreter '$p': name one with --python, or activate a virtual environment\" >&2\n"
+    "    exit 127\n"
+    "}\n"
+    "exec \"$p\" -c \"$2\" \"$3\" \"$4\"\n";
+
+void child_python(char *arguments[CHILD_PYTHON_ARGUMENTS], const char *python, const char *script, const char *first,
+                  const char *second)
+{
+    const char *const all[CHILD_PYTHON_ARGUMENTS] = {
+        "/bin/sh", "-c", start_interpreter, "cohort", python == NULL ? "" : python, script, first, second, NULL};
+    for (int i = 0; i < CHILD_PYTHON_ARGUMENTS; i++)
+        arguments[i] = (char *)(uintptr_t)all[i];
+}
+
 bool stop_follows(const struct stop *stop)
 {
     enum { MOST_MS = 200, LOOK_MS = 10 };

@@ -44,6 +44,13 @@ bool child_read_errors(struct child *child);
 ssize_t child_write(const struct child *child, const char *bytes, size_t length);
 void child_close_input(struct child *child);
 
+/* Fills arguments, which end with NULL, for a Python interpreter that runs the text script with two arguments: python by
+ * name or path, else (NULL) that of the virtual environment that is active, else python3. What is given stays the
+ * caller's. */
+enum { CHILD_PYTHON_ARGUMENTS = 9 };
+void child_python(char *arguments[CHILD_PYTHON_ARGUMENTS], const char *python, const char *script, const char *first,
+                  const char *second);
+
 /* Whether a stop is requested, or will be within a moment: a scheduler tells every process of a job that it ends, and a
  * program may be gone before we are asked to stop. */
 bool stop_follows(const struct stop *stop);

@@ -5,7 +5,9 @@
 #include "recipe/data_open.h"
 #include "recipe/end_of_text.h"
 #include "recipe/json_rows.h"
+#include "recipe/row_guide.h"
 #include "recipe/row_prompt.h"
+#include "recipe/row_response.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +18,8 @@ struct prompt_row {
     struct text text;
     uint64_t stream;
     int64_t request;
+    struct guide *guide; /* NULL: nothing guides its completions */
+    struct row_constraints constraints;
 };
 
 struct generate {
@@ -25,6 +29,9 @@ struct generate {
     struct engine *engine;
     struct engine_request pattern; /* of every row */
     struct dataset data;           /* of --batch */
+    struct row_guides guides;
+    json_t *asked; /* the row that --prompt is */
+    struct row_style style;
     struct prompt_row *rows;
     size_t n_rows;
     int32_t n;               /* completions a row */
@@ -52,26 +59,26 @@ static void choose_streams(struct generate *g)
 static cohort_status read_rows(struct generate *g, cohort_error *err)
 {
     const char *prompt = options_string(g->options, OPTION_PROMPT), *batch = options_string(g->options, OPTION_BATCH);
-    struct row_style style = row_style(g->options);
     cohort_status status = COHORT_OK;
+    g->style = row_style(g->options);
     if ((prompt != NULL) == (batch != NULL))
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE");
     if (prompt != NULL) {
         struct text text = {0};
-        json_t *row = NULL;
-        style.chat = options_bool_or(g->options, OPTION_CHAT, chat_template_given(g->session.chat));
+        g->style.chat = options_bool_or(g->options, OPTION_CHAT, chat_template_given(g->session.chat));
         if (strcmp(prompt, "-") == 0)
             status = file_read("/dev/stdin", 1 << 28, &text, err);
         else
             status = text_append(&text, prompt, strlen(prompt), err);
-        if (status == COHORT_OK && (row = json_pack("{s:s%}", "prompt", text.data, text.length)) == NULL)
+        if (status == COHORT_OK && (g->asked = json_pack("{s:s%}", "prompt", text.data, text.length)) == NULL)
             status = error_set(err, COHORT_ERR_FORMAT, "--prompt: the text is not valid UTF-8");
         g->n_rows = 1;
         if (status == COHORT_OK)
             status = mem_alloc(&g->rows, 1, sizeof *g->rows, "prompts", err);
         if (status == COHORT_OK)
-            status = row_prompt(&g->session, row, "--prompt", &style, &g->rows[0].ids, &g->rows[0].text, err);
-        json_decref(row);
+            status = row_prompt(&g->session, g->asked, "--prompt", &g->style, &g->rows[0].ids, &g->rows[0].text, err);
+        if (status == COHORT_OK)
+            status = row_guide(&g->guides, g->asked, "--prompt", &g->rows[0].guide, err);
         text_free(&text);
         return status;
     }
@@ -84,7 +91,9 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
         TRY(data_report(&g->data, i, g->options, g->observer, err));
         TRY(dataset_row(&g->data, i, &row, err));
         dataset_place(&g->data, i, place);
-        status = row_prompt(&g->session, row, place, &style, &g->rows[i].ids, &g->rows[i].text, err);
+        status = row_prompt(&g->session, row, place, &g->style, &g->rows[i].ids, &g->rows[i].text, err);
+        if (status == COHORT_OK)
+            status = row_guide(&g->guides, row, place, &g->rows[i].guide, err);
         json_decref(row);
     }
     return status;
@@ -110,6 +119,10 @@ static cohort_status submit(struct generate *g, cohort_error *err)
         request.n_prompt = (int32_t)g->rows[i].ids.count;
         request.n = g->n;
         request.stream = g->rows[i].stream;
+        const int32_t room = g->session.model->max_context - request.n_prompt;
+        TRY(row_constraints_open(&g->rows[i].constraints, &g->guides, g->rows[i].guide, g->n,
+                                 room < request.max_tokens ? room : request.max_tokens, err));
+        request.constraints = g->rows[i].constraints.constraints;
         cohort_status status = engine_submit(g->engine, &request, &g->rows[i].request, err);
         if (status != COHORT_OK) {
             error_context(err, "row %zu", i + 1);
@@ -126,28 +139,55 @@ static void stream_text(void *context, const struct engine_event *event)
         g->observer->output(g->observer->context, event->text, event->text_length);
 }
 
+/* A completion of a row as one line of JSON. */
+static cohort_status write_json(struct generate *g, size_t at, const struct completion *c, struct text *out,
+                                cohort_error *err)
+{
+    const struct prompt_row *row = &g->rows[at];
+    json_t *data = json_incref(g->asked), *parsed = NULL;
+    cohort_status status = COHORT_OK;
+    if (data == NULL)
+        TRY_GOTO(dataset_row(&g->data, at, &data, err));
+    struct reward_row said = {.data = data,
+                              .prompt = row->text.data,
+                              .prompt_length = row->text.length,
+                              .completion = c->text,
+                              .completion_length = c->text_length,
+                              .tokens = c->tokens,
+                              .n_tokens = c->n_tokens,
+                              .finish_reason = finish_reason_name(c->finish_reason)};
+    row_response_set(&said, &g->session, &g->style);
+    TRY_GOTO(row_response_notable(&said, &parsed, err));
+    TRY_GOTO(json_row_write(&(struct json_row){.index = (int64_t)at,
+                                               .completion_index = c->index,
+                                               .prompt = row->text.data,
+                                               .prompt_length = row->text.length,
+                                               .completion = c->text,
+                                               .completion_length = c->text_length,
+                                               .prompt_tokens = row->ids.ids,
+                                               .tokens = c->tokens,
+                                               .logprobs = c->logp,
+                                               .kept = c->kept,
+                                               .n_prompt = (int32_t)row->ids.count,
+                                               .n_tokens = c->n_tokens,
+                                               .finish_reason = said.finish_reason,
+                                               .parsed = parsed},
+                            out, err));
+cleanup:
+    json_decref(data);
+    json_decref(parsed);
+    return status;
+}
+
 /* Prints what is finished, in order. */
 static cohort_status print_ready(struct generate *g, cohort_error *err)
 {
     for (; g->next < g->n_rows * (size_t)g->n && g->ready[g->next]; g->next++) {
         struct completion *c = &g->done[g->next];
-        const struct prompt_row *row = &g->rows[g->next / (size_t)g->n];
         struct text text = {0};
         cohort_status status = COHORT_OK;
         if (g->jsonl)
-            status = json_row_write(&(struct json_row){.index = (int64_t)(g->next / (size_t)g->n),
-                                                       .completion_index = c->index,
-                                                       .prompt = row->text.data,
-                                                       .prompt_length = row->text.length,
-                                                       .completion = c->text,
-                                                       .completion_length = c->text_length,
-                                                       .prompt_tokens = row->ids.ids,
-                                                       .tokens = c->tokens,
-                                                       .logprobs = c->logp,
-                                                       .n_prompt = (int32_t)row->ids.count,
-                                                       .n_tokens = c->n_tokens,
-                                                       .finish_reason = finish_reason_name(c->finish_reason)},
-                                    &text, err);
+            status = write_json(g, g->next / (size_t)g->n, c, &text, err);
         else if (g->stream)
             status = text_append(&text, "\n", 1, err);
         else
@@ -181,6 +221,8 @@ static cohort_status run(struct generate *g, cohort_error *err)
             size_t at = (size_t)(completion.request - g->rows[0].request) * (size_t)g->n + (size_t)completion.index;
             g->done[at] = completion;
             g->ready[at] = true;
+            if (completion.finish_reason == FINISH_FAILED)
+                TRY(row_constraints_check(&g->rows[completion.request - g->rows[0].request].constraints, err));
             TRY(completion_check(&completion, err));
         }
         TRY(print_ready(g, err));
@@ -206,6 +248,7 @@ cohort_status command_generate(struct options *options, const struct reward_list
     TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&g.session, observer);
     TRY_GOTO(session_request(&g.session, options, &g.pattern, err));
+    TRY_GOTO(row_guides_open(&g.guides, &g.session, options, observer, err));
     TRY_GOTO(read_rows(&g, err));
     TRY_GOTO(row_tell_template(&g.session, false, observer, err));
     choose_streams(&g);
@@ -222,6 +265,8 @@ cohort_status command_generate(struct options *options, const struct reward_list
         rollout_need_add(&need, 1, length, room, g.n);
     }
     need.history = rollout_history(&g.pattern.sampling, need.context);
+    if (g.guides.on && need.history < 0)
+        need.history = 0;
     TRY_GOTO(session_engine(&g.session, options, &need, &g.engine, err));
     TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));
     TRY_GOTO(mem_alloc(&g.ready, g.n_rows * (size_t)g.n, sizeof *g.ready, "completions", err));
@@ -236,8 +281,12 @@ cleanup:
     for (size_t i = 0; g.rows != NULL && i < g.n_rows; i++) {
         token_list_free(&g.rows[i].ids);
         text_free(&g.rows[i].text);
+        row_constraints_free(&g.rows[i].constraints);
+        guide_release(g.rows[i].guide);
     }
+    row_guides_close(&g.guides);
     mem_free(g.rows);
+    json_decref(g.asked);
     dataset_free(&g.data);
     mem_free(g.done);
     mem_free(g.ready);

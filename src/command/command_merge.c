@@ -59,7 +59,7 @@ cohort_status command_merge(struct options *options, const struct reward_list *e
     TRY_GOTO(session_type(options, &config, dir, true, &type, NULL, &notes, err));
     observer_notes(observer, &notes);
     TRY_GOTO(architecture_params(&config, storage_of(type), &params, err));
-    TRY_GOTO(adapter_merge_open(&merge, dir, &params, adapter, &settings, err));
+    TRY_GOTO(adapter_merge_open(&merge, dir, &params, &config, adapter, &settings, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, out, err));
     folder.exclusive = true; /* somebody else may make it meanwhile */
     TRY_GOTO(tokenizer_folder(dir, adapter, &tokenizer, err));

@@ -569,6 +569,8 @@ bool environment_observes(const struct environment *env) { return env->observes;
 
 bool environment_is_tools(const struct environment *env) { return env->is_tools; }
 
+bool environment_rewards(const struct environment *env) { return env->rewards; }
+
 int64_t environment_places(const struct environment *env)
 {
     int64_t n = 0;

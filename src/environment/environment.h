@@ -56,6 +56,12 @@ struct environment_options {
     void (*tell)(void *context, const char *line); /* what a person should read; NULL: nobody */
     void *tell_context;
 };
+/* The command of python:FILE.py:CLASS (class), an object for each episode whose methods are tools, or python:FILE.py, whose
+ * functions are, or those that :NAME,NAME names. owned is for mem_free, also after a failure. option: in messages. */
+enum { ENVIRONMENT_ARGUMENTS = 9 };
+cohort_status environment_python(char *arguments[ENVIRONMENT_ARGUMENTS], char *owned[2], const char *option,
+                                 const char *spec, bool class, const char *python, cohort_error *err);
+
 /* Starts the programs and waits until they are ready, at most 60 s. */
 cohort_status environment_open(struct environment **out, const struct environment_options *options, cohort_error *err);
 void environment_close(struct environment *environment);
@@ -68,6 +74,8 @@ bool environment_observes(const struct environment *environment);
 int64_t environment_places(const struct environment *environment);
 /* Whether it has tools alone: a turn without a call ends an episode. */
 bool environment_is_tools(const struct environment *environment);
+/* Whether it may give rewards: one with tools alone only if it says so. */
+bool environment_rewards(const struct environment *environment);
 
 /* A rollout begins: programs may die anew. */
 void environment_new_round(struct environment *environment);

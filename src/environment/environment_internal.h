@@ -54,7 +54,7 @@ struct environment {
     struct environment_options options;
     struct worker *workers; /* [options.workers] */
     json_t *tools;
-    bool observes, is_tools;
+    bool observes, is_tools, rewards;
     struct environment_episode *first, *last;
     struct pushed *events; /* [n_events] from n_polled on */
     size_t n_events, n_polled, event_room;

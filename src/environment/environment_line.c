@@ -50,6 +50,7 @@ static bool take_ready(struct worker *w, json_t *body, char *why, size_t size)
         env->tools = json_incref(tools);
     env->observes = json_is_true(json_object_get(body, "observes"));
     env->is_tools = json_is_true(json_object_get(body, "tools_only"));
+    env->rewards = !env->is_tools || json_is_true(json_object_get(body, "rewards"));
     w->places = (int32_t)places;
     w->ready = true;
     return true;

@@ -39,7 +39,9 @@ struct adapter_settings {
     bool rslora, dora;
     bool bias;                        /* B has a bias of its own (lora_bias) */
     enum adapter_biases biases;       /* trained in place of the base's */
-    bool all_linear;                  /* every projection but the head */
+    bool all_linear;                  /* every projection but the head, experts and routers too */
+    bool no_modules;                  /* target_modules is an empty list: parameters alone */
+    struct adapter_names parameters;  /* target_parameters: those of experts, by ends of paths */
     struct adapter_names targets;     /* module names or ends of paths; empty: PEFT's table for the family */
     char *target_pattern;             /* owned; a regular expression over whole paths in place of targets, or NULL */
     struct adapter_names exclude;     /* like targets */
@@ -58,6 +60,7 @@ struct adapter_settings {
 void adapter_settings_default(struct adapter_settings *settings);
 void adapter_settings_free(struct adapter_settings *settings);
 cohort_status adapter_names_add(struct adapter_names *names, const char *name, cohort_error *err);
+void adapter_names_free(struct adapter_names *names);
 /* Targets as an option gives them: the word all-linear, names, or one regular expression (a word with any of
  * * + ? ( ) [ ] | ^ $ or a backslash, alone). */
 cohort_status adapter_settings_targets(struct adapter_settings *settings, const char *const *words, size_t n,
@@ -70,19 +73,29 @@ cohort_status adapter_is_folder(const char *dir, bool *there, cohort_error *err)
 cohort_status adapter_settings_read(struct adapter_settings *out, const char *dir, struct text *notes,
                                     cohort_error *err);
 
-/* One adapted projection: a tensor [N, K] of the base. */
+/* One adapted projection: a tensor [N, K] of the base, or those of all experts of a layer. */
 struct adapter_site {
-    const struct param *base; /* in the base's table */
+    const struct param *base; /* in the base's table; of experts the first of those that lie next to each other */
+    int32_t n_experts;        /* E; 0: not of experts */
+    int32_t n_tensors;        /* of the base */
     int32_t r;
     float scale;   /* s */
     int64_t layer; /* the first number in its path, -1: none */
-    /* In the layout's table: A [r, K], B [N, r]; DoRA's magnitude [N] (in F32) and B's bias [N], or NULL. */
+    /* In the layout's table: A [r, K], B [N, r] (of experts [E, r, K], [E, N, r]); DoRA's magnitude [N] (in F32) and
+     * B's bias [N], or NULL. */
     const struct param *a, *b, *magnitude, *b_bias;
 };
 
 /* A tensor of the base and the adapter's own in its place. */
 struct adapter_saved {
     const struct param *base, *own; /* in the base's table and in the layout's */
+};
+
+/* Names of modules and of parameters in a model with experts, as PEFT turns the settings into them. */
+struct adapter_targets {
+    bool experts;                             /* the model has some; else nothing here is said */
+    struct adapter_names modules, parameters; /* owned */
+    bool doubled;                             /* gate_up_proj has twice the rank and alpha of the others */
 };
 
 /* What an adapter changes of one base. The table has PEFT's names without "base_model.model."; of the parts of a fused
@@ -94,13 +107,21 @@ struct adapter_layout {
     struct adapter_saved *saved; /* owned, in the order of the base's table; own adjacent where base is, if the one
                                     before it is saved too */
     int32_t n_saved;
+    struct adapter_targets targets; /* owned */
 };
-/* base must stay as long as the layout. format: of A, B and B's bias; a saved tensor has its base's. An error for
- * targets that name nothing, a module that is not a projection, or overrides that contradict each other. On failure out
+/* base, a table of config (architecture_params), must stay as long as the layout. format: of A, B and B's bias; a saved
+ * tensor has its base's. An error for targets that name nothing, a module that is not a projection, or overrides that contradict each other. On failure out
  * is freed. */
 cohort_status adapter_layout_open(struct adapter_layout *out, const struct adapter_settings *settings,
-                                  const struct param_table *base, enum storage_format format, cohort_error *err);
+                                  const struct param_table *base, const struct model_config *config,
+                                  enum storage_format format, cohort_error *err);
 void adapter_layout_free(struct adapter_layout *layout);
+/* Where element i of a tensor of the layout is in PEFT's file, which has the B of experts as [N, r * E], the experts
+ * innermost. */
+int64_t adapter_file_place(const struct param *param, int64_t i);
+/* The site that changes a tensor of the base, and the first of the site's rows that it has; NULL: none does. */
+const struct adapter_site *adapter_site_of(const struct adapter_layout *layout, const struct param *base,
+                                           int64_t *first_row);
 /* The adapter's own tensor in place of one of the base; NULL: it has none. */
 const struct param *adapter_saved_as(const struct adapter_layout *layout, const struct param *base);
 /* The bias beside a weight in a model's table; NULL: there is none. */

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char CONFIG[] = "adapter_config.json";
+static const char CONFIG[] = "adapter_config.json", GATE_UP[] = "gate_up_proj";
 /* MOST_OVERRIDES: each is matched with every projection. PEFT's own tools write one for each of them. */
 enum { CONFIG_LIMIT = 1 << 24, MOST_OVERRIDES = 1024 };
 
@@ -16,11 +16,12 @@ void adapter_settings_default(struct adapter_settings *settings)
     *settings = (struct adapter_settings){.r = 16, .alpha = 32};
 }
 
-static void names_free(struct adapter_names *names)
+void adapter_names_free(struct adapter_names *names)
 {
     for (size_t i = 0; i < names->count; i++)
         mem_free(names->items[i]);
     mem_free(names->items);
+    memset(names, 0, sizeof *names);
 }
 
 static void overrides_free(struct adapter_overrides *overrides)
@@ -35,10 +36,11 @@ void adapter_settings_free(struct adapter_settings *settings)
     mem_free(settings->base);
     mem_free(settings->target_pattern);
     mem_free(settings->exclude_pattern);
-    names_free(&settings->targets);
-    names_free(&settings->exclude);
-    names_free(&settings->layer_names);
-    names_free(&settings->saved);
+    adapter_names_free(&settings->parameters);
+    adapter_names_free(&settings->targets);
+    adapter_names_free(&settings->exclude);
+    adapter_names_free(&settings->layer_names);
+    adapter_names_free(&settings->saved);
     mem_free(settings->layers.items);
     overrides_free(&settings->ranks);
     overrides_free(&settings->alphas);
@@ -238,8 +240,7 @@ static cohort_status read_refused(const struct reader *r, const char *key, const
                    {"megatron_config", "Megatron's layers"},
                    {"use_qalora", "QALoRA's pooled inputs"},
                    {"enable_lora", "adapters of parts of a merged projection"},
-                   {"trainable_token_indices", "trained rows of the embedding"},
-                   {"target_parameters", "adapters of experts"}};
+                   {"trainable_token_indices", "trained rows of the embedding"}};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (strcmp(key, refused[i].key) == 0) {
             *known = true;
@@ -305,8 +306,12 @@ static cohort_status read_key(const struct reader *r, const char *key, const jso
         return read_bool(r, key, value, &s->dora, err);
     if (strcmp(key, "lora_bias") == 0)
         return read_bool(r, key, value, &s->bias, err);
-    if (strcmp(key, "target_modules") == 0 && json_is_array(value) && json_array_size(value) == 0)
-        return expected(r, key, "names, a pattern or null (PEFT's own targets); an empty list names no module", err);
+    if (strcmp(key, "target_modules") == 0 && json_is_array(value) && json_array_size(value) == 0) {
+        s->no_modules = true;
+        return COHORT_OK;
+    }
+    if (strcmp(key, "target_parameters") == 0)
+        return read_names(r, key, value, &s->parameters, err);
     if (strcmp(key, "target_modules") == 0)
         return read_modules(r, key, value, &s->targets, &s->target_pattern, &s->all_linear, err);
     if (strcmp(key, "exclude_modules") == 0)
@@ -357,6 +362,9 @@ static cohort_status read_peft(const struct reader *r, const json_t *config, coh
     r->out->r = 8;
     r->out->alpha = 8;
     json_object_foreach((json_t *)config, key, value) TRY(read_key(r, key, value, err));
+    if (r->out->no_modules && r->out->parameters.count == 0)
+        return expected(r, "target_modules",
+                        "names, a pattern or null (PEFT's own targets); an empty list names no module", err);
     if (r->out->layers.count > 0 && (r->out->target_pattern != NULL || r->out->all_linear))
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: \"layers_to_transform\" goes with a list of target_modules, not with %s", r->path,
@@ -455,7 +463,13 @@ static json_t *names_json(const struct adapter_names *names)
     return list;
 }
 
-static json_t *overrides_json(const struct adapter_overrides *overrides)
+static json_t *number_json(double value)
+{
+    return value == floor(value) && fabs(value) < 1e15 ? json_integer((json_int_t)value) : json_real(value);
+}
+
+/* doubled: 0, or what gate_up_proj has where nothing else is said of it. */
+static json_t *overrides_json(const struct adapter_overrides *overrides, double doubled)
 {
     json_t *object = json_object();
     for (size_t i = 0; i < overrides->count; i++) {
@@ -465,6 +479,12 @@ static json_t *overrides_json(const struct adapter_overrides *overrides)
             json_decref(object);
             return NULL;
         }
+    }
+    for (size_t i = 0; i < overrides->count; i++)
+        doubled = strstr(overrides->items[i].pattern, GATE_UP) != NULL ? 0 : doubled;
+    if (doubled != 0 && json_object_set_new_nocheck(object, GATE_UP, number_json(doubled)) != 0) {
+        json_decref(object);
+        return NULL;
     }
     return object;
 }
@@ -515,14 +535,11 @@ static json_t *site_names(const struct adapter_layout *layout)
 
 static json_t *targets_json(const struct adapter_settings *s, const struct adapter_layout *layout)
 {
+    if (layout->targets.experts)
+        return layout->targets.modules.count > 0 ? names_json(&layout->targets.modules) : json_array();
     if (s->target_pattern != NULL)
         return json_string(s->target_pattern);
     return s->targets.count > 0 ? names_json(&s->targets) : site_names(layout);
-}
-
-static json_t *number_json(double value)
-{
-    return value == floor(value) && fabs(value) < 1e15 ? json_integer((json_int_t)value) : json_real(value);
 }
 
 /* Whether all were made; sets key of object, which takes over the value. */
@@ -531,10 +548,11 @@ static bool put(json_t *object, const char *key, json_t *value) { return json_ob
 cohort_status adapter_config_write(const char *dir, const struct adapter_settings *s,
                                    const struct adapter_layout *layout, cohort_error *err)
 {
-    static const char *const nulls[] = {
-        "alora_invocation_tokens", "auto_mapping",      "layer_replication",      "revision",
-        "megatron_config",         "target_parameters", "trainable_token_indices"};
+    static const char *const nulls[] = {"alora_invocation_tokens", "auto_mapping",
+                                        "layer_replication",       "revision",
+                                        "megatron_config",         "trainable_token_indices"};
     static const char *const falses[] = {"fan_in_fan_out", "use_qalora"};
+    const bool doubled = layout->targets.doubled;
     cohort_status status = COHORT_OK;
     struct text text = {0};
     char *path = NULL;
@@ -551,11 +569,13 @@ cohort_status adapter_config_write(const char *dir, const struct adapter_setting
             put(c, "lora_alpha", number_json(s->alpha)) && put(c, "lora_dropout", json_real(s->dropout)) &&
             put(c, "use_rslora", json_boolean(s->rslora)) && put(c, "use_dora", json_boolean(s->dora)) &&
             put(c, "lora_bias", json_boolean(s->bias)) && put(c, "target_modules", targets_json(s, layout)) &&
+            put(c, "target_parameters", names_json(&layout->targets.parameters)) &&
             put(c, "exclude_modules",
                 s->exclude_pattern != NULL ? json_string(s->exclude_pattern) : names_json(&s->exclude)) &&
             put(c, "layers_to_transform", layers_json(s, layout)) &&
             put(c, "layers_pattern", names_json(&s->layer_names)) &&
-            put(c, "rank_pattern", overrides_json(&s->ranks)) && put(c, "alpha_pattern", overrides_json(&s->alphas)) &&
+            put(c, "rank_pattern", overrides_json(&s->ranks, doubled ? 2 * s->r : 0)) &&
+            put(c, "alpha_pattern", overrides_json(&s->alphas, doubled ? 2 * s->alpha : 0)) &&
             put(c, "modules_to_save", names_json(&s->saved));
     TRY_GOTO(file_join(&path, dir, CONFIG, err));
     if (!built) {

@@ -19,7 +19,7 @@ cohort_status adapter_init_fetch(void *context, const struct param *param, int64
 {
     const struct checkpoint_init *init = context;
     const bool a = text_ends(param->name, ".lora_A.weight");
-    const double bound = 1 / sqrt((double)param->shape[1]);
+    const double bound = 1 / sqrt((double)param_columns(param));
     const uint64_t stream = checkpoint_init_stream(param->name);
     (void)err;
     for (int64_t i = 0; i < count; i++) {
@@ -109,6 +109,79 @@ cleanup:
     return status;
 }
 
+/* Whether the file has the elements in another order. */
+static bool is_turned(const struct param *param)
+{
+    return param->rank == 3 && text_ends(param->name, ".lora_B.weight");
+}
+
+/* A stack of experts as PEFT's file has it: A's as they lie here, B's in another order. */
+static void peft_shape(struct param *param)
+{
+    if (param->rank != 3)
+        return;
+    const bool b = is_turned(param);
+    const int64_t E = param->shape[0], rows = param->shape[1], columns = param->shape[2];
+    param->rank = 2;
+    param->shape[0] = b ? rows : E * rows;
+    param->shape[1] = b ? columns * E : columns;
+    param->shape[2] = 1;
+}
+
+/* Tensors of PEFT's file on their way to a sink. */
+struct peft_tensors {
+    const struct param_table *table; /* of the layout */
+    struct param_table theirs;       /* likewise, in the shapes of the file */
+    unsigned char *values;           /* of the B of a stack that is being read */
+    unsigned char *turned;
+    checkpoint_sink *sink;
+    void *context;
+};
+
+static cohort_status pass_on(void *context, const struct param *param, int64_t first, int64_t count, const void *data,
+                             cohort_error *err)
+{
+    const struct peft_tensors *to = context;
+    const struct param *ours = to->table->params + (param - to->theirs.params);
+    const size_t size = storage_bytes(ours->format, 1);
+    if (!is_turned(ours))
+        return to->sink(to->context, ours, first, count, data, err);
+    memcpy(to->values + (size_t)first * size, data, (size_t)count * size);
+    if (first + count < ours->count)
+        return COHORT_OK;
+    for (int64_t i = 0; i < ours->count; i++)
+        memcpy(to->turned + (size_t)i * size, to->values + (size_t)adapter_file_place(ours, i) * size, size);
+    return to->sink(to->context, ours, 0, ours->count, to->turned, err);
+}
+
+static cohort_status read_peft(const char *dir, const struct adapter_layout *layout, checkpoint_sink *sink,
+                               void *context, struct weight_files *files, cohort_error *err)
+{
+    const struct param_table *table = &layout->table;
+    struct peft_tensors to = {.table = table, .sink = sink, .context = context};
+    size_t widest = 0;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&to.theirs.params, (size_t)table->n_params, sizeof *table->params, "adapter table", err));
+    for (; to.theirs.n_params < table->n_params; to.theirs.n_params++) {
+        struct param *param = &to.theirs.params[to.theirs.n_params];
+        *param = table->params[to.theirs.n_params];
+        const size_t bytes = param->rank == 3 ? storage_bytes(param->format, param->count) : 0;
+        widest = bytes > widest ? bytes : widest;
+        peft_shape(param);
+    }
+    param_table_layout(&to.theirs);
+    if (widest > 0) {
+        TRY_GOTO(mem_alloc(&to.values, widest, 1, "adapter", err));
+        TRY_GOTO(mem_alloc(&to.turned, widest, 1, "adapter", err));
+    }
+    TRY_GOTO(checkpoint_read_file(dir, TENSORS, PREFIX, WHAT, &to.theirs, pass_on, &to, files, err));
+cleanup:
+    mem_free(to.theirs.params);
+    mem_free(to.values);
+    mem_free(to.turned);
+    return status;
+}
+
 /* The file is not there: what is. */
 static cohort_status refuse_missing(const char *dir, const char *name, cohort_error *err)
 {
@@ -141,7 +214,7 @@ cohort_status adapter_read(const char *dir, const struct adapter_settings *setti
     TRY(refuse_missing(dir, settings->mlx ? MLX_TENSORS : TENSORS, err));
     if (settings->mlx)
         return read_mlx(dir, layout, sink, context, files, err);
-    return checkpoint_read_file(dir, TENSORS, PREFIX, WHAT, &layout->table, sink, context, files, err);
+    return read_peft(dir, layout, sink, context, files, err);
 }
 
 /* Whether part of a tensor of the file has the values that the base has. Both are compared in the coarser of their two
@@ -199,7 +272,8 @@ cohort_status adapter_check_base(const char *dir, const struct adapter_settings 
     TRY(file_join(&path, dir, TENSORS, err));
     cohort_status status = safetensors_open(&file, path, err);
     for (int32_t i = 0; status == COHORT_OK && i < layout->n_sites; i++)
-        status = check_frozen(&file, layout->sites[i].base, fetch, context, err);
+        if (layout->sites[i].n_experts == 0)
+            status = check_frozen(&file, layout->sites[i].base, fetch, context, err);
     safetensors_close(&file);
     mem_free(path);
     return status;
@@ -210,19 +284,44 @@ cohort_status adapter_check_base(const char *dir, const struct adapter_settings 
 struct writing {
     char name[sizeof PREFIX + sizeof((struct param *)0)->name];
     const struct param *param;
-    bool widened; /* BF16 values are written in F32 */
+    bool widened;         /* BF16 values are written in F32 */
+    unsigned char *whole; /* owned; of the B of a stack, once its first element was asked: all of it, as it lies */
     checkpoint_fetch *fetch;
     void *context;
 };
 
+/* Elements in the order of the file. */
+static cohort_status fetch_in_order(struct writing *w, int64_t first, int64_t count, unsigned char *to,
+                                    cohort_error *err)
+{
+    const struct param *param = w->param;
+    const size_t size = storage_bytes(param->format, 1);
+    if (!is_turned(param))
+        return w->fetch(w->context, param, first, count, to, err);
+    if (w->whole == NULL) {
+        TRY(mem_alloc(&w->whole, (size_t)param->count, size, "experts of an adapter", err));
+        TRY(w->fetch(w->context, param, 0, param->count, w->whole, err));
+    }
+    const int64_t E = param->shape[0], n = param->shape[1], r = param->shape[2];
+    for (int64_t i = 0; i < count; i++) { /* the inverse of adapter_file_place */
+        const int64_t at = first + i, row = at / (r * E), column = at / E % r, expert = at % E;
+        memcpy(to + (size_t)i * size, w->whole + (size_t)((expert * n + row) * r + column) * size, size);
+    }
+    if (first + count == param->count) {
+        mem_free(w->whole);
+        w->whole = NULL;
+    }
+    return COHORT_OK;
+}
+
 static cohort_status read_writing(void *context, size_t offset, size_t length, void *to, cohort_error *err)
 {
-    const struct writing *w = context;
+    struct writing *w = context;
     const size_t size = w->widened ? sizeof(float) : storage_bytes(w->param->format, 1), count = length / size;
     /* BF16 goes to the upper half of the room, from where it is widened from the front: what is written never reaches
      * what is still to be read. */
     unsigned char *halves = (unsigned char *)to + (w->widened ? length - 2 * count : 0);
-    TRY(w->fetch(w->context, w->param, (int64_t)(offset / size), (int64_t)count, halves, err));
+    TRY(fetch_in_order(w, (int64_t)(offset / size), (int64_t)count, halves, err));
     for (size_t i = 0; w->widened && i < count; i++) {
         uint16_t half;
         memcpy(&half, halves + 2 * i, sizeof half);
@@ -260,10 +359,12 @@ cohort_status adapter_write(const char *dir, const struct adapter_settings *sett
         w->context = context;
         snprintf(w->name, sizeof w->name, "%s%s", PREFIX, param->name);
         const enum dtype type = w->widened ? DTYPE_F32 : storage_dtype(param->format);
+        struct param file = *param;
+        peft_shape(&file);
         sources[i] = (struct safetensors_source){.name = w->name,
                                                  .dtype_name = dtype_name(type),
-                                                 .rank = param->rank,
-                                                 .shape = {param->shape[0], param->shape[1]},
+                                                 .rank = file.rank,
+                                                 .shape = {file.shape[0], file.shape[1]},
                                                  .bytes = (size_t)param->count * dtype_bytes(type),
                                                  .read = read_writing,
                                                  .context = w};
@@ -276,6 +377,8 @@ cohort_status adapter_write(const char *dir, const struct adapter_settings *sett
 cleanup:
     mem_free(path);
     mem_free(sources);
+    for (size_t i = 0; writings != NULL && i < n; i++)
+        mem_free(writings[i].whole);
     mem_free(writings);
     return status;
 }

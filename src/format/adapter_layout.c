@@ -1,7 +1,5 @@
 /* Which tensors of a base an adapter changes: PEFT's rules for names, patterns and scales. */
-#include "format/adapter.h"
-
-#include "base/number.h"
+#include "format/adapter_internal.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <math.h>
@@ -36,16 +34,10 @@ static bool module_of(const struct param *param, char path[sizeof param->name])
     return true;
 }
 
-static bool ends_at_dot(const char *path, const char *name)
-{
-    const size_t n = strlen(path), m = strlen(name);
-    return n >= m && strcmp(path + n - m, name) == 0 && (n == m || path[n - m - 1] == '.');
-}
-
 static bool in_list(const struct adapter_names *names, const char *path)
 {
     for (size_t i = 0; i < names->count; i++)
-        if (ends_at_dot(path, names->items[i]))
+        if (adapter_ends_at_dot(path, names->items[i]))
             return true;
     return false;
 }
@@ -213,15 +205,16 @@ static bool is_own(const struct adapter_settings *s, const char *path)
 }
 
 static bool is_head(const char *path) { return strcmp(path, "lm_head") == 0; }
-static bool is_embedding(const char *path) { return ends_at_dot(path, "embed_tokens"); }
+static bool is_embedding(const char *path) { return adapter_ends_at_dot(path, "embed_tokens"); }
 static bool is_projection(const struct param *param, const char *path)
 {
     return param->rank == 2 && !is_embedding(path) && !param->expert;
 }
 
-static cohort_status wanted(const struct adapter_settings *s, const struct param *param, const char *path,
-                            int64_t n_layers, bool *yes, cohort_error *err)
+static cohort_status wanted(const struct adapter_settings *s, const struct adapter_targets *t,
+                            const struct param *param, const char *path, int64_t n_layers, bool *yes, cohort_error *err)
 {
+    const struct adapter_names *names = t->experts ? &t->modules : &s->targets;
     bool in = true, excluded = in_list(&s->exclude, path);
     *yes = false;
     if (s->exclude_pattern != NULL)
@@ -230,18 +223,18 @@ static cohort_status wanted(const struct adapter_settings *s, const struct param
         return COHORT_OK;
     if (s->target_pattern != NULL)
         return match(s->target_pattern, path, true, yes, NULL, err);
-    if (s->all_linear) {
+    if (s->all_linear && !t->experts) {
         *yes = is_projection(param, path) && !is_head(path);
-    } else if (s->targets.count == 0) {
+    } else if (names->count == 0 && !t->experts) {
         for (size_t i = 0; i < sizeof default_targets / sizeof *default_targets; i++)
-            *yes = *yes || ends_at_dot(path, default_targets[i]);
+            *yes = *yes || adapter_ends_at_dot(path, default_targets[i]);
     } else {
-        for (size_t i = 0; i < s->targets.count; i++)
-            if (strcmp(path, s->targets.items[i]) == 0) {
+        for (size_t i = 0; i < names->count; i++)
+            if (strcmp(path, names->items[i]) == 0) {
                 *yes = true;
                 return COHORT_OK; /* an entry that is a whole path skips the filter of layers */
             }
-        *yes = in_list(&s->targets, path);
+        *yes = in_list(names, path);
     }
     if (*yes)
         TRY(in_layers(s, path, n_layers, &in, err));
@@ -290,6 +283,7 @@ struct building {
     size_t capacity;
     struct draft *drafts;
     size_t n_drafts, draft_capacity;
+    struct adapter_targets targets;
     int32_t first_own; /* place of the first tensor that stands for one of the base; they follow each other */
 };
 
@@ -313,13 +307,18 @@ static cohort_status add_param(struct building *to, const char *path, const char
     return COHORT_OK;
 }
 
+/* path: by which ranks and alphas are looked up. n_experts: 0, or of a stack, which lies in so many tensors. */
 static cohort_status add_site(struct building *to, const struct adapter_settings *s, const struct param *base,
-                              const char *path, cohort_error *err)
+                              const char *path, int32_t n_experts, int32_t n_tensors, cohort_error *err)
 {
     double r = s->r, alpha = s->alpha;
     int64_t layer = -1;
     bool in_layer = false;
     TRY(layer_of(base->name, &in_layer, &layer, err));
+    if (to->targets.doubled && adapter_ends_at_dot(path, "gate_up_proj")) {
+        r *= 2;
+        alpha *= 2;
+    }
     TRY(override(&s->ranks, "rank_pattern", path, &r, err));
     TRY(override(&s->alphas, "alpha_pattern", path, &alpha, err));
     if (!(r >= 1 && r <= (1 << 16) && r == floor(r)))
@@ -328,7 +327,9 @@ static cohort_status add_site(struct building *to, const struct adapter_settings
     to->drafts[to->n_drafts++] = (struct draft){.site = {.base = base,
                                                          .r = (int32_t)r,
                                                          .scale = (float)(s->rslora ? alpha / sqrt(r) : alpha / r),
-                                                         .layer = in_layer ? layer : -1},
+                                                         .layer = in_layer ? layer : -1,
+                                                         .n_experts = n_experts,
+                                                         .n_tensors = n_tensors},
                                                 .a = -1,
                                                 .b = -1,
                                                 .magnitude = -1,
@@ -336,9 +337,51 @@ static cohort_status add_site(struct building *to, const struct adapter_settings
     return COHORT_OK;
 }
 
+/* PEFT's path of the module whose A and B a site has. Of the two stacks of a layer the wrapper of gate_up_proj lies within
+ * that of down_proj. */
+static void site_path(const struct building *to, const struct model_config *config, const struct param *base,
+                      char path[sizeof base->name])
+{
+    char down[sizeof base->name];
+    if (!base->expert) {
+        module_of(base, path);
+        return;
+    }
+    const enum tensor_role role = adapter_expert_role(config, base);
+    adapter_expert_key(base, role, path);
+    adapter_expert_key(base, TENSOR_EXPERT_DOWN, down);
+    *strrchr(path, '.') = '\0';
+    if (role == TENSOR_EXPERT_GATE && in_list(&to->targets.parameters, down))
+        strcat(path, ".base_layer"); /* shorter than the names of the experts' own tensors */
+}
+
+/* Of one site, in the order of add_tensors. */
+static cohort_status add_stack(struct building *to, struct draft *d, const char *path, enum storage_format format,
+                               cohort_error *err)
+{
+    const struct param *base = d->site.base;
+    int64_t rows = 0;
+    for (int32_t i = 0; i < d->site.n_tensors; i++)
+        rows += param_rows(base + i);
+    const int64_t E = d->site.n_experts, n = rows / E, k = param_columns(base), r = d->site.r;
+    for (int i = 0; i < 2; i++) {
+        int32_t *place = i == 0 ? &d->a : &d->b;
+        TRY(add_param(to, path, i == 0 ? ".lora_A.weight" : ".lora_B.weight", i == 0 ? E * r : E * n, i == 0 ? k : r,
+                      format, place, err));
+        struct param *param = &to->table.params[*place];
+        param->rank = 3;
+        param->shape[0] = E;
+        param->shape[1] = i == 0 ? r : n;
+        param->shape[2] = i == 0 ? k : r;
+        param->kind = PARAM_VECTOR; /* no optimizer takes a stack as a matrix */
+        param->decay = true;
+    }
+    return COHORT_OK;
+}
+
 /* The tensors of the sites from first: the parts of one fused projection. */
 static cohort_status add_tensors(struct building *to, const struct adapter_settings *s, size_t first,
-                                 enum storage_format format, cohort_error *err)
+                                 const struct model_config *config, enum storage_format format, cohort_error *err)
 {
     char path[sizeof to->table.params->name];
     for (int kind = 0; kind < 4; kind++)
@@ -346,7 +389,12 @@ static cohort_status add_tensors(struct building *to, const struct adapter_setti
             struct draft *d = &to->drafts[i];
             const int64_t n = d->site.base->shape[0], k = d->site.base->shape[1], r = d->site.r;
             int32_t *const places[] = {&d->a, &d->b, &d->magnitude, &d->b_bias};
-            module_of(d->site.base, path);
+            site_path(to, config, d->site.base, path);
+            if (d->site.n_experts > 0) {
+                if (kind == 0)
+                    TRY(add_stack(to, d, path, format, err));
+                continue;
+            }
             if (kind == 0)
                 TRY(add_param(to, path, ".lora_A.weight", r, k, format, &d->a, err));
             else if (kind == 1)
@@ -364,8 +412,52 @@ static cohort_status add_tensors(struct building *to, const struct adapter_setti
     return COHORT_OK;
 }
 
+/* The router, or the stack that begins with the tensor, if the parameters name it. */
+static cohort_status add_expert_site(struct building *to, const struct adapter_settings *s,
+                                     const struct param_table *base, const struct model_config *config,
+                                     const struct param *param, cohort_error *err)
+{
+    const enum tensor_role role = adapter_expert_role(config, param);
+    const struct param *end = base->params + base->n_params, *last = param + 1;
+    char key[sizeof param->name];
+    adapter_expert_key(param, role, key);
+    if (!in_list(&to->targets.parameters, key))
+        return COHORT_OK;
+    if (s->dora || s->bias)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "%s: the targets name it, and %s does not go with adapters of experts and routers, as in PEFT",
+                         key, s->dora ? "DoRA (use_dora)" : "lora_bias");
+    while (last < end && last->adjacent)
+        last++;
+    return add_site(to, s, param, key, role == TENSOR_ROUTER ? 0 : config->experts.n, (int32_t)(last - param), err);
+}
+
+/* Every name of a parameter is that of experts or a router. */
+static cohort_status check_parameters(const struct building *to, const struct param_table *base,
+                                      const struct model_config *config, cohort_error *err)
+{
+    const struct adapter_names *names = &to->targets.parameters;
+    char key[sizeof base->params->name];
+    for (size_t i = 0; i < names->count; i++) {
+        bool found = false;
+        for (int32_t p = 0; p < base->n_params && !found; p++) {
+            const struct param *param = &base->params[p];
+            if (!param->expert || param->adjacent)
+                continue;
+            adapter_expert_key(param, adapter_expert_role(config, param), key);
+            found = adapter_ends_at_dot(key, names->items[i]);
+        }
+        if (!found)
+            return error_set(err, COHORT_ERR_ARGUMENT,
+                             "target_parameters: '%.100s' names no experts and no router; the model's are like %s, "
+                             "...experts.down_proj, ...gate.weight; projections are named in target_modules",
+                             names->items[i], key);
+    }
+    return COHORT_OK;
+}
+
 static cohort_status add_sites(struct building *to, const struct adapter_settings *s, const struct param_table *base,
-                               enum storage_format format, cohort_error *err)
+                               const struct model_config *config, enum storage_format format, cohort_error *err)
 {
     char path[sizeof base->params->name];
     size_t group = 0;
@@ -378,12 +470,17 @@ static cohort_status add_sites(struct building *to, const struct adapter_setting
     for (int32_t i = 0; i < base->n_params; i++) {
         const struct param *param = &base->params[i];
         if (!param->adjacent) {
-            TRY(add_tensors(to, s, group, format, err));
+            TRY(add_tensors(to, s, group, config, format, err));
             group = to->n_drafts;
         }
-        if (!module_of(param, path) || param->expert) /* in transformers 5 neither experts nor routers are modules */
+        if (param->expert) { /* in transformers 5 neither experts nor routers are modules */
+            if (!param->adjacent)
+                TRY(add_expert_site(to, s, base, config, param, err));
             continue;
-        TRY(wanted(s, param, path, n_layers, &yes, err));
+        }
+        if (!module_of(param, path))
+            continue;
+        TRY(wanted(s, &to->targets, param, path, n_layers, &yes, err));
         if (!yes)
             continue;
         if (is_embedding(path))
@@ -399,12 +496,12 @@ static cohort_status add_sites(struct building *to, const struct adapter_setting
         if (s->bias && adapter_bias_of(base, param) == NULL)
             return error_set(err, COHORT_ERR_UNSUPPORTED,
                              "%s: the adapter gives it a bias (lora_bias), which this model has no tensor for", path);
-        TRY(add_site(to, s, param, path, err));
+        TRY(add_site(to, s, param, path, 0, 1, err));
     }
-    TRY(add_tensors(to, s, group, format, err));
+    TRY(add_tensors(to, s, group, config, format, err));
     if (param_find(base, "lm_head.weight") != NULL || s->all_linear)
         return COHORT_OK;
-    TRY(wanted(s, &base->params[0], "lm_head", n_layers, &yes, err));
+    TRY(wanted(s, &to->targets, &base->params[0], "lm_head", n_layers, &yes, err));
     if (yes)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "lm_head: the targets name it, but this model's head is its embedding (tie_word_embeddings), "
@@ -542,25 +639,55 @@ static cohort_status finish(struct building *from, struct adapter_layout *out, c
 }
 
 cohort_status adapter_layout_open(struct adapter_layout *out, const struct adapter_settings *settings,
-                                  const struct param_table *base, enum storage_format format, cohort_error *err)
+                                  const struct param_table *base, const struct model_config *config,
+                                  enum storage_format format, cohort_error *err)
 {
     struct building building = {0};
     cohort_status status = COHORT_OK;
     memset(out, 0, sizeof *out);
-    TRY_GOTO(add_sites(&building, settings, base, format, err));
+    TRY_GOTO(adapter_targets_find(&building.targets, settings, base, config, err));
+    TRY_GOTO(check_parameters(&building, base, config, err));
+    TRY_GOTO(add_sites(&building, settings, base, config, format, err));
     if (building.n_drafts == 0) {
         status = no_target(settings, base, err);
         goto cleanup;
     }
     TRY_GOTO(check_saved(settings, base, err));
     TRY_GOTO(add_own(&building, out, settings, base, err));
-    status = finish(&building, out, err);
+    TRY_GOTO(finish(&building, out, err));
+    out->targets = building.targets;
+    memset(&building.targets, 0, sizeof building.targets);
 cleanup:
+    adapter_targets_free(&building.targets);
     param_table_free(&building.table);
     mem_free(building.drafts);
     if (status != COHORT_OK)
         adapter_layout_free(out);
     return status;
+}
+
+const struct adapter_site *adapter_site_of(const struct adapter_layout *layout, const struct param *base,
+                                           int64_t *first_row)
+{
+    for (int32_t i = 0; i < layout->n_sites; i++) {
+        const struct adapter_site *site = &layout->sites[i];
+        if (base < site->base || base >= site->base + site->n_tensors)
+            continue;
+        *first_row = 0;
+        for (const struct param *before = site->base; before < base; before++)
+            *first_row += param_rows(before);
+        return site;
+    }
+    return NULL;
+}
+
+int64_t adapter_file_place(const struct param *param, int64_t i)
+{
+    if (param->rank != 3 || !text_ends(param->name, ".lora_B.weight"))
+        return i;
+    const int64_t E = param->shape[0], n = param->shape[1], r = param->shape[2];
+    const int64_t expert = i / (n * r), row = i / r % n, column = i % r;
+    return row * r * E + column * E + expert;
 }
 
 const struct param *adapter_saved_as(const struct adapter_layout *layout, const struct param *base)
@@ -584,5 +711,6 @@ void adapter_layout_free(struct adapter_layout *layout)
     param_table_free(&layout->table);
     mem_free(layout->sites);
     mem_free(layout->saved);
+    adapter_targets_free(&layout->targets);
     memset(layout, 0, sizeof *layout);
 }

@@ -25,16 +25,17 @@ static const struct param *bias_of(const struct adapter_merge *m, const struct a
 }
 
 cohort_status adapter_merge_open(struct adapter_merge *merge, const char *base_dir, const struct param_table *base,
-                                 const char *adapter_dir, const struct adapter_settings *settings, cohort_error *err)
+                                 const struct model_config *config, const char *adapter_dir,
+                                 const struct adapter_settings *settings, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     int64_t widest = 0, most = 0;
     *merge = (struct adapter_merge){.base = base};
-    TRY_GOTO(adapter_layout_open(&merge->layout, settings, base, STORAGE_F32, err));
+    TRY_GOTO(adapter_layout_open(&merge->layout, settings, base, config, STORAGE_F32, err));
     for (int32_t i = 0; i < merge->layout.n_sites; i++) {
         const struct adapter_site *site = &merge->layout.sites[i];
-        most = site->base->shape[0] > most ? site->base->shape[0] : most;
-        widest = site->base->shape[1] > widest ? site->base->shape[1] : widest;
+        most = param_rows(site->base) > most ? param_rows(site->base) : most;
+        widest = param_columns(site->base) > widest ? param_columns(site->base) : widest;
     }
     TRY_GOTO(mem_alloc(&merge->values, merge->layout.table.bytes, 1, "adapter", err));
     TRY_GOTO(mem_alloc(&merge->factor, (size_t)most, sizeof(float), "adapter", err));
@@ -58,17 +59,18 @@ void adapter_merge_close(struct adapter_merge *merge)
     memset(merge, 0, sizeof *merge);
 }
 
-/* row[from, to) = s (B A)[i, from .. to) */
+/* row[from, to) = s (B A)[i, from .. to); of experts i counts the rows of all. */
 static void delta_row(const struct adapter_merge *m, const struct adapter_site *site, int64_t i, int64_t from,
                       int64_t to)
 {
-    const int64_t k = site->base->shape[1];
-    const float *b = values_of(m, site->b) + i * site->r;
+    const int64_t k = param_columns(site->base), r = site->r;
+    const int64_t expert = site->n_experts > 0 ? i / site->b->shape[1] : 0;
+    const float *b = values_of(m, site->b) + i * r;
     float *row = m->row;
     for (int64_t c = from; c < to; c++)
         row[c] = 0;
     for (int64_t j = 0; j < site->r; j++) {
-        const float *a = values_of(m, site->a) + j * k;
+        const float *a = values_of(m, site->a) + (expert * r + j) * k;
         for (int64_t c = from; c < to; c++)
             row[c] = fmaf(b[j], a[c], row[c]);
     }
@@ -112,16 +114,15 @@ cohort_status adapter_merge_fetch(void *context, const struct param *param, int6
 {
     struct adapter_merge *m = context;
     const struct param *saved = adapter_saved_as(&m->layout, param);
-    const struct adapter_site *site = NULL;
+    int64_t first_row = 0;
+    const struct adapter_site *site = adapter_site_of(&m->layout, param, &first_row);
     if (saved != NULL)
         memcpy(to, m->values + saved->offset + storage_bytes(saved->format, first),
                storage_bytes(saved->format, count));
     else
         TRY(checkpoint_source_fetch(m->source, param, first, count, to, err));
-    for (int32_t s = 0; s < m->layout.n_sites && site == NULL; s++) {
+    for (int32_t s = 0; s < m->layout.n_sites; s++) {
         const struct adapter_site *candidate = &m->layout.sites[s];
-        if (candidate->base == param)
-            site = candidate;
         if (candidate->b_bias != NULL && bias_of(m, candidate) == param)
             for (int64_t i = 0; i < count; i++)
                 storage_set(param->format, to, i,
@@ -132,11 +133,11 @@ cohort_status adapter_merge_fetch(void *context, const struct param *param, int6
         return COHORT_OK;
     if (site->magnitude != NULL && m->factor_of != param)
         TRY(find_factors(m, site, err));
-    const int64_t k = param->shape[1];
+    const int64_t k = param_columns(param);
     for (int64_t at = first; at < first + count;) {
         const int64_t i = at / k, from = at % k, left = first + count - at;
         const int64_t end = from + left < k ? from + left : k;
-        delta_row(m, site, i, from, end);
+        delta_row(m, site, first_row + i, from, end);
         for (int64_t c = from; c < end; c++) {
             const int64_t place = at - first + c - from;
             float value = storage_get(param->format, to, place) + m->row[c];

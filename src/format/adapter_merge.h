@@ -15,9 +15,10 @@ struct adapter_merge {
     const struct param *factor_of;
 };
 
-/* Opens both folders and reads the adapter. base must stay. After an error nothing is held. */
+/* Opens both folders and reads the adapter. base, a table of config, must stay. After an error nothing is held. */
 cohort_status adapter_merge_open(struct adapter_merge *merge, const char *base_dir, const struct param_table *base,
-                                 const char *adapter_dir, const struct adapter_settings *settings, cohort_error *err);
+                                 const struct model_config *config, const char *adapter_dir,
+                                 const struct adapter_settings *settings, cohort_error *err);
 void adapter_merge_close(struct adapter_merge *merge);
 /* A checkpoint_fetch of merged weights; context is the merge. */
 cohort_status adapter_merge_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,

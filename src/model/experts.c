@@ -6,72 +6,6 @@
 #include <assert.h>
 #include <string.h>
 
-/* ---- Stacks ---- */
-
-void expert_stack_open(struct expert_stack *stack, const struct param_set *set, const struct param *weight,
-                       int32_t n_experts)
-{
-    const struct param *end = set->table.params + set->table.n_params;
-    int64_t rows = param_rows(weight);
-    for (const struct param *part = weight + 1; part < end && part->adjacent; part++)
-        rows += param_rows(part);
-    assert(rows % n_experts == 0);
-    *stack = (struct expert_stack){
-        .set = set, .weight = weight, .n_experts = n_experts, .n = rows / n_experts, .k = param_columns(weight)};
-}
-
-void expert_stack_close(struct expert_stack *stack)
-{
-    for (int32_t e = 0; stack->packed != NULL && e < stack->n_experts; e++)
-        stack->set->backend->ops->weight_destroy(stack->set->backend, stack->packed[e]);
-    mem_free(stack->packed);
-    memset(stack, 0, sizeof *stack);
-}
-
-/* The set may still have no values: sizes do not need them. */
-static struct weight_source source_of(const struct expert_stack *stack, int32_t expert)
-{
-    const struct param_set *set = stack->set;
-    const size_t offset = storage_bytes(stack->weight->format, expert * stack->n * stack->k);
-    return (struct weight_source){.format = stack->weight->format,
-                                  .data = set->values == NULL ? NULL
-                                                              : (const char *)param_values(set, stack->weight) + offset,
-                                  .n = stack->n,
-                                  .k = stack->k};
-}
-
-size_t expert_stack_packed_bytes(const struct expert_stack *stack)
-{
-    struct backend *be = stack->set->backend;
-    const struct weight_source source = source_of(stack, 0);
-    return (size_t)stack->n_experts * be->ops->weight_bytes(be, &source);
-}
-
-cohort_status expert_stack_pack(struct expert_stack *stack, cohort_error *err)
-{
-    struct backend *be = stack->set->backend;
-    TRY(mem_alloc(&stack->packed, (size_t)stack->n_experts, sizeof *stack->packed, "experts", err));
-    for (int32_t e = 0; e < stack->n_experts; e++) {
-        const struct weight_source source = source_of(stack, e);
-        TRY(be->ops->weight_create(be, &stack->packed[e], &source, err));
-    }
-    return COHORT_OK;
-}
-
-void expert_stack_refresh(const struct expert_stack *stack)
-{
-    struct backend *be = stack->set->backend;
-    for (int32_t e = 0; e < stack->n_experts; e++)
-        be->ops->weight_refresh(be, stack->packed[e]);
-}
-
-bool expert_stack_trains(const struct expert_stack *stack) { return param_trains(stack->set, stack->weight); }
-
-static const struct weight *const *weights_of(const struct expert_stack *stack)
-{
-    return (const struct weight *const *)stack->packed;
-}
-
 /* ---- Plans ---- */
 
 static size_t pairs_of(const struct model_config *config, int64_t tokens)
@@ -182,17 +116,11 @@ void experts_forward(const struct layer_run *r, const float *mid, float *out)
     route(r, out == NULL);
     const struct row_groups groups = groups_of(r);
     const struct swiglu_forward inner = swiglu_params(r, groups.rows);
-    be->ops->grouped_forward(be, &(struct grouped_forward){.groups = &groups,
-                                                           .w = weights_of(&x->gate_up),
-                                                           .gather = true,
-                                                           .x = r->work->normed,
-                                                           .y = r->acts->gate_up});
+    expert_stack_forward(&x->gate_up, &groups, true, r->work->normed, r->acts->gate_up);
     if (out == NULL)
         return;
     be->ops->swiglu_forward(be, &inner);
-    be->ops->grouped_forward(
-        be, &(struct grouped_forward){
-                .groups = &groups, .w = weights_of(&x->down), .x = r->work->ffn, .y = r->work->experts.out});
+    expert_stack_forward(&x->down, &groups, false, r->work->ffn, r->work->experts.out);
     be->ops->combine_forward(be, &(struct combine_forward){.tokens = T,
                                                            .width = x->down.n,
                                                            .chosen = groups.each,
@@ -211,12 +139,7 @@ static void down_backward(const struct layer_run *r, const struct row_groups *gr
     struct decoder_work *work = r->work;
     const struct expert_stack *down = &r->layer->experts.down;
     const enum dtype type = r->model->type;
-    be->ops->grouped_backward_input(be, &(struct grouped_backward_input){.groups = groups,
-                                                                         .w = weights_of(down),
-                                                                         .gather = true,
-                                                                         .dy = work->d_out,
-                                                                         .dx = work->d_ffn,
-                                                                         .dx_type = type});
+    expert_stack_backward_input(down, groups, true, work->d_out, work->d_ffn, type);
     be->ops->combine_backward(be, &(struct combine_backward){.rows = groups->rows,
                                                              .width = down->k,
                                                              .pair = groups->pair,
@@ -225,16 +148,7 @@ static void down_backward(const struct layer_run *r, const struct row_groups *gr
                                                              .dx = work->d_ffn,
                                                              .act = type,
                                                              .d_weight = work->experts.d_weight});
-    if (expert_stack_trains(down))
-        be->ops->grouped_backward_weight(be,
-                                         &(struct grouped_backward_weight){.groups = groups,
-                                                                           .n = down->n,
-                                                                           .k = down->k,
-                                                                           .gather_dy = true,
-                                                                           .dy = work->d_out,
-                                                                           .x = work->ffn,
-                                                                           .type = type,
-                                                                           .dw = param_grad(down->set, down->weight)});
+    expert_stack_backward_weight(down, groups, true, work->d_out, false, work->ffn);
 }
 
 /* The gradient of the router, and through it that of normed into d_normed. */
@@ -278,21 +192,8 @@ void experts_backward(const struct layer_run *r)
                                                            .act = type});
     norm_forward(&x->norm, T, NULL, r->acts->mid, work->normed, type);
     route_backward(r);
-    be->ops->grouped_backward_input(be, &(struct grouped_backward_input){.groups = &groups,
-                                                                         .w = weights_of(&x->gate_up),
-                                                                         .dy = work->d_gate_up,
-                                                                         .dx = work->experts.d_pair,
-                                                                         .dx_type = DTYPE_F32});
-    if (expert_stack_trains(&x->gate_up))
-        be->ops->grouped_backward_weight(
-            be, &(struct grouped_backward_weight){.groups = &groups,
-                                                  .n = x->gate_up.n,
-                                                  .k = x->gate_up.k,
-                                                  .gather_x = true,
-                                                  .dy = work->d_gate_up,
-                                                  .x = work->normed,
-                                                  .type = type,
-                                                  .dw = param_grad(x->gate_up.set, x->gate_up.weight)});
+    expert_stack_backward_input(&x->gate_up, &groups, false, work->d_gate_up, work->experts.d_pair, DTYPE_F32);
+    expert_stack_backward_weight(&x->gate_up, &groups, false, work->d_gate_up, true, work->normed);
     be->ops->combine_forward(be, &(struct combine_forward){.tokens = T,
                                                            .width = x->gate_up.k,
                                                            .chosen = groups.each,

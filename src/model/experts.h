@@ -7,29 +7,12 @@
 #ifndef COHORT_MODEL_EXPERTS_H
 #define COHORT_MODEL_EXPERTS_H
 
+#include "model/expert_stack.h"
 #include "model/linear.h"
 
 struct arena;
 struct layer_run;
 struct model_config;
-
-/* The projections of one kind of all experts of a layer, [E, n, k]: tensors that lie next to each other, or one. */
-struct expert_stack {
-    const struct param_set *set;
-    const struct param *weight; /* the first tensor */
-    int32_t n_experts;          /* E */
-    int64_t n, k;
-    struct weight **packed; /* [E], owned; NULL until expert_stack_pack */
-};
-
-/* Called before its set has values. */
-void expert_stack_open(struct expert_stack *stack, const struct param_set *set, const struct param *weight,
-                       int32_t n_experts);
-void expert_stack_close(struct expert_stack *stack);
-size_t expert_stack_packed_bytes(const struct expert_stack *stack);
-cohort_status expert_stack_pack(struct expert_stack *stack, cohort_error *err);
-void expert_stack_refresh(const struct expert_stack *stack);
-bool expert_stack_trains(const struct expert_stack *stack);
 
 struct experts {
     int32_t index;               /* among the layers with experts */

@@ -38,6 +38,19 @@ static bool is_changed(const struct adapter_layout *layout, const struct linear 
     return false;
 }
 
+/* Adds tensors like those from first on that have so many rows together. */
+static cohort_status add_like(struct param_table *table, size_t *capacity, const struct param *first, int64_t rows,
+                              cohort_error *err)
+{
+    for (const struct param *part = first; rows > 0; rows -= param_rows(part), part++) {
+        TRY(mem_grow(&table->params, capacity, (size_t)table->n_params + 1, sizeof *table->params,
+                     "table of merged weights", err));
+        table->params[table->n_params++] = *part;
+        table->params[table->n_params - 1].adjacent = part != first;
+    }
+    return COHORT_OK;
+}
+
 /* Gives the projections that have an adapter merged weights: a set with tensors like theirs. */
 static cohort_status open_merged(struct model_adapter *adapter, const struct model *model, cohort_error *err)
 {
@@ -46,15 +59,13 @@ static cohort_status open_merged(struct model_adapter *adapter, const struct mod
     cohort_status status = COHORT_OK;
     for (int32_t i = 0; i < adapter->n_linears; i++) {
         const struct linear *linear = model_linear(model, i);
-        if (linear == NULL || !is_changed(&adapter->layout, linear))
-            continue;
-        int64_t rows = linear->n;
-        for (const struct param *part = linear->weight; rows > 0; rows -= part->shape[0], part++) {
-            TRY_GOTO(mem_grow(&table.params, &capacity, (size_t)table.n_params + 1, sizeof *table.params,
-                              "table of merged weights", err));
-            table.params[table.n_params++] = *part;
-            table.params[table.n_params - 1].adjacent = part != linear->weight;
-        }
+        if (linear != NULL && is_changed(&adapter->layout, linear))
+            TRY_GOTO(add_like(&table, &capacity, linear->weight, linear->n, err));
+    }
+    for (int32_t i = 0; i < adapter->n_stacks; i++) {
+        const struct expert_adapter *stack = &adapter->stacks[i];
+        if (stack->a != NULL)
+            TRY_GOTO(add_like(&table, &capacity, stack->of->weight, stack->of->n_experts * stack->of->n, err));
     }
     TRY_GOTO(param_set_open(&adapter->merged, model->backend, &table, err));
     const struct param *next = adapter->merged.table.params;
@@ -66,9 +77,26 @@ static cohort_status open_merged(struct model_adapter *adapter, const struct mod
         for (int64_t rows = linear->n; rows > 0; next++)
             rows -= next->shape[0];
     }
+    for (int32_t i = 0; i < adapter->n_stacks; i++) {
+        struct expert_adapter *stack = &adapter->stacks[i];
+        if (stack->a == NULL)
+            continue;
+        TRY_GOTO(expert_adapter_merge(stack, &adapter->merged, next, err));
+        for (int64_t rows = stack->of->n_experts * stack->of->n; rows > 0; next++)
+            rows -= param_rows(next);
+    }
 cleanup:
     param_table_free(&table);
     return status;
+}
+
+/* Of the stacks, or a router. */
+static bool changes_experts(const struct model_adapter *adapter)
+{
+    for (int32_t i = 0; i < adapter->layout.n_sites; i++)
+        if (adapter->layout.sites[i].base->expert)
+            return true;
+    return false;
 }
 
 /* Dropout acts on what A reads: nothing else of an adapter goes with it here, and the head's rows are not the tokens. */
@@ -79,6 +107,7 @@ static cohort_status open_dropout(struct model_adapter *adapter, const struct ad
     const char *with = settings->dora             ? "DoRA (use_dora)"
                        : settings->merged         ? "merged weights (lora_merge)"
                        : head->change.n_parts > 0 ? "an adapter of the head (lm_head)"
+                       : changes_experts(adapter) ? "adapters of experts and routers, as in PEFT"
                                                   : NULL;
     if (settings->dropout == 0.0)
         return COHORT_OK;
@@ -117,6 +146,17 @@ static size_t room_bytes(const struct model_adapter *adapter, size_t element)
     return (size_t)(adapter->room.rows * adapter->room.width) * element;
 }
 
+/* stack: NULL of a layer without experts. */
+static void open_stack(struct model_adapter *adapter, struct expert_adapter *to, const struct expert_stack *stack)
+{
+    const struct adapter_site *site = NULL;
+    for (int32_t i = 0; stack != NULL && i < adapter->layout.n_sites; i++)
+        if (adapter->layout.sites[i].base == stack->weight)
+            site = &adapter->layout.sites[i];
+    if (stack != NULL)
+        expert_adapter_open(to, &adapter->set, stack, site);
+}
+
 cohort_status model_adapter_open(struct model_adapter **out, const struct model *model,
                                  const struct adapter_settings *settings, cohort_error *err)
 {
@@ -126,7 +166,8 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
     TRY(mem_alloc(&adapter, 1, sizeof *adapter, "adapter", err));
     adapter->type = model->type;
     adapter->base = &model->base;
-    TRY_GOTO(adapter_layout_open(&adapter->layout, settings, &model->base.table, storage_of(model->type), err));
+    TRY_GOTO(adapter_layout_open(&adapter->layout, settings, &model->base.table, &model->config,
+                                 storage_of(model->type), err));
     TRY_GOTO(check_saved(model, &adapter->layout, err));
     struct param_table table = adapter->layout.table;
     memset(&adapter->layout.table, 0, sizeof adapter->layout.table);
@@ -141,6 +182,10 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
         else
             TRY_GOTO(linear_adapter_open(&adapter->linears[i], &adapter->set, model_linear(model, i), &adapter->layout,
                                          &adapter->room, err));
+    adapter->n_stacks = model_stacks(model);
+    TRY_GOTO(mem_alloc(&adapter->stacks, (size_t)adapter->n_stacks, sizeof *adapter->stacks, "adapter", err));
+    for (int32_t i = 0; i < adapter->n_stacks; i++)
+        open_stack(adapter, &adapter->stacks[i], model_stack(model, i));
     if (settings->merged)
         TRY_GOTO(open_merged(adapter, model, err));
     TRY_GOTO(open_dropout(adapter, settings, err));
@@ -158,6 +203,8 @@ void model_adapter_destroy(struct model_adapter *adapter)
         return;
     for (int32_t i = 0; adapter->linears != NULL && i < adapter->n_linears; i++)
         linear_adapter_close(&adapter->linears[i]);
+    for (int32_t i = 0; adapter->stacks != NULL && i < adapter->n_stacks; i++)
+        expert_adapter_close(&adapter->stacks[i]);
     if (adapter->set.backend != NULL) {
         adapter->set.backend->ops->free(adapter->set.backend, adapter->room.z);
         adapter->set.backend->ops->free(adapter->set.backend, adapter->room.dz);
@@ -168,6 +215,7 @@ void model_adapter_destroy(struct model_adapter *adapter)
     param_set_close(&adapter->set);
     param_set_close(&adapter->merged);
     mem_free(adapter->linears);
+    mem_free(adapter->stacks);
     mem_free(adapter);
 }
 
@@ -183,6 +231,10 @@ static cohort_status pack(struct model_adapter *adapter, cohort_error *err)
     }
     for (int32_t i = 0; i < adapter->n_linears; i++)
         TRY(linear_adapter_pack(&adapter->linears[i], err));
+    for (int32_t i = 0; i < adapter->n_stacks; i++) {
+        TRY(stop_check(be->stop, err));
+        TRY(expert_adapter_pack(&adapter->stacks[i], err));
+    }
     return stop_check(adapter->set.backend->stop, err); /* a stop may have cut the packing short */
 }
 
@@ -235,6 +287,8 @@ void model_adapter_refresh(const struct model_adapter *adapter)
 {
     for (int32_t i = 0; i < adapter->n_linears; i++)
         linear_adapter_refresh(&adapter->linears[i]);
+    for (int32_t i = 0; i < adapter->n_stacks; i++)
+        expert_adapter_refresh(&adapter->stacks[i]);
 }
 
 size_t model_adapter_bytes(const struct model_adapter *adapter)
@@ -243,12 +297,16 @@ size_t model_adapter_bytes(const struct model_adapter *adapter)
                    room_bytes(adapter, sizeof(float) + dtype_bytes(adapter->type));
     for (int32_t i = 0; i < adapter->n_linears; i++)
         bytes += linear_adapter_packed_bytes(&adapter->linears[i]);
+    for (int32_t i = 0; i < adapter->n_stacks; i++)
+        bytes += expert_adapter_packed_bytes(&adapter->stacks[i]);
     return bytes;
 }
 
-void model_adapter_extent(const struct model_adapter *adapter, int64_t *rank, int64_t *depth)
+void model_adapter_extent(const struct model_adapter *adapter, int64_t *rank, int64_t *depth, int64_t *expert_rank)
 {
-    *rank = *depth = 0;
+    *rank = *depth = *expert_rank = 0;
+    for (int32_t i = 0; i < adapter->n_stacks; i++)
+        *expert_rank = adapter->stacks[i].change.r > *expert_rank ? adapter->stacks[i].change.r : *expert_rank;
     for (int32_t i = 0; i < adapter->n_linears; i++) {
         const struct lowrank *change = &adapter->linears[i].change;
         *rank = change->r > *rank ? change->r : *rank;
@@ -269,6 +327,11 @@ void model_wear(struct model *model, const struct model_adapter *adapter)
         const struct linear_adapter *of = adapter == NULL ? NULL : &adapter->linears[i];
         if (model_linear(model, i) != NULL)
             model_linear(model, i)->adapter = of != NULL && linear_adapter_acts(of) ? of : NULL;
+    }
+    for (int32_t i = 0; i < model_stacks(model); i++) {
+        const struct expert_adapter *of = adapter == NULL ? NULL : &adapter->stacks[i];
+        if (model_stack(model, i) != NULL)
+            model_stack(model, i)->adapter = of != NULL && of->a != NULL ? of : NULL;
     }
     model_place(model, adapter == NULL ? NULL : &adapter->set, adapter == NULL ? NULL : &adapter->layout);
 }

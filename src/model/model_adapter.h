@@ -12,6 +12,8 @@ struct model_adapter {
     struct adapter_layout layout;   /* its table is that of the set, which owns it */
     struct linear_adapter *linears; /* owned; those of the layers, LAYER_LINEARS each, then the head's */
     int32_t n_linears;
+    struct expert_adapter *stacks; /* owned; of the layers' experts, in the order of model_stack */
+    int32_t n_stacks;
     struct adapter_room room;       /* owned; empty without magnitudes */
     struct adapter_dropout dropout; /* of the batch in hand; p 0 outside training */
     struct param_set merged;        /* of projections with merged weights; empty if none are */
@@ -33,9 +35,9 @@ void model_adapter_destroy(struct model_adapter *adapter);
 void model_adapter_refresh(const struct model_adapter *adapter);
 /* Bytes that its values take, with what is packed of them. */
 size_t model_adapter_bytes(const struct model_adapter *adapter);
-/* The ranks of the parts of one projection together, and the columns that one reduction has, at most: what a backend
- * plans with. */
-void model_adapter_extent(const struct model_adapter *adapter, int64_t *rank, int64_t *depth);
+/* The ranks of the parts of one projection together, the columns that one reduction has, and the rank of an expert, at
+ * most: what a backend plans with. */
+void model_adapter_extent(const struct model_adapter *adapter, int64_t *rank, int64_t *depth, int64_t *expert_rank);
 
 /* What the next forwards and backwards drop. */
 void model_adapter_drop(struct model_adapter *adapter, const struct adapter_dropout *dropout);

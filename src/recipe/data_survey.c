@@ -97,10 +97,15 @@ static void find_use(struct data_survey *survey, const json_t *row, const char *
     const bool prompt = row_column(row, "prompt") != NULL;
     const json_t *messages = row_column(row, "messages");
     const bool answered = ends_with_answer(messages);
+    const bool both = prompt && json_array_size(messages) > 0; /* sft learns the messages, who asks wants to be told */
     const bool text = row_column(row, text_field) != NULL, ids = row_column(row, "input_ids") != NULL;
     survey->teaches = ids || answered || (prompt && row_column(row, "completion") != NULL) || text;
-    survey->asks = prompt || (messages != NULL && !answered);
-    survey->prompt = ids ? "input_ids" : prompt ? "prompt" : messages != NULL ? "messages" : text ? text_field : NULL;
+    survey->asks = !both && (prompt || (messages != NULL && !answered));
+    survey->prompt = ids                ? "input_ids"
+                     : prompt && !both  ? "prompt"
+                     : messages != NULL ? "messages"
+                     : text             ? text_field
+                                        : NULL;
 }
 
 static cohort_status note(struct data_survey *survey, const char *what, cohort_error *err)

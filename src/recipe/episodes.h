@@ -24,7 +24,8 @@ struct episodes {
     struct reward *reward; /* "environment"; NULL: it gives none */
     char *label;
     struct text command; /* of the program, which arguments has */
-    char *arguments[9];
+    char *arguments[ENVIRONMENT_ARGUMENTS];
+    char *owned[2]; /* of arguments */
     /* The rollout in hand. */
     struct live_episode *list; /* [n_prompts * n] */
     int32_t n_prompts, n;

@@ -50,22 +50,21 @@ static cohort_status reward_episodes(void *context, const struct reward_row *row
 
 /* ---- Opening ---- */
 
-/* The command of exec:PROGRAM. */
-static cohort_status make_command(struct episodes *e, const char *spec, cohort_error *err)
+/* The command that environment or tools name. */
+static cohort_status make_command(struct episodes *e, const struct options *options, const char *spec, bool tools,
+                                  cohort_error *err)
 {
     static const char exports[] = "export PYTHONUNBUFFERED=1 PYTHONIOENCODING=utf-8\n", exec[] = "exec:";
-    if (strncmp(spec, exec, strlen(exec)) != 0 || spec[strlen(exec)] == '\0')
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "--environment %.200s: expected exec:PROGRAM, a program that talks the protocol of "
-                         "docs/ENVIRONMENTS.md",
-                         spec);
+    if (tools || strncmp(spec, exec, strlen(exec)) != 0 || spec[strlen(exec)] == '\0')
+        return environment_python(e->arguments, e->owned, tools ? "tools" : "environment", spec, !tools,
+                                  options_string(options, OPTION_PYTHON), err);
     TRY(text_printf(&e->command, err, "%s%s", exports, spec + strlen(exec)));
     char *const arguments[] = {(char *)(uintptr_t) "/bin/sh", (char *)(uintptr_t) "-c", e->command.data, NULL};
     memcpy(e->arguments, arguments, sizeof arguments);
     return COHORT_OK;
 }
 
-static cohort_status open_environment(struct episodes *e, const struct options *options, const char *spec,
+static cohort_status open_environment(struct episodes *e, const struct options *options, const char *spec, bool tools,
                                       const struct environment_binding *bound, const char *run, cohort_error *err)
 {
     struct environment_options o = {.workers = (int)options_int(options, OPTION_ENVIRONMENT_WORKERS),
@@ -80,7 +79,7 @@ static cohort_status open_environment(struct episodes *e, const struct options *
     const char *label = spec != NULL ? spec : bound->name;
     TRY(mem_strdup(&e->label, label, strlen(label), err));
     if (spec != NULL) {
-        TRY(make_command(e, spec, err));
+        TRY(make_command(e, options, spec, tools, err));
         o.arguments = e->arguments;
     } else {
         o.function = bound->function;
@@ -94,32 +93,38 @@ cohort_status episodes_open(struct episodes *e, struct session *session, const s
                             const struct environment_binding *bound, const cohort_observer *observer, const char *run,
                             cohort_error *err)
 {
-    const char *spec = options_string(options, OPTION_ENVIRONMENT);
+    const char *environment = options_string(options, OPTION_ENVIRONMENT),
+               *tools = options_string(options, OPTION_TOOLS), *spec = environment != NULL ? environment : tools;
     memset(e, 0, sizeof *e);
     e->session = session;
     e->observer = observer;
     e->style = row_style(options);
     e->max_turns = (int32_t)options_int_or(options, OPTION_MAX_TURNS, 0);
-    e->max_iterations = -1;
+    e->max_iterations = (int32_t)options_int_or(options, OPTION_MAX_TOOL_CALLING_ITERATIONS, -1);
     e->per_turn = options_choice(options, OPTION_TURN_REWARDS) == TURN_REWARDS_PER_TURN;
     e->seed = (uint64_t)options_int(options, OPTION_SEED);
     if (spec == NULL && bound == NULL)
         return COHORT_OK;
+    if (environment != NULL && tools != NULL)
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "--environment and --tools are both given: an environment has tools of its own, leave one of them "
+            "out");
     if (spec != NULL && bound != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "the option environment names '%.200s', and the program has one of its own, '%.100s': leave "
+                         "the options name '%.200s', and the program has an environment of its own, '%.100s': leave "
                          "one of them out",
                          spec, bound->name);
     if (session->chat == NULL || session->tokenizer == NULL)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "environment '%.200s': the model's folder has no tokenizer with a chat template",
                          spec != NULL ? spec : bound->name);
-    TRY(open_environment(e, options, spec, bound, run, err));
+    TRY(open_environment(e, options, spec, environment == NULL && tools != NULL, bound, run, err));
     session->tools = environment_tools(e->environment);
     const struct chat_options chat = {.thinking = e->style.thinking, .tools = session->tools};
     TRY(chat_turn_check(session->chat, session->tokenizer, &chat, session->tools != NULL, err));
     e->hooks = episodes_hooks(e);
-    return environment_is_tools(e->environment)
+    return !environment_rewards(e->environment)
                ? COHORT_OK
                : reward_create_lists(&e->reward, "environment", reward_episodes, e, err);
 }
@@ -131,5 +136,7 @@ void episodes_close(struct episodes *e)
     reward_destroy(e->reward);
     text_free(&e->command);
     mem_free(e->label);
+    mem_free(e->owned[0]);
+    mem_free(e->owned[1]);
     memset(e, 0, sizeof *e);
 }

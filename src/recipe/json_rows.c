@@ -1,5 +1,6 @@
 #include "recipe/json_rows.h"
 
+#include "base/json_text.h"
 #include "base/number.h"
 #include "run/output_format.h"
 
@@ -77,6 +78,18 @@ static cohort_status write_ids(const char *key, const int32_t *ids, int32_t coun
     return text_append(out, "]", 1, err);
 }
 
+static cohort_status write_floats(const char *key, const float *values, int32_t count, struct text *out,
+                                  cohort_error *err)
+{
+    TRY(text_printf(out, err, ", \"%s\": [", key));
+    for (int32_t i = 0; i < count; i++) {
+        if (i > 0)
+            TRY(text_append(out, ", ", 2, err));
+        TRY(json_float_write(values[i], out, err));
+    }
+    return text_append(out, "]", 1, err);
+}
+
 cohort_status json_row_write(const struct json_row *row, struct text *out, cohort_error *err)
 {
     TRY(text_printf(out, err, "{\"index\": %lld, \"completion_index\": %lld", (long long)row->index,
@@ -91,16 +104,16 @@ cohort_status json_row_write(const struct json_row *row, struct text *out, cohor
     }
     TRY(write_ids("prompt_tokens", row->prompt_tokens, row->n_prompt, out, err));
     TRY(write_ids("tokens", row->tokens, row->n_tokens, out, err));
-    TRY(text_append(out, ", \"logprobs\": [", 15, err));
-    for (int32_t i = 0; i < row->n_tokens; i++) {
-        if (i > 0)
-            TRY(text_append(out, ", ", 2, err));
-        TRY(json_float_write(row->logprobs[i], out, err));
-    }
-    TRY(text_append(out, "]", 1, err));
+    TRY(write_floats("logprobs", row->logprobs, row->n_tokens, out, err));
+    if (row->kept != NULL)
+        TRY(write_floats("kept_logprobs", row->kept, row->n_tokens, out, err));
     if (row->finish_reason != NULL) {
         TRY(text_append(out, ", \"finish_reason\": ", 19, err));
         TRY(json_string_write(row->finish_reason, strlen(row->finish_reason), out, err));
+    }
+    if (row->parsed != NULL) {
+        TRY(text_append(out, ", \"parsed\": ", 12, err));
+        TRY(json_text_write(row->parsed, 0, out, err));
     }
     return text_append(out, "}\n", 2, err);
 }

@@ -9,9 +9,9 @@
 /* Whether the option format asks for them. */
 bool json_rows_asked(const struct options *options);
 
-/* Appends {"index", "completion_index", "prompt", "completion", "prompt_tokens", "tokens", "logprobs", "finish_reason"}
- * and a newline. prompt and completion may be NULL (left out). Floats are printed in the shortest decimal form that
- * reads back to the same float; NaN and infinities as null. */
+/* Appends {"index", "completion_index", "prompt", "completion", "prompt_tokens", "tokens", "logprobs", "kept_logprobs",
+ * "finish_reason", "parsed"} and a newline. prompt, completion, kept, finish_reason and parsed may be NULL (left out).
+ * Floats are printed in the shortest decimal form that reads back to the same float; NaN and infinities as null. */
 struct json_row {
     int64_t index, completion_index;
     const char *prompt;
@@ -20,8 +20,10 @@ struct json_row {
     size_t completion_length;
     const int32_t *prompt_tokens, *tokens;
     const float *logprobs;
+    const float *kept; /* as in struct completion; NULL: left out */
     int32_t n_prompt, n_tokens;
-    const char *finish_reason; /* NULL: left out */
+    const char *finish_reason;
+    const json_t *parsed;
 };
 cohort_status json_row_write(const struct json_row *row, struct text *out, cohort_error *err);
 

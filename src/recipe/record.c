@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/json_text.h"
 #include "base/number.h"
-#include "text/response.h"
 
 #include <math.h>
 #include <string.h>
@@ -101,29 +100,11 @@ void record_close(struct training *t)
 
 /* ---- completions ---- */
 
-/* The calls of a response as JSON. */
-static cohort_status write_calls(const struct response *response, struct text *out, cohort_error *err)
+/* A text of JSON; of one that is empty, nothing. */
+static struct store_text text_of(const json_t *value)
 {
-    json_t *list = json_array();
-    for (size_t i = 0; i < response->n_calls; i++) {
-        const struct response_call *call = &response->calls[i];
-        json_t *item = json_object();
-        if (call->name != NULL)
-            json_object_set_new(item, "name", json_string(call->name));
-        if (call->arguments != NULL)
-            json_object_set(item, "arguments", call->arguments);
-        if (call->error != NULL)
-            json_object_set_new(item, "error", json_string(call->error));
-        json_array_append_new(list, item);
-    }
-    cohort_status status = json_text_write(list, JSON_COMPACT, out, err);
-    json_decref(list);
-    return status;
-}
-
-static struct store_text text_of(const struct text *text)
-{
-    return (struct store_text){text->length > 0 ? text->data : NULL, text->length};
+    const size_t length = json_string_length(value);
+    return (struct store_text){length > 0 ? json_string_value(value) : NULL, length};
 }
 
 static double log_prob_of(const struct completion *c)
@@ -164,16 +145,16 @@ static cohort_status record_one(struct training *t, const struct record_batch *b
     const struct text *asked = &prompts->prompts[prompt].text;
     const json_t *extra = scoring_extra(scoring, c);
     const char *set = batch->advantage != NULL ? "" : prompts->name != NULL ? prompts->name : "eval";
-    struct response response = {0};
     struct text tools = {0}, added = {0};
     struct store_turn *turns = NULL;
     size_t n_turns = 0;
+    json_t *parsed = NULL;
     cohort_status status = COHORT_OK;
     TRY_GOTO(list_turns(c->episode, &turns, &n_turns, err));
-    TRY_GOTO(response_parse(&response, c->text, c->text_length, chat_template_form(t->session.chat),
-                            response_opens_thinking(asked->data, asked->length), NULL, err));
-    if (response.n_calls > 0)
-        TRY_GOTO(write_calls(&response, &tools, err));
+    TRY_GOTO(scoring_parsed(prompts, prompt, c, &parsed, err));
+    const json_t *calls = json_object_get(parsed, "tool_calls");
+    if (json_array_size(calls) > 0)
+        TRY_GOTO(json_text_write(calls, JSON_COMPACT, &tools, err));
     if (extra != NULL)
         TRY_GOTO(json_text_write(extra, JSON_COMPACT, &added, err));
     const struct store_completion row = {.set = {set, strlen(set)},
@@ -182,9 +163,9 @@ static cohort_status record_one(struct training *t, const struct record_batch *b
                                          .row = scoring_row_of(prompts, prompt),
                                          .prompt = {asked->data, asked->length},
                                          .text = {c->text, c->text_length},
-                                         .thinking = text_of(&response.thinking),
-                                         .tools = text_of(&tools),
-                                         .extra = text_of(&added),
+                                         .thinking = text_of(json_object_get(parsed, "thinking")),
+                                         .tools = {tools.data, tools.length},
+                                         .extra = {added.data, added.length},
                                          .finish = finish_reason_name(c->finish_reason),
                                          .tokens = c->n_tokens,
                                          .logp = log_prob_of(c),
@@ -198,7 +179,7 @@ static cohort_status record_one(struct training *t, const struct record_batch *b
                                          .n_turns = n_turns};
     TRY_GOTO(store_completion(t->store, &row, err));
 cleanup:
-    response_free(&response);
+    json_decref(parsed);
     text_free(&tools);
     text_free(&added);
     mem_free(turns);

@@ -84,7 +84,7 @@ void rollout_load(const struct model *model, const struct rollout_need *need, co
     load->n_experts = c->experts.n;
     load->chosen = c->experts.chosen;
     if (model->adapter != NULL)
-        model_adapter_extent(model->adapter, &load->adapter_rank, &load->adapter_depth);
+        model_adapter_extent(model->adapter, &load->adapter_rank, &load->adapter_depth, &load->expert_rank);
     if (config == NULL)
         return;
     const int64_t outputs = (int64_t)config->max_sequences + config->prefill_tokens,

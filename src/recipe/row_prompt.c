@@ -139,9 +139,12 @@ cohort_status row_lacks(const json_t *row, const char *where, const char *expect
     cohort_status status = COHORT_OK;
     TRY_GOTO(data_columns_list(row, &names, err));
     if (row_column(row, "chosen") != NULL && row_column(row, "rejected") != NULL)
-        status = error_set(err, COHORT_ERR_UNSUPPORTED,
-                           "%s: expected %s; \"chosen\" and \"rejected\" are preferences, which are not trained here",
-                           where, expected);
+        status =
+            error_set(err, COHORT_ERR_UNSUPPORTED,
+                      "%s: expected %s; \"chosen\" and \"rejected\" are preferences, which are not trained here; sft "
+                      "learns what was chosen with --columns messages=chosen (a conversation) or "
+                      "prompt=NAME,completion=chosen",
+                      where, expected);
     else
         status = error_set(err, COHORT_ERR_FORMAT,
                            "%s: expected %s; the row has %s: --columns says which is which, for example --columns "

@@ -92,8 +92,22 @@ cleanup:
 
 void row_response_set(struct reward_row *row, const struct session *session, const struct row_style *style)
 {
-    if (session->chat == NULL || !row_is_conversation(row->data, style))
-        return;
+    if (row->episode != NULL || session->chat == NULL || !row_is_conversation(row->data, style))
+        return; /* an episode's messages are apart already */
     row->parse = parse;
     row->parser = session;
+}
+
+cohort_status row_response_notable(const struct reward_row *row, json_t **out, cohort_error *err)
+{
+    *out = NULL;
+    if (row->parse == NULL)
+        return COHORT_OK;
+    TRY(row->parse(row, out, err));
+    if (!chat_value_absent(json_object_get(*out, "thinking")) ||
+        !chat_value_absent(json_object_get(*out, "tool_calls")))
+        return COHORT_OK;
+    json_decref(*out);
+    *out = NULL;
+    return COHORT_OK;
 }

@@ -9,4 +9,8 @@
  * session and style must stay as long as the row. */
 void row_response_set(struct reward_row *row, const struct session *session, const struct row_style *style);
 
+/* For logs: what row->parse gives, a new reference. NULL if the row has none, or if the completion has neither thinking nor
+ * calls, so that its text says it all. */
+cohort_status row_response_notable(const struct reward_row *row, json_t **out, cohort_error *err);
+
 #endif

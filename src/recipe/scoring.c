@@ -258,6 +258,8 @@ static cohort_status score_rows(const struct scoring *scoring, const struct rewa
         if (scoring->observer != NULL && (warning = reward_warning(scoring->rewards[f])) != NULL)
             observer_message(scoring->observer, "%s", warning);
         TRY_GOTO(status);
+        if (!reward_take_log(scoring->rewards[f], log, 0))
+            TRY_GOTO(error_set(err, COHORT_ERR_MEMORY, "rewards: out of memory"));
         spread(scoring, f, column, column_lists, n_rows, rewards, lists);
     }
     for (int32_t f = 0; f < scoring->n; f++) {
@@ -422,6 +424,20 @@ int64_t scoring_row_of(const struct prompt_batch *batch, size_t prompt)
     return batch->set->indices == NULL ? (int64_t)row : batch->set->indices[row];
 }
 
+/* Of an episode the completion is what the model said last. */
+static void say_last(struct reward_row *row, const json_t *episode)
+{
+    const json_t *messages = json_object_get(episode, "messages");
+    for (size_t i = json_array_size(messages); i-- > 0;) {
+        const json_t *message = json_array_get(messages, i), *content = json_object_get(message, "content");
+        if (strcmp(json_string_value(json_object_get(message, "role")), "assistant") != 0)
+            continue;
+        row->completion = json_string_value(content);
+        row->completion_length = json_string_length(content);
+        return;
+    }
+}
+
 /* A completion of a prompt of the batch as a row for rewards. */
 static struct reward_row row_of(const struct prompt_batch *batch, size_t at, const struct completion *c)
 {
@@ -439,6 +455,8 @@ static struct reward_row row_of(const struct prompt_batch *batch, size_t at, con
                              .finish_reason = finish_reason_name(c->finish_reason),
                              .prompt_index = scoring_row_of(batch, at),
                              .completion_index = c->index};
+    if (c->episode != NULL)
+        say_last(&row, c->episode);
     row_response_set(&row, batch->set->session, &batch->set->style);
     return row;
 }
@@ -674,21 +692,24 @@ cohort_status scoring_write_lists(const struct scoring *scoring, double *const *
     return first ? COHORT_OK : text_append(out, "}", 1, err);
 }
 
+cohort_status scoring_parsed(const struct prompt_batch *batch, size_t prompt, const struct completion *c, json_t **out,
+                             cohort_error *err)
+{
+    const struct reward_row row = row_of(batch, prompt, c);
+    return row_response_notable(&row, out, err);
+}
+
 /* "parsed" of a completion that has thinking or calls. */
 static cohort_status write_parsed(const struct prompt_batch *batch, size_t prompt, const struct completion *c,
                                   struct text *out, cohort_error *err)
 {
-    struct reward_row row = row_of(batch, prompt, c);
     json_t *parsed = NULL;
-    if (row.parse == NULL)
+    TRY(scoring_parsed(batch, prompt, c, &parsed, err));
+    if (parsed == NULL)
         return COHORT_OK;
-    cohort_status status = row.parse(&row, &parsed, err);
-    if (status == COHORT_OK && (!chat_value_absent(json_object_get(parsed, "thinking")) ||
-                                !chat_value_absent(json_object_get(parsed, "tool_calls")))) {
-        status = text_append(out, ", \"parsed\": ", 12, err);
-        if (status == COHORT_OK)
-            status = json_text_write(parsed, 0, out, err);
-    }
+    cohort_status status = text_append(out, ", \"parsed\": ", 12, err);
+    if (status == COHORT_OK)
+        status = json_text_write(parsed, 0, out, err);
     json_decref(parsed);
     return status;
 }

@@ -106,6 +106,10 @@ int64_t scoring_row_of(const struct prompt_batch *batch, size_t prompt);
 /* The columns that rewards added to a completion, an object; NULL: none. */
 const json_t *scoring_extra(const struct scoring *scoring, const struct completion *completion);
 
+/* A completion of a prompt of the batch as row_response_notable gives it. */
+cohort_status scoring_parsed(const struct prompt_batch *batch, size_t prompt, const struct completion *c, json_t **out,
+                             cohort_error *err);
+
 /* Appends one completion with its rewards as a JSON line: {"step" (if >= 0), "set" (if it has a name), "index",
  * "completion_index", "prompt", "completion", "finish_reason", "rewards", "token_rewards" (lists by name, if there are
  * any), "parsed" (if it has thinking or calls), "extra" (if rewards added columns), "advantage" and "token_advantages" (if there are any)}; batch and prompt say

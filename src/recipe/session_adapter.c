@@ -84,7 +84,8 @@ cohort_status session_adapter_settings(struct adapter_settings *settings, const 
 {
     const char *words[MOST_WORDS];
     const size_t n = options_list_count(options, OPTION_LORA_TARGET_MODULES),
-                 n_saved = options_list_count(options, OPTION_LORA_MODULES_TO_SAVE);
+                 n_saved = options_list_count(options, OPTION_LORA_MODULES_TO_SAVE),
+                 n_parameters = options_list_count(options, OPTION_LORA_TARGET_PARAMETERS);
     const double dropout = options_float(options, OPTION_LORA_DROPOUT);
     adapter_settings_default(settings);
     if (dropout != 0.0 && use != ADAPTER_TRAINED_WITH_DROPOUT)
@@ -100,6 +101,10 @@ cohort_status session_adapter_settings(struct adapter_settings *settings, const 
     settings->merged = options_bool(options, OPTION_LORA_MERGE);
     TRY(check_words(n_saved, "lora-modules-to-save", err));
     TRY(check_words(n, "lora-target-modules", err));
+    TRY(check_words(n_parameters, "lora-target-parameters", err));
+    for (size_t i = 0; i < n_parameters; i++)
+        TRY(adapter_names_add(&settings->parameters, options_list_item(options, OPTION_LORA_TARGET_PARAMETERS, i),
+                              err));
     for (size_t i = 0; i < n_saved; i++)
         TRY(adapter_names_add(&settings->saved, options_list_item(options, OPTION_LORA_MODULES_TO_SAVE, i), err));
     for (size_t i = 0; i < n; i++)

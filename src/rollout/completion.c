@@ -17,6 +17,7 @@ void completion_free(struct completion *completion)
     mem_free(completion->sampled);
     mem_free(completion->logp);
     mem_free(completion->entropy);
+    mem_free(completion->kept);
     mem_free(completion->text);
     mem_free(completion->routes);
     json_decref(completion->episode);
@@ -43,7 +44,7 @@ cohort_status completion_check(const struct completion *completion, cohort_error
     return error_set(err, COHORT_ERR_NUMERIC,
                      "request %lld, completion %d, token %d: the logits are not numbers or leave "
                      "nothing to choose; "
-                     "the weights are damaged, or a filter or bias forbids every token",
+                     "the weights are damaged, or a filter, bias or constraint forbids every token",
                      (long long)completion->request, (int)completion->index, (int)completion->n_tokens);
 }
 

@@ -27,8 +27,10 @@ struct completion {
     int32_t n_prompt, n_tokens;
     int32_t *tokens;    /* [n_tokens] */
     bool *sampled;      /* [n_tokens] of a request with turns; what came from outside was not. NULL: all were */
-    float *logp;        /* [n_tokens] at the sampling temperature, unfiltered and unpenalised; 0 where not sampled */
+    float *logp;        /* [n_tokens] at the sampling temperature, unfiltered and unpenalised; of a constraint that is
+                           masked over what it allows; 0 where not sampled */
     float *entropy;     /* [n_tokens] of the distribution that logp is of, in nats; 0 where not sampled */
+    float *kept;        /* [n_tokens] the log of the probability of what its constraint allowed; NULL without one */
     char *text;         /* NUL-terminated; NULL without a tokenizer */
     size_t text_length; /* bytes: text may hold NULs of its own */
     enum finish_reason finish_reason;

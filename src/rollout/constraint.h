@@ -3,7 +3,8 @@
  *
  * A constraint belongs to one completion, whose state is behind context. The calls come from within engine_step, in the
  * order allowed (once or more, with the same state each time), accept, done, and so on until the completion ends.
- * Tokens that are not allowed are never drawn. Log-probs stay those of the unconstrained distribution, as with filters.
+ * Tokens that are not allowed are never drawn. Log-probs stay those of the unconstrained distribution, as with filters,
+ * unless masked says otherwise; with every token comes the log of the probability that the allowed ones had together.
  * Where no token is allowed the completion ends with FINISH_FAILED.
  *
  * On a backend that decodes without the host, all sequences advance step by step while one of them has a constraint:
@@ -24,6 +25,7 @@ struct constraint {
     void (*accept)(void *context, int32_t token);
     /* Whether the completion ends behind what was accepted (FINISH_STOP). */
     bool (*done)(void *context);
+    bool masked; /* log-probs and entropies are those of the distribution over the allowed tokens, renormalised */
 };
 
 #endif

@@ -159,6 +159,10 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
         TRY_GOTO(mem_alloc(&done.sampled, (size_t)s->n_tokens, sizeof(bool), "completion", err));
         memcpy(done.sampled, s->sampled, (size_t)s->n_tokens * sizeof(bool));
     }
+    if (s->kept != NULL) {
+        TRY_GOTO(mem_alloc(&done.kept, (size_t)s->n_tokens, sizeof(float), "completion", err));
+        memcpy(done.kept, s->kept, (size_t)s->n_tokens * sizeof(float));
+    }
     if (q->route_width > 0 && s->finish_reason != FINISH_CANCELLED && s->n_tokens > 0 && s->n_behind == 0)
         TRY_GOTO(take_routes(q, s, &done.routes, err));
     if (q->tokenizer != NULL) {

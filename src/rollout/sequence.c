@@ -65,6 +65,8 @@ cohort_status request_create(struct request **out, const struct engine_request *
         TRY_GOTO(mem_alloc(&s->entropy, (size_t)max_tokens, sizeof(float), "sequence", err));
         if (ask->turns)
             TRY_GOTO(mem_alloc(&s->sampled, (size_t)max_tokens, sizeof(bool), "sequence", err));
+        if (s->constraint != NULL)
+            TRY_GOTO(mem_alloc(&s->kept, (size_t)max_tokens, sizeof(float), "sequence", err));
         TRY_GOTO(page_list_create(&s->pages, completion_pages(ask->n_prompt, max_tokens), err));
     }
     *out = r;
@@ -81,6 +83,7 @@ void request_destroy(struct request *r)
     for (int32_t i = 0; r->sequences != NULL && i < r->ask.n; i++) {
         mem_free(r->sequences[i].history);
         mem_free(r->sequences[i].logp);
+        mem_free(r->sequences[i].kept);
         mem_free(r->sequences[i].entropy);
         mem_free(r->sequences[i].sampled);
         page_list_free(&r->sequences[i].pages);
@@ -118,6 +121,7 @@ struct sample_row sequence_draw(const struct sequence *s, int32_t logits_row)
                                .history = s->history,
                                .n_history = r->ask.n_prompt + s->n_tokens,
                                .allowed = c != NULL ? c->allowed(c->context) : NULL,
+                               .masked = c != NULL && c->masked,
                                .logits_row = logits_row,
                                .seed = r->ask.seed,
                                .stream = rng_stream(r->ask.stream, (uint64_t)s->index),
@@ -161,6 +165,8 @@ cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokeni
     s->entropy[s->n_tokens] = draw->entropy;
     if (s->sampled != NULL)
         s->sampled[s->n_tokens] = true;
+    if (s->kept != NULL)
+        s->kept[s->n_tokens] = draw->kept;
     s->n_tokens++;
     bool eos = request_is_eos(r, token), stopped = false;
     if (s->constraint != NULL) {

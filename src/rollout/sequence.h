@@ -21,6 +21,7 @@ struct sequence {
     enum sequence_state state;
     int32_t *history;      /* prompt, then output: [n_prompt + max_tokens] */
     float *logp, *entropy; /* [max_tokens] */
+    float *kept;           /* [max_tokens] with a constraint, else NULL */
     bool *sampled;         /* [max_tokens] of a request with turns; else NULL */
     int32_t n_tokens;      /* output so far, what came from outside included */
     int32_t turn_begin;    /* output before the turn in hand */

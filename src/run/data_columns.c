@@ -1,5 +1,6 @@
 #include "run/data_columns.h"
 
+#include "base/json_text.h"
 #include "base/number.h"
 
 #include <string.h>
@@ -74,7 +75,8 @@ cohort_status data_columns_list(const json_t *row, struct text *out, cohort_erro
     TRY(text_append(out, "", 0, err));
     for (void *at = json_object_iter((json_t *)(uintptr_t)row); at != NULL && n <= SHOWN;
          at = json_object_iter_next((json_t *)(uintptr_t)row, at), n++)
-        TRY(text_printf(out, err, "%s%.40s", n == 0 ? "" : ", ", n == SHOWN ? "..." : json_object_iter_key(at)));
+        TRY(text_printf(out, err, "%s%.40s%s", n == 0 ? "" : ", ", n == SHOWN ? "..." : json_object_iter_key(at),
+                        n < SHOWN && json_is_null(json_object_iter_value(at)) ? " (null)" : ""));
     return n > 0 ? COHORT_OK : text_printf(out, err, "none");
 }
 
@@ -180,24 +182,44 @@ static bool has_turns(const json_t *list)
     return has(first, "from") && has(first, "value");
 }
 
-static bool is_conversations(const json_t *row)
+/* A turn of Capybara's: what was asked and what was said, in one. */
+static bool is_exchange(const json_t *turn) { return has(turn, "input") && has(turn, "output"); }
+
+static bool is_conversation(const json_t *list)
 {
-    const json_t *list = json_object_get(row, "conversations");
+    const json_t *first = json_array_get(list, 0);
     return json_is_array(list) &&
-           (json_array_size(list) == 0 || has_turns(list) || has(json_array_get(list, 0), "role"));
+           (json_array_size(list) == 0 || has_turns(list) || has(first, "role") || is_exchange(first));
 }
+
+static bool has_conversations(const json_t *row) { return is_conversation(json_object_get(row, "conversations")); }
+static bool has_conversation(const json_t *row) { return is_conversation(json_object_get(row, "conversation")); }
 
 static bool is_alpaca(const json_t *row) { return has(row, "instruction") && has(row, "output"); }
 static bool is_dolly(const json_t *row) { return has(row, "instruction") && has(row, "response"); }
-static bool is_question(const json_t *row) { return has(row, "question") && has(row, "answer"); }
+/* Where an answer stands beside a solution, it is the value that the solution comes to. */
+static bool is_question(const json_t *row)
+{
+    return has(row, "question") && has(row, "answer") && !has(row, "solution");
+}
+static bool is_solved(const json_t *row) { return has(row, "question") && has(row, "solution"); }
 static bool is_problem(const json_t *row) { return has(row, "problem") && has(row, "solution"); }
+static bool is_unsolved(const json_t *row)
+{
+    return has(row, "problem") && has(row, "answer") && !has(row, "solution");
+}
 
 static cohort_status make_messages(json_t *row, const char *column, const char *place, cohort_error *err);
 static cohort_status make_conversations(json_t *row, const char *place, cohort_error *err);
+static cohort_status make_conversation(json_t *row, const char *place, cohort_error *err);
 static cohort_status make_alpaca(json_t *row, const char *place, cohort_error *err);
 static cohort_status make_dolly(json_t *row, const char *place, cohort_error *err);
 static cohort_status make_question(json_t *row, const char *place, cohort_error *err);
+static cohort_status make_solved(json_t *row, const char *place, cohort_error *err);
 static cohort_status make_problem(json_t *row, const char *place, cohort_error *err);
+static cohort_status make_unsolved(json_t *row, const char *place, cohort_error *err);
+
+#define FINAL_VALUE "; of an answer that ends with '#### VALUE' rewards get VALUE"
 
 static const struct {
     const char *columns, *note, *mapping;
@@ -205,21 +227,27 @@ static const struct {
     cohort_status (*make)(json_t *row, const char *place, cohort_error *err);
 } forms[] = {
     [DATA_FORM_CONVERSATIONS] = {"\"conversations\"", "ShareGPT: they are the messages", "messages=conversations",
-                                 is_conversations, make_conversations},
+                                 has_conversations, make_conversations},
+    [DATA_FORM_CONVERSATION] = {"\"conversation\"", "it is the messages", "messages=conversation", has_conversation,
+                                make_conversation},
     [DATA_FORM_ALPACA] = {"\"instruction\" and \"output\"",
                           "Alpaca: instruction and input are the user's message, output is the completion",
                           "prompt=instruction,completion=output", is_alpaca, make_alpaca},
     [DATA_FORM_DOLLY] = {"\"instruction\" and \"response\"",
                          "Dolly: instruction and context are the user's message, response is the completion",
                          "prompt=instruction,completion=response", is_dolly, make_dolly},
-    [DATA_FORM_QUESTION] =
-        {"\"question\" and \"answer\"",
-         "the question is the user's message, the answer the completion; of an answer that ends with "
-         "'#### VALUE' rewards get VALUE",
-         "prompt=question,completion=answer", is_question, make_question},
+    [DATA_FORM_QUESTION] = {"\"question\" and \"answer\"",
+                            "the question is the user's message, the answer the completion" FINAL_VALUE,
+                            "prompt=question,completion=answer", is_question, make_question},
+    [DATA_FORM_SOLVED] = {"\"question\" and \"solution\"",
+                          "the question is the user's message, the solution the completion",
+                          "prompt=question,completion=solution", is_solved, make_solved},
     [DATA_FORM_PROBLEM] = {"\"problem\" and \"solution\"",
                            "the problem is the user's message, the solution the completion",
                            "prompt=problem,completion=solution", is_problem, make_problem},
+    [DATA_FORM_UNSOLVED] = {"\"problem\" and \"answer\"",
+                            "the problem is the user's message, the answer the completion" FINAL_VALUE,
+                            "prompt=problem,completion=answer", is_unsolved, make_unsolved},
 };
 enum { N_FORMS = sizeof forms / sizeof *forms };
 
@@ -272,10 +300,35 @@ cohort_status data_form_find(struct data_form *form, struct data_columns *column
 
 const char *data_form_columns(const struct data_form *form) { return forms[form->kind].columns; }
 
+/* Messages that are the JSON text of a list: in CSV, and in tables whose maker wrote one. */
+static cohort_status read_messages(json_t *row, const char *place, cohort_error *err)
+{
+    const json_t *text = json_object_get(row, "messages");
+    json_t *list = NULL;
+    cohort_error why = {0};
+    if (!json_is_string(text))
+        return COHORT_OK;
+    cohort_status status =
+        json_text_parse(&list, json_string_value(text), json_string_length(text), "messages", 1, 0, &why);
+    if (status == COHORT_OK && !json_is_array(list)) {
+        json_decref(list);
+        status = error_set(&why, COHORT_ERR_FORMAT, "it is no list");
+    }
+    if (status == COHORT_ERR_MEMORY)
+        return no_memory(place, err);
+    if (status != COHORT_OK)
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: \"messages\" is text: expected a list of messages, or the JSON text of one (%.300s)",
+                         place, why.message);
+    return json_object_set_new(row, "messages", list) == 0 ? COHORT_OK : no_memory(place, err);
+}
+
 cohort_status data_columns_apply(const struct data_columns *columns, const struct data_form *form, json_t *row,
                                  const char *place, cohort_error *err)
 {
     TRY(rename_columns(columns, form->renames, row, place, err));
+    if (columns->recognise)
+        TRY(read_messages(row, place, err));
     if (columns->recognise && has_turns(json_object_get(row, "messages")))
         TRY(make_messages(row, "messages", place, err));
     if (form->kind == DATA_FORM_NONE || is_canonical(row) || !forms[form->kind].is(row))
@@ -340,6 +393,11 @@ static cohort_status make_problem(json_t *row, const char *place, cohort_error *
     return make_pair(row, "problem", "solution", place, err);
 }
 
+static cohort_status make_solved(json_t *row, const char *place, cohort_error *err)
+{
+    return make_pair(row, "question", "solution", place, err);
+}
+
 static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
 /* What stands behind the last "####", if that is in the last line: GSM8K's final value. NULL: there is none. */
@@ -358,9 +416,10 @@ static const char *final_value(const char *text, size_t length, size_t *n)
     return NULL;
 }
 
-static cohort_status make_question(json_t *row, const char *place, cohort_error *err)
+/* A pair whose completion is the answer, of which rewards get the final value where it ends with one. */
+static cohort_status make_answered(json_t *row, const char *prompt, const char *place, cohort_error *err)
 {
-    TRY(make_pair(row, "question", "answer", place, err));
+    TRY(make_pair(row, prompt, "answer", place, err));
     json_t *answer = json_object_get(row, "answer");
     size_t n = 0;
     const char *value =
@@ -369,6 +428,16 @@ static cohort_status make_question(json_t *row, const char *place, cohort_error 
         return COHORT_OK;
     TRY(set_new(row, "solution", json_incref(answer), place, err));
     return json_object_set_new(row, "answer", json_stringn_nocheck(value, n)) == 0 ? COHORT_OK : no_memory(place, err);
+}
+
+static cohort_status make_question(json_t *row, const char *place, cohort_error *err)
+{
+    return make_answered(row, "question", place, err);
+}
+
+static cohort_status make_unsolved(json_t *row, const char *place, cohort_error *err)
+{
+    return make_answered(row, "problem", place, err);
 }
 
 /* [[question, answer], ...] of earlier turns. */
@@ -454,6 +523,10 @@ static cohort_status add_turn(const json_t *turn, size_t i, const char *column, 
     const json_t *from = json_object_get(turn, "from"), *value = json_object_get(turn, "value");
     if (has(turn, "role"))
         return append(messages, json_incref((json_t *)(uintptr_t)turn), place, err);
+    if (is_exchange(turn)) {
+        TRY(append(messages, message("user", json_object_get(turn, "input")), place, err));
+        return append(messages, message("assistant", json_object_get(turn, "output")), place, err);
+    }
     if (!json_is_string(from) || !json_is_string(value))
         return error_set(err, COHORT_ERR_FORMAT, "%s: \"%s\"[%zu]: expected {\"from\": ..., \"value\": ...}, both text",
                          place, column, i);
@@ -486,4 +559,9 @@ cleanup:
 static cohort_status make_conversations(json_t *row, const char *place, cohort_error *err)
 {
     return make_messages(row, "conversations", place, err);
+}
+
+static cohort_status make_conversation(json_t *row, const char *place, cohort_error *err)
+{
+    return make_messages(row, "conversation", place, err);
 }

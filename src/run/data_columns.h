@@ -4,17 +4,21 @@
  *
  * A form is looked for, with the columns as --columns has named them, where the first row of a file has no "prompt", "messages", "text" or "prompt_tokens":
  *
- *   conversations       a list of {"from", "value"} (ShareGPT; from: human, gpt, system, tool and their other names) or
- *                       of {"role", "content"}; with "system", if there is one, first      -> messages
+ *   conversations, conversation
+ *                       a list of {"from", "value"} (ShareGPT; from: human, gpt, system, tool and their other names), of
+ *                       {"role", "content"}, or of {"input", "output"}; with "system", if there is one, first
+ *                                                                                          -> messages
  *   instruction, output (Alpaca) with "input", "system" and "history" ([[question, answer], ...]) if there are any
  *                                                                                          -> prompt, completion
  *   instruction, response (Dolly) with "context" if there is any                           -> prompt, completion
  *   question, answer    -> prompt, completion; an answer that ends with "#### VALUE" (GSM8K) becomes the column
  *                       solution, and answer is VALUE
- *   problem, solution   -> prompt, completion; here and above the completion only where it is text
+ *   problem, answer     likewise
+ *   question, solution  -> prompt, completion, whatever the answer
+ *   problem, solution   likewise; here and above the completion only where it is text
  *
  * Prompts and completions made so are messages, which the chat template renders. A column that a row has already is
- * left alone. */
+ * left alone. Messages that are the JSON text of a list become the list. */
 #ifndef COHORT_RUN_DATA_COLUMNS_H
 #define COHORT_RUN_DATA_COLUMNS_H
 
@@ -45,10 +49,13 @@ cohort_status data_columns_list(const json_t *row, struct text *out, cohort_erro
 enum data_form_kind {
     DATA_FORM_NONE,
     DATA_FORM_CONVERSATIONS,
+    DATA_FORM_CONVERSATION,
     DATA_FORM_ALPACA,
     DATA_FORM_DOLLY,
     DATA_FORM_QUESTION,
-    DATA_FORM_PROBLEM
+    DATA_FORM_SOLVED,
+    DATA_FORM_PROBLEM,
+    DATA_FORM_UNSOLVED
 };
 struct data_form {
     enum data_form_kind kind;

@@ -46,9 +46,6 @@ static const char NOT_NEEDED[] =
 static const char LORA_OPTIONS[] =
     "an adapter is described by use_peft, lora_r, lora_alpha, lora_target_modules and use_rslora; one to go on "
     "from is adapter";
-static const char NO_SUCH_ADAPTER[] =
-    "adapters are low-rank matrices beside projections alone: no single parameters, no task but "
-    "CAUSAL_LM";
 static const char NO_CACHE[] =
     "prompts are computed once for all their completions; no cache is kept between runs; leave it out";
 static const char NO_DISTILLATION[] =
@@ -303,7 +300,6 @@ static const struct option_hint hints[] = {
     {"logit_bias_map", "logit_bias", NULL},
     {"lora", "use_peft", LORA_OPTIONS},
     {"lora_parameters", "lora_r", LORA_OPTIONS},
-    {"lora_target_parameters", NULL, NO_SUCH_ADAPTER},
     {"lora_task_type", NULL, NOT_NEEDED},
     {"loss_agg_mode", "loss_type", "token-mean is dapo, seq-mean-token-mean grpo, seq-mean-token-sum luspo"},
     {"loss_weights", NULL, NO_PREFERENCE},

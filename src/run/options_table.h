@@ -63,6 +63,8 @@ OPTION(LORA_DROPOUT, "lora_dropout", FLOAT(0, 0.99), "0", FOR_TRAIN | FOR_INFO, 
        "sft: share of what A reads that is dropped in training (TRL: 0.05); grpo: 0 alone")
 OPTION(LORA_TARGET_MODULES, "lora_target_modules", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "projections that get one: names, one regular expression, or all-linear; unset: q_proj and v_proj")
+OPTION(LORA_TARGET_PARAMETERS, "lora_target_parameters", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
+       "experts that get one: mlp.experts.gate_up_proj, mlp.experts.down_proj; or routers: mlp.gate.weight")
 OPTION(USE_RSLORA, "use_rslora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "scale by lora_alpha / sqrt(lora_r)")
 OPTION(LORA_MERGE, "lora_merge", SWITCH, "false", FOR_ADAPTER, "LoRA", KEPT,
@@ -157,7 +159,11 @@ OPTION(PACKING_STRATEGY, "packing_strategy", ONE_OF(WORDS(PACKING_LIST)), "bfd",
 
 /* ---- Environment ---- */
 OPTION(ENVIRONMENT, "environment", TEXT, NULL, FOR_GRPO, "Environment", ACCEPTED(REWARD),
-       "exec:PROGRAM that answers the model's turns (docs/ENVIRONMENTS.md); unset: one turn")
+       "exec:PROGRAM or python:FILE.py:CLASS that answers turns (docs/ENVIRONMENTS.md); unset: one turn")
+OPTION(TOOLS, "tools", TEXT, NULL, FOR_GRPO, "Environment", ACCEPTED(REWARD),
+       "python:FILE.py whose functions the model may call, or python:FILE.py:NAME,NAME for some of them")
+OPTION(MAX_TOOL_CALLING_ITERATIONS, "max_tool_calling_iterations", INT(0, COUNT), NULL, FOR_GRPO, "Environment", KEPT,
+       "turns whose calls of tools are run; unset: no limit")
 OPTION(ENVIRONMENT_WORKERS, "environment_workers", INT(1, 256), "1", FOR_GRPO, "Environment", FREE,
        "programs of the environment")
 OPTION(TURN_TIMEOUT, "turn_timeout", FLOAT(0.001, 86400), "60", FOR_GRPO, "Environment", FREE,
@@ -294,6 +300,16 @@ OPTION(PREFILL_STEP_SIZE, "prefill_step_size", INT(0, 1048576), "0", FOR_GENERAT
        "prompt tokens computed in one step; sets speed and memory, not results; 0: chosen by speed")
 OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "end a completion at any of these strings")
+
+/* ---- Guided: names as vLLM has them ---- */
+OPTION(GUIDED_REGEX, "guided_regex", TEXT, NULL, FOR_GUIDED, "Guided", KEPT,
+       "completions match this regular expression as a whole (docs/GUIDED.md)")
+OPTION(GUIDED_CHOICE, "guided_choice", TEXTS, NULL, FOR_GUIDED, "Guided", KEPT,
+       "completions are one of these texts")
+OPTION(GUIDED_AFTER_THINK, "guided_after_think", SWITCH, "false", FOR_GUIDED, "Guided", KEPT,
+       "what guides a completion begins behind </think>; up to there everything is allowed")
+OPTION(GUIDED_CLOSE, "guided_close", INT(0, COUNT), "0", FOR_GUIDED, "Guided", KEPT,
+       "finish a guided text on a shortest way from N tokens before the maximum length on; 0: never")
 
 /* ---- Loss ---- */
 OPTION(SCALE_REWARDS, "scale_rewards", ONE_OF(WORDS(ADVANTAGE_SCALE_LIST)), "group", FOR_GRPO, "Loss", KEPT,

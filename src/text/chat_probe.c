@@ -221,26 +221,37 @@ static cohort_status set_call(json_t *message, enum chat_beside beside, bool tex
     return made ? COHORT_OK : error_set(err, COHORT_ERR_MEMORY, "cannot build messages");
 }
 
-static cohort_status find_calls(const struct probing *p, enum chat_beside beside, enum chat_calls *out,
+/* A question and such a call. */
+static cohort_status render_call(const struct probing *p, enum chat_beside beside, bool text, struct text *out,
+                                 bool *rendered, cohort_error *err)
+{
+    json_t *messages = NULL;
+    cohort_status status = probe_messages("ua", false, &messages, err);
+    *rendered = false;
+    if (status == COHORT_OK)
+        status = set_call(json_array_get(messages, 1), beside, text, err);
+    if (status == COHORT_OK)
+        status = render(p, messages, false, out, rendered, err);
+    json_decref(messages);
+    return status;
+}
+
+/* *parses: the template takes arguments that are an object, and none that are text. */
+static cohort_status find_calls(const struct probing *p, enum chat_beside beside, enum chat_calls *out, bool *parses,
                                 cohort_error *err)
 {
+    bool takes[2] = {false};
     cohort_status status = COHORT_OK;
     *out = CALLS_UNKNOWN;
-    for (int text = 0; text < 2 && *out == CALLS_UNKNOWN && status == COHORT_OK; text++) {
-        json_t *messages = NULL;
+    for (int text = 0; text < 2 && status == COHORT_OK; text++) {
         struct text written = {0};
-        bool rendered = false;
-        status = probe_messages("ua", false, &messages, err);
-        if (status == COHORT_OK)
-            status = set_call(json_array_get(messages, 1), beside, text == 1, err);
-        if (status == COHORT_OK)
-            status = render(p, messages, false, &written, &rendered, err);
-        if (status == COHORT_OK && rendered)
+        status = render_call(p, beside, text == 1, &written, &takes[text], err);
+        if (status == COHORT_OK && takes[text] && *out == CALLS_UNKNOWN)
             *out = contains(&written, CALLED) && (beside != BESIDE_NULL || !contains(&written, "None")) ? CALLS_WRITTEN
                                                                                                         : CALLS_LOST;
-        json_decref(messages);
         text_free(&written);
     }
+    *parses = takes[0] && !takes[1];
     return status;
 }
 
@@ -283,14 +294,18 @@ cohort_status chat_probe(struct chat_template *chat, const struct tokenizer *tok
     /* found's stay 0 until all probes are rendered: they must not be refused. */
     unsigned left_out = 0;
     enum chat_calls calls[BESIDE_FORMS];
-    bool done = false;
+    bool done = false, parses = false;
     TRY(find_markers(&p, err));
     for (size_t i = 0; i < 2 * LEFT_OUT_ROLES; i++)
         TRY(find_left_out(&p, i / 2, i % 2 == 1, &left_out, err));
     for (int parts = 0; parts < 2 && !done; parts++)
         TRY(find_unprompted(&p, parts == 1, &done, err));
-    for (int beside = 0; beside < BESIDE_FORMS; beside++)
-        TRY(find_calls(&p, (enum chat_beside)beside, &calls[beside], err));
+    for (int beside = 0; beside < BESIDE_FORMS; beside++) {
+        bool here = false;
+        TRY(find_calls(&p, (enum chat_beside)beside, &calls[beside], &here, err));
+        parses = parses || (here && calls[beside] == CALLS_WRITTEN);
+    }
+    found->parses_arguments = parses;
     memcpy(found->calls, calls, sizeof calls);
     found->left_out = left_out;
     return COHORT_OK;

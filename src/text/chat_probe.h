@@ -16,6 +16,7 @@ struct chat_findings {
     int32_t turn_end;  /* the special token behind an assistant's message; -1: none */
     unsigned left_out; /* see chat_left_out */
     enum chat_calls calls[BESIDE_FORMS];
+    bool parses_arguments; /* of a call: it takes an object, and fails for the JSON text of one */
     char *unprompted; /* what stands before an assistant's words, where prompts end without it; NULL: they have it, or
                           nothing stands there */
 };

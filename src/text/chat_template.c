@@ -557,6 +557,34 @@ static cohort_status settle_calls(const struct chat_findings *found, size_t inde
     return COHORT_OK;
 }
 
+/* Arguments of the message's calls that are JSON text, as OpenAI's API gives them, become the objects that the template
+ * wants. The calls are copied before. */
+static cohort_status parse_arguments(const struct chat_findings *found, size_t index, json_t *message,
+                                     cohort_error *err)
+{
+    json_t *calls = json_object_get(message, "tool_calls");
+    if (!found->parses_arguments || chat_value_absent(calls))
+        return COHORT_OK;
+    calls = json_deep_copy(calls);
+    if (calls == NULL || json_object_set_new(message, "tool_calls", calls) != 0)
+        return error_set(err, COHORT_ERR_MEMORY, "messages[%zu]: cannot copy", index);
+    for (size_t i = 0; i < json_array_size(calls); i++) {
+        json_t *call = json_array_get(calls, i), *function = json_object_get(call, "function"), *parsed = NULL;
+        json_t *holder = function != NULL ? function : call, *text = json_object_get(holder, "arguments");
+        cohort_error why = {0};
+        if (!json_is_string(text))
+            continue;
+        cohort_status status =
+            json_text_parse(&parsed, json_string_value(text), json_string_length(text), "arguments", 1, 0, &why);
+        if (status == COHORT_OK && json_is_object(parsed) && json_object_set(holder, "arguments", parsed) != 0)
+            status = COHORT_ERR_MEMORY;
+        json_decref(parsed);
+        if (status == COHORT_ERR_MEMORY)
+            return error_set(err, COHORT_ERR_MEMORY, "messages[%zu]: cannot copy", index);
+    }
+    return COHORT_OK;
+}
+
 /* What a conversation has and the template would leave out without a word. */
 static cohort_status check_mentions(const struct jinja_template *jinja, const struct conversation *conversation,
                                     const struct chat_options *options, cohort_error *err)
@@ -614,9 +642,11 @@ static cohort_status run(const struct chat_template *chat, const json_t *message
     TRY_GOTO(check_mentions(parsed->jinja, &conversation, options, err));
     if (!tools) { /* the other template was not probed */
         TRY_GOTO(check_left_out(&chat->found, &conversation, err));
-        for (size_t i = 0; i < json_array_size(messages); i++)
-            TRY_GOTO(settle_calls(&chat->found, i, json_array_get(messages, i),
-                                  json_array_get(conversation.messages, i), err));
+        for (size_t i = 0; i < json_array_size(messages); i++) {
+            json_t *message = json_array_get(conversation.messages, i);
+            TRY_GOTO(settle_calls(&chat->found, i, json_array_get(messages, i), message, err));
+            TRY_GOTO(parse_arguments(&chat->found, i, message, err));
+        }
     }
     TRY_GOTO(gather(&variables, chat, &conversation, options, err));
     TRY_GOTO(jinja_render(parsed->jinja, variables.items, variables.count, &settings, output, err));

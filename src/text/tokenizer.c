@@ -196,6 +196,12 @@ bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id)
     return entry != NULL && (entry->flags & TOKEN_SPECIAL) != 0;
 }
 
+bool tokenizer_is_control(const struct tokenizer *tokenizer, int32_t id)
+{
+    return id >= 0 && id < tokenizer->size && (tokenizer->entries[id].flags & TOKEN_PRESENT) != 0 &&
+           token_is_control(tokenizer, id);
+}
+
 const struct tokenizer_template *tokenizer_templates(const struct tokenizer *tokenizer, size_t *count)
 {
     *count = tokenizer->n_templates;

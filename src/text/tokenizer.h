@@ -92,6 +92,8 @@ int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *token);
 /* The bytes of one token (added tokens: their text); NULL if none. */
 const char *tokenizer_bytes(const struct tokenizer *tokenizer, int32_t id, size_t *length);
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
+/* Whether a token is an added one that text must not become: a special one, or markup such as <think>. */
+bool tokenizer_is_control(const struct tokenizer *tokenizer, int32_t id);
 /* The token as tokenizer.json spells it; NULL if none. */
 const char *tokenizer_text(const struct tokenizer *tokenizer, int32_t id, size_t *length);
 /* The tokenizer's own eos_token; -1 if it names none, or none of its tokens. */

@@ -39,6 +39,16 @@ has out '^\{"example": 1, "context": "q2", "learned": "a2"\}$'
 succeeds data "$FIXTURES/nested.parquet" --model m
 has out 'messages: list<'
 has out 'Parquet, 3 rows'
+# A prompt beside messages: sft learns the messages, and who asks has to say which.
+printf '{"prompt": "q", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n' >both.jsonl
+succeeds data both.jsonl --model m
+has out '^prompt +the column "messages"$'
+has out '^use +sft learns from the rows$'
+fails 1 'both.jsonl:1: has both "prompt" and "messages"; say which counts, with --columns prompt=prompt' grpo no --data both.jsonl --steps 1
+# Messages in a table, as JSON text; bytes that are no text.
+printf 'messages\n"[{""role"": ""user"", ""content"": ""q""}, {""role"": ""assistant"", ""content"": ""a""}]"\n' >messages.csv
+succeeds data messages.csv --model m
+has out 'learned: .*$'
 # What only asks.
 printf '%s\n' '{"question": "2+2?", "answer": "so\n#### 4"}' '{"question": "w?", "answer": "red"}' >q.jsonl
 succeeds data q.jsonl --model m
@@ -103,6 +113,26 @@ for file in pandas.csv pandas.tsv quoted.csv rows.csv.zst pandas.json pandas.par
     succeeds sft other --data "$FIXTURES/$file" --steps 3 --data-limit 3
     same whole3/final other/final
 done
+# Content that is null beside calls of tools is the same conversation in every format that has null, whether the template fails for
+# null (the first Qwen3's) or asks for it, and trains the same bits.
+cp -r m asks
+cat >asks/chat_template.jinja <<'END'
+{%- for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\n' }}{% if m.content is none %}{% for c in m.tool_calls %}[{{ c.function.name }} {{ c.function.arguments | tojson }}]{% endfor %}{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
+END
+for model in m asks; do
+    for file in calls.jsonl calls.json calls.jsonl.gz calls.parquet calls.arrow calls_datasets.jsonl; do
+        succeeds data "$FIXTURES/$file" --model $model
+        sed -n '/^--- /,$p' out | sed 's/calls[_a-z]*\.[a-z.]*/FILE/g; s/FILE:row /FILE:/' >"$model-$file.shown"
+        same $model-calls.jsonl.shown "$model-$file.shown"
+        rm -rf calls
+        succeeds "${SFT[@]}" --model $model --out calls --data "$FIXTURES/$file" --steps 1 --assistant-only-loss
+        [ -d "$model-calls" ] || mv calls/final "$model-calls"
+        [ ! -d calls/final ] || same $model-calls calls/final
+    done
+done
+is "$(grep -c 'look.*"at": [12]' m-calls.jsonl.shown)" 2 "calls that are shown"
+has asks-calls.jsonl.shown 'learned: \[look \{"at": 2\}\]\[go \{"at": 3\}\]<\|im_end\|>'
 # Columns of other names.
 sed 's/"prompt"/"ask"/; s/"completion"/"say"/' f/rows.jsonl >renamed.jsonl
 rm -rf other
@@ -114,7 +144,7 @@ fails 1 'renamed.jsonl:1: expected "messages".*the row has ask, say.*--columns' 
 fails 2 "late.jsonl:4: reward 'accuracy': .*no column 'answer'" grpo no --data late.jsonl --reward accuracy --steps 1
 fails 2 "late.jsonl:4: reward 'accuracy': .*no column 'answer'" grpo no --data late.jsonl --data-limit 3 --eval-data late.jsonl --reward accuracy --steps 1
 printf '{"chosen": "a", "rejected": "b"}\n' >preferences.jsonl
-fails 1 'preferences.jsonl:1: .*preferences' sft no --data preferences.jsonl --steps 3
+fails 1 'preferences.jsonl:1: .*preferences.*--columns messages=chosen' sft no --data preferences.jsonl --steps 3
 printf '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]}\n' >weight.jsonl
 fails 1 'weight.jsonl:1: .*weight 0' sft no --data weight.jsonl --steps 3
 # GRPO asks prompts of a table as of JSON lines, and rewards see the columns.

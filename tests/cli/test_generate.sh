@@ -31,6 +31,17 @@ is "$(head -n 1 out)" "$(cat plain.jsonl)" "the first of three completions is th
 is "$(sort -u out | wc -l)" 3 "different completions of a group"
 is "$(field tokens <out | sort -u | wc -l)" 3 "different tokens of a group"
 
+# --- taken apart: of conversations, where there is thinking or a call ---
+succeeds generate --prompt hello --chat --format jsonl --max-tokens 3 --logit-bias 259:1000 # <think>
+has out '"finish_reason": "length", "parsed": \{"thinking": "<think><think>", "content": "", "tool_calls": \[\]\}\}$'
+row --logit-bias 259:1000
+lacks out parsed
+printf '%s\n' '{"prompt": "hello"}' '{"messages": [{"role": "user", "content": "hi"}]}' >apart.jsonl
+succeeds generate --batch apart.jsonl --n 2 --max-tokens 3 --logit-bias 259:1000
+is "$(grep -c '^{"index": 1, .*"parsed": {' out) $(grep -c parsed out)" "2 2" "rows of a file that are taken apart"
+succeeds generate --prompt hello --chat --format jsonl --max-tokens 3
+lacks out parsed
+
 # --- the text: streamed, not streamed, the same; what the row says ---
 succeeds generate --prompt hello --chat false --max-tokens 60 --seed 7
 cp out streamed

@@ -13,6 +13,7 @@
 
 static char folder[] = "/tmp/cohort-fuzz-adapter-XXXXXX";
 static struct param_table base;
+static struct model_config config;
 
 static void leave(void)
 {
@@ -24,7 +25,6 @@ static void leave(void)
 static void begin(void)
 {
     static bool begun;
-    struct model_config config = {0};
     cohort_error err = {0};
     if (begun)
         return;
@@ -57,7 +57,7 @@ static void check(const struct adapter_settings *settings)
 {
     struct adapter_layout layout;
     cohort_error err = {0};
-    if (adapter_layout_open(&layout, settings, &base, STORAGE_F32, &err) != COHORT_OK) {
+    if (adapter_layout_open(&layout, settings, &base, &config, STORAGE_F32, &err) != COHORT_OK) {
         if (err.status == COHORT_OK || err.message[0] == '\0')
             abort();
         return;

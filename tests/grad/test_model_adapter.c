@@ -19,9 +19,10 @@ struct bench {
     struct case_trees trees;
 };
 
-enum kind { PLAIN, LORA, DORA, DROPPED };
+enum kind { PLAIN, LORA, DORA, DROPPED, EXPERTS };
 
-/* With an adapter of every projection but the head that trains, its B not 0 where b is not 0; or plain. */
+/* With an adapter of every projection but the head that trains (EXPERTS: of experts alone), its B not 0 where b is not 0;
+ * or plain. */
 static void bench_open(struct bench *b, struct backend *backend, const char *fixture, enum dtype type, enum kind kind,
                        int32_t rank, float b_scale)
 {
@@ -47,7 +48,12 @@ static void bench_open(struct bench *b, struct backend *backend, const char *fix
         settings.r = rank;
         settings.dora = kind == DORA;
         settings.dropout = kind == DROPPED ? 0.3 : 0.0;
-        must(adapter_settings_targets(&settings, all, 1, &err), &err);
+        if (kind == EXPERTS)
+            must(adapter_names_add(&settings.parameters, "experts.gate_up_proj", &err), &err);
+        if (kind == EXPERTS)
+            must(adapter_names_add(&settings.parameters, "experts.down_proj", &err), &err);
+        else
+            must(adapter_settings_targets(&settings, all, 1, &err), &err);
         must(model_adapt(model, &settings, &err), &err);
         adapter_settings_free(&settings);
         model_train_adapter(model);
@@ -241,6 +247,11 @@ static void check_both_types(struct backend *backend)
     check_frozen(backend, "model_tied", DTYPE_F32, DORA, RANK);
     check_frozen(backend, "model_qwen2", DTYPE_F32, DORA, 8);
     check_frozen(backend, "model_bf16", DTYPE_BF16, DORA, 8);
+    check_frozen(backend, "model_mixtral", DTYPE_BF16, EXPERTS, 8);
+    if (test_options.small) /* minutes on an emulated device */
+        return;
+    check_frozen(backend, "model_experts", DTYPE_F32, LORA, RANK);
+    check_frozen(backend, "model_experts_fused", DTYPE_BF16, LORA, RANK);
 }
 
 static void test_frozen(void **state)
@@ -297,7 +308,7 @@ static void check_differences(struct backend *backend, enum kind kind, struct ta
     const struct batch_noise noise = {.stream = stream, .seed = 11, .dropout = 0.3};
     for (uint64_t t = 0; t < TOKENS; t++)
         stream[t] = rng_stream(3, t / 9);
-    bench_open(&p.bench, backend, "model_tied", DTYPE_F32, kind, RANK, 0.004f);
+    bench_open(&p.bench, backend, kind == EXPERTS ? "model_experts" : "model_tied", DTYPE_F32, kind, RANK, 0.004f);
     assert_true(p.bench.trees.fed <= TOKENS);
     struct param_set *set = &p.bench.test.model->adapter->set;
     p.bench.test.noise = kind == DROPPED ? &noise : NULL;
@@ -318,14 +329,17 @@ static void check_differences(struct backend *backend, enum kind kind, struct ta
         assert_true(direction && origin);
         /* The norms of DoRA are constants in the gradients of A and B, and no difference keeps them. */
         const bool moves_norms = kind == DORA && p.param->rank == 2;
+        /* What a layer's experts do moves the routers behind it, whose choice jumps: the last layer has none behind. */
+        const bool moves_routes = kind == EXPERTS && strstr(p.param->name, "layers.2.") == NULL;
         const double step = p.param->rank == 1 ? 0x1p-8 : 0.02; /* a magnitude scales a whole output */
         p.values = floats_of(set, p.param);
-        for (uint64_t d = 0; d < (test_options.small ? 1 : 2) && !moves_norms; d++) {
+        for (uint64_t d = 0; d < (test_options.small ? 1 : 2) && !moves_norms && !moves_routes; d++) {
             direction_make(direction, gradient, n, 2 * (uint64_t)i + d);
             tally_add(tally, directional_error(loss_at, &p, p.values, origin, gradient, direction, n, step),
-                      kind == DROPPED ? "dropout"
-                      : kind == DORA  ? "DoRA"
-                                      : "LoRA",
+                      kind == DROPPED   ? "dropout"
+                      : kind == EXPERTS ? "experts"
+                      : kind == DORA    ? "DoRA"
+                                        : "LoRA",
                       p.param->name);
         }
         loss_at(&p); /* puts the values back */
@@ -340,7 +354,7 @@ static void check_all_differences(struct backend *backend)
     /* As test_decoder's: fp32 forwards through a whole model. */
     struct tally tally = {.what = "directional derivatives", .tolerance = 1e-3};
     /* On an emulated device a few tensors, with dropout: the rest of it takes minutes there. */
-    for (int kind = test_options.small ? DROPPED : LORA; kind <= DROPPED; kind++)
+    for (int kind = test_options.small ? DROPPED : LORA; kind <= (test_options.small ? DROPPED : EXPERTS); kind++)
         check_differences(backend, (enum kind)kind, &tally);
     tally_report(&tally);
 }

@@ -9,21 +9,22 @@ complain() { echo "$*"; failed=1; }
 # What each folder of src may include, itself aside.
 declare -A may=(
     [base]=""
+    [guide]="base text"
     [tensor]="base"
     [text]="base"
     [format]="base tensor"
     [backend]="base tensor"
     [model]="base tensor format backend"
     [rollout]="base text tensor format backend model"
-    [train]="base text tensor format backend model rollout"
-    [reward]="base text"
+    [train]="base text guide tensor format backend model rollout"
+    [reward]="base text guide"
     [environment]="base text"
     [run]="base format"
     [report]="base run"
-    [recipe]="base text tensor format backend model rollout train reward environment run report"
-    [bench]="base text tensor format backend model rollout train reward environment run recipe"
-    [command]="base text tensor format backend model rollout train reward environment run report recipe bench"
-    [api]="base text tensor format backend model rollout train reward environment run recipe command"
+    [recipe]="base text guide tensor format backend model rollout train reward environment run report"
+    [bench]="base text guide tensor format backend model rollout train reward environment run recipe"
+    [command]="base text guide tensor format backend model rollout train reward environment run report recipe bench"
+    [api]="base text guide tensor format backend model rollout train reward environment run recipe command"
 )
 for folder in src/*/; do
     folder=$(basename "$folder")

@@ -11,7 +11,7 @@ fi
 
 # The files that read the options of each command.
 declare -A files=(
-    [generate]="command_generate.c data_open.c json_rows.c session.c session_adapter.c row_prompt.c end_of_text.c"
+    [generate]="command_generate.c row_guide.c data_open.c json_rows.c session.c session_adapter.c row_prompt.c end_of_text.c"
     [logprobs]="command_logprobs.c session.c session_adapter.c"
     [tokenize]="command_tokenize.c data_open.c json_rows.c row_prompt.c"
     [info]="command_info.c memory_plan.c session.c session_adapter.c optimizer_options.c"

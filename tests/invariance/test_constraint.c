@@ -92,6 +92,36 @@ static void expect_stats(struct backend *backend, const float *logits, int64_t v
     assert_memory_equal(&row->entropy, &entropy, sizeof entropy);
 }
 
+/* Fails unless a row that is masked has the numbers that head_stats gives for the logits that are allowed, bit for bit,
+ * and says how much of the probability they have. plain: the same draw, not masked. here: the logits. */
+static void expect_masked(struct backend *backend, const float *here, int64_t vocab, int mask, int32_t n,
+                          const struct sample_row *plain)
+{
+    static float forbidden[MOST_VOCAB];
+    struct sample_row row = *plain;
+    void *logits = NULL;
+    double all = 0.0, kept = 0.0;
+    const double t = row.params->temperature == 0.0f ? 1.0 : (double)row.params->temperature;
+    OK(backend->ops->alloc(backend, &logits, 2 * (size_t)vocab * sizeof(float), "test", err));
+    for (int64_t i = 0; i < vocab; i++) {
+        const bool in = i < n && is_allowed(mask, (int32_t)i, n);
+        forbidden[i] = in ? here[i] : -INFINITY;
+        all += exp((double)here[i] / t);
+        kept += in ? exp((double)here[i] / t) : 0.0;
+    }
+    backend->ops->upload(backend, logits, here, (size_t)vocab * sizeof(float));
+    backend->ops->upload(backend, (float *)logits + vocab, forbidden, (size_t)vocab * sizeof(float));
+    row.masked = true;
+    row.token = -7;
+    sample(backend, logits, vocab, n, &row, 1);
+    assert_int_equal(row.token, plain->token);
+    assert_memory_equal(&row.kept, &plain->kept, sizeof row.kept);
+    expect_stats(backend, (const float *)logits + vocab, vocab, &row);
+    assert_true(fabs((double)row.kept - log(kept / all)) < 2e-5); /* sums of floats, and their rounding to one */
+    assert_true(fabs((double)plain->logp - (double)row.logp - (double)row.kept) < 2e-5);
+    backend->ops->free(backend, logits);
+}
+
 static void check_draws(struct backend *backend, int64_t vocab, int32_t n)
 {
     static float here[MOST_VOCAB];
@@ -141,6 +171,9 @@ static void check_draws(struct backend *backend, int64_t vocab, int32_t n)
                 assert_int_equal(row->token, rows[3 * i + 2].token);
                 assert_memory_equal(&row->logp, &rows[3 * i + 2].logp, sizeof row->logp);
                 expect_stats(backend, logits, vocab, row);
+                assert_true(rows[3 * i].kept == 0.0f && rows[3 * i + 2].kept == 0.0f);
+                if (i == 0)
+                    expect_masked(backend, here, vocab, mask, n, row);
                 assert_int_equal(rows[3 * i].token, plain[i].token);
                 assert_memory_equal(&rows[3 * i].logp, &plain[i].logp, sizeof plain[i].logp);
                 expect_stats(backend, logits, vocab, &plain[i]);
@@ -213,7 +246,7 @@ static bool digits_done(void *context)
 
 static struct constraint constraint_of(struct digits *digits)
 {
-    return (struct constraint){digits, digits_allowed, digits_accept, digits_done};
+    return (struct constraint){digits, digits_allowed, digits_accept, digits_done, false};
 }
 
 struct outcome {
@@ -278,6 +311,9 @@ static void expect_same(const struct completion *a, const struct completion *b)
     assert_int_equal(a->finish_reason, b->finish_reason);
     assert_memory_equal(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
     assert_memory_equal(a->logp, b->logp, (size_t)a->n_tokens * sizeof *a->logp);
+    assert_true((a->kept == NULL) == (b->kept == NULL));
+    if (a->kept != NULL)
+        assert_memory_equal(a->kept, b->kept, (size_t)a->n_tokens * sizeof *a->kept);
 }
 
 /* The log-probs and entropies are those that training computes: constraints leave no trace in them (invariant I2). */

@@ -540,6 +540,69 @@ static void test_scores(void **state)
         scores_of(&variants[v]);
 }
 
+/* What a completion says reaches a caller's reward taken apart, where the prompt is a conversation, and the run's record
+ * has it. */
+static cohort_status check_parsed(void *context, const cohort_reward_row *const *rows, size_t n_rows, double *rewards,
+                                  cohort_error *err)
+{
+    static const char WANTED[] = "{\"thinking\":\"<think><think>\",\"content\":\"\",\"tool_calls\":[]}";
+    (void)err;
+    for (size_t i = 0; i < n_rows; i++) {
+        const bool conversation = strstr(rows[i]->row_json, "role") != NULL;
+        rewards[i] = 1.0;
+        ++*(int *)context;
+        if (conversation) {
+            assert_string_equal(rows[i]->parsed_json, WANTED);
+            assert_int_equal(rows[i]->parsed_length, sizeof WANTED - 1);
+        } else {
+            assert_null(rows[i]->parsed_json);
+        }
+    }
+    return COHORT_OK;
+}
+
+static bool check_stored(void *context, const cohort_stored_completion *completion)
+{
+    ++*(int *)context;
+    assert_null(completion->tool_calls);
+    if (strstr(completion->prompt, "<|im_start|>") == NULL) {
+        assert_null(completion->thinking);
+        return true;
+    }
+    assert_string_equal(completion->thinking, "<think><think>");
+    assert_int_equal(completion->thinking_length, 14);
+    return true;
+}
+
+static void test_parsed(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {"{\"prompt\": \"text\"}",
+                                       "{\"prompt\": [{\"role\": \"user\", \"content\": \"q\"}]}"};
+    struct told told = {0};
+    cohort_error err = {0};
+    cohort_store *store = NULL;
+    char path[128];
+    int asked = 0, stored = 0;
+    cohort_options *options = grpo_options(&variants[0], "parsed");
+    set(options, "logit_bias", "259:1000"); /* <think> */
+    set(options, "max_completion_length", "3");
+    must(cohort_options_add_reward(options, "parsed", check_parsed, &asked, &err), &err);
+    cohort_trainer *trainer = open_trainer(options, &told);
+    cohort_batch batch;
+    cohort_batch_init(&batch);
+    batch.rows = rows;
+    batch.n_rows = 2;
+    must(cohort_trainer_step(trainer, &batch, &err), &err);
+    cohort_trainer_close(trainer);
+    assert_int_equal(asked, PER_STEP * GROUP);
+    snprintf(path, sizeof path, "%s/parsed", folder);
+    must(cohort_store_open(&store, path, &err), &err);
+    must(cohort_store_completions(store, NULL, check_stored, &stored, &err), &err);
+    cohort_store_close(store);
+    assert_int_equal(stored, PER_STEP * GROUP);
+}
+
 /* A step that the observer stops, at each place where it is asked, and that is then made again. */
 static void test_stopped_steps(void **state)
 {
@@ -615,14 +678,13 @@ int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_scores),
-        cmocka_unit_test(test_stopped_steps),
-        cmocka_unit_test(test_half_done),
+        cmocka_unit_test(test_steps),         cmocka_unit_test(test_scores),    cmocka_unit_test(test_parsed),
+        cmocka_unit_test(test_stopped_steps), cmocka_unit_test(test_half_done),
     };
     const struct CMUnitTest few[] = {
         cmocka_unit_test(test_steps),
         cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_parsed),
     };
     return test_options.small ? cmocka_run_group_tests(few, prepare, clean_up)
                               : cmocka_run_group_tests(tests, prepare, clean_up);

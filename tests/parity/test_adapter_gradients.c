@@ -1,6 +1,6 @@
 /* What an adapter of PEFT trains: the gradient of every tensor of its file, by name, against PEFT's autograd on the same
  * model and sequences (tests/fixtures/adapter_gradients, oracle/adapter_gradients_peft.py): targets, ranks, scales,
- * magnitudes, biases, tensors in place of the base's; beside the base and with merged weights. In
+ * magnitudes, biases, tensors in place of the base's, experts and routers; beside the base and with merged weights. In
  * fp32, on every instruction set or with --device cuda. */
 #include "support/adapter_test.h"
 
@@ -54,8 +54,13 @@ static void check_case(struct backend *backend, const char *name, const char *ba
     for (int32_t i = 0; i < set->table.n_params; i++) {
         const struct param *param = &set->table.params[i];
         const float *want = fixture_tensor(&b.want, param->count, PEFT_PREFIX "%s", param->name);
-        float *have = fetched(backend, param_grad(set, param), (size_t)param->count * sizeof *have);
-        tally_add(gradients, relative_max(have, want, param->count), name, param->name);
+        float *have = fetched(backend, param_grad(set, param), (size_t)param->count * sizeof *have),
+              *in_file = malloc((size_t)param->count * sizeof *in_file);
+        assert_non_null(in_file);
+        for (int64_t at = 0; at < param->count; at++)
+            in_file[adapter_file_place(param, at)] = have[at];
+        tally_add(gradients, relative_max(in_file, want, param->count), name, param->name);
+        free(in_file);
         free(have);
     }
     bench_close(&b);

@@ -28,7 +28,8 @@ bits_make() {
         local grpo=("$cohort" grpo "${model[@]}" --data "$prompts" --reward regex --reward-pattern '[aeiou]' --logit-bias 0:-100 --steps 4
             --learning-rate 1e-3 --num-generations 4 --prompts-per-step 4 --max-completion-length 24)
         "$cohort" generate "${model[@]}" --batch "$prompts" --n 3 --max-completion-length 40 --seed 5 > "$out/generate.$dtype"
-        "$cohort" generate "${model[@]}" --batch "$ask" --n 2 --max-completion-length 40 --top-p 0.9 --top-k 50 --repetition-penalty 1.1 > "$out/filtered.$dtype"
+        "$cohort" generate "${model[@]}" --batch "$ask" --n 2 --max-completion-length 40 --top-p 0.9 --top-k 50 --repetition-penalty 1.1 |
+            sed 's/, "parsed": .*/}/' > "$out/filtered.$dtype" # what a completion says follows from its text
         "$cohort" logprobs "${model[@]}" --batch "$out/generate.$dtype" > "$out/logprobs.$dtype"
         "$cohort" eval "${model[@]}" --data "$prompts" --reward accuracy --max-completion-length 20 --format jsonl > "$out/eval.$dtype"
         "$cohort" sft "${model[@]}" --data "$chat" --steps 6 --learning-rate 1e-3 --out "$out/sft.$dtype" 2> "$out/log"

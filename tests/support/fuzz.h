@@ -39,8 +39,8 @@ struct fuzz_target {
     size_t max_size; /* of a mutated input in bytes; 0: 4096 */
 };
 
-/* Without arguments: the seeds, then mutations of them for 2 seconds. The n-th mutation is a
- * function of (seed, n). Arguments: --seconds N, --seed S, or files to run once each (to reproduce
+/* Without arguments: the seeds, then mutations of them for 2 seconds of processor time. The n-th mutation is a
+ * function of (seed, n). Arguments: --seconds N (of processor time), --seed S, or files to run once each (to reproduce
  * a failure). An input that kills the process is left in the temporary folder as
  * cohort-fuzz-NAME-PID; the path is printed at start. Returns the exit status of main. */
 int fuzz_run(const struct fuzz_target *target, int argc, char **argv);

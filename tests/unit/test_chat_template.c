@@ -465,6 +465,30 @@ static void test_calls(void **state)
     check_variables(cases[5].text, &plain, CALL("'content':'a',"), "qa(f)");
 }
 
+#define ARGUED(arguments)                                                                                              \
+    "[{'role':'user','content':'q'},{'role':'assistant','content':'','tool_calls':[{'id':'i','type':'function',"       \
+    "'function':{'name':'f','arguments':" arguments "}}]}]"
+
+/* Arguments that are the JSON text of an object, as OpenAI's API gives them: an object where the template fails for text, else
+ * text. */
+static void test_arguments(void **state)
+{
+    (void)state;
+    static const char WALKS[] =
+        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}({{ c.function.name }}"
+        "{% for k, v in c.function.arguments.items() %} {{ k }}={{ v }}{% endfor %})"
+        "{% endfor %}{% endfor %}";
+    static const char EITHER[] = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}"
+                                 "{% set a = c.function.arguments %}({{ a if a is string else a | tojson }})"
+                                 "{% endfor %}{% endfor %}";
+    const struct chat_options plain = {0};
+    check_variables(WALKS, &plain, ARGUED("{'a':1,'b':'c'}"), "q(f a=1 b=c)");
+    check_variables(WALKS, &plain, ARGUED("'{\\u0022a\\u0022:1, \\u0022b\\u0022:\\u0022c\\u0022}'"), "q(f a=1 b=c)");
+    check_variables(WALKS, &plain, ARGUED("'no JSON'"), "a str has no attribute 'items'");
+    check_variables(EITHER, &plain, ARGUED("{'a':1}"), "q({\"a\": 1})");
+    check_variables(EITHER, &plain, ARGUED("'{\\u0022a\\u0022:1}'"), "q({\"a\":1})");
+}
+
 /* What a template lacks is told once a conversation was rendered. */
 static void test_notes(void **state)
 {
@@ -657,11 +681,11 @@ static void test_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_renders),   cmocka_unit_test(test_templates), cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_variables), cmocka_unit_test(test_continue),  cmocka_unit_test(test_left_out),
-        cmocka_unit_test(test_calls),     cmocka_unit_test(test_notes),     cmocka_unit_test(test_bad_messages),
-        cmocka_unit_test(test_turns),     cmocka_unit_test(test_origins),   cmocka_unit_test(test_form),
-        cmocka_unit_test(test_time),
+        cmocka_unit_test(test_renders),      cmocka_unit_test(test_templates), cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_variables),    cmocka_unit_test(test_continue),  cmocka_unit_test(test_left_out),
+        cmocka_unit_test(test_calls),        cmocka_unit_test(test_arguments), cmocka_unit_test(test_notes),
+        cmocka_unit_test(test_bad_messages), cmocka_unit_test(test_turns),     cmocka_unit_test(test_origins),
+        cmocka_unit_test(test_form),         cmocka_unit_test(test_time),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -175,6 +175,32 @@ static void test_forms(void **state)
             "{\"conversations\":[{\"role\":\"user\",\"content\":\"a\"}],\"tools\":\"[]\","
             "\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
             "ShareGPT");
+    becomes("{\"conversation\":[{\"role\":\"user\",\"content\":\"a\"}],\"model\":\"m\"}", NULL,
+            "{\"conversation\":[{\"role\":\"user\",\"content\":\"a\"}],\"model\":\"m\","
+            "\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
+            "messages=conversation");
+    becomes("{\"conversation\":[{\"input\":\"a\",\"output\":\"b\"},{\"input\":\"c\",\"output\":\"d\"}]}", NULL,
+            "{\"conversation\":[{\"input\":\"a\",\"output\":\"b\"},{\"input\":\"c\",\"output\":\"d\"}],"
+            "\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"},"
+            "{\"role\":\"user\",\"content\":\"c\"},{\"role\":\"assistant\",\"content\":\"d\"}]}",
+            "conversation");
+    /* A solution is learned, whatever it comes to. */
+    becomes(
+        "{\"question\":\"q\",\"solution\":\"s\",\"answer\":\"7\"}", NULL,
+        "{\"question\":\"q\",\"solution\":\"s\",\"answer\":\"7\",\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],"
+        "\"completion\":[{\"role\":\"assistant\",\"content\":\"s\"}]}",
+        "rows with \"question\" and \"solution\"");
+    becomes("{\"problem\":\"p\",\"answer\":\"7\"}", NULL,
+            "{\"problem\":\"p\",\"answer\":\"7\",\"prompt\":[{\"role\":\"user\",\"content\":\"p\"}],"
+            "\"completion\":[{\"role\":\"assistant\",\"content\":\"7\"}]}",
+            "rows with \"problem\" and \"answer\"");
+    /* Messages as JSON text, ShareGPT's too. */
+    becomes("{\"messages\":\"[{\\\"role\\\":\\\"user\\\",\\\"content\\\":\\\"a\\\"}]\"}", NULL,
+            "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}", NULL);
+    becomes("{\"x\":\"[{\\\"from\\\":\\\"human\\\",\\\"value\\\":\\\"a\\\"}]\"}", "messages=x",
+            "{\"x\":\"[{\\\"from\\\":\\\"human\\\",\\\"value\\\":\\\"a\\\"}]\","
+            "\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
+            NULL);
     /* What is canonical stays as it is, whatever stands beside it. */
     becomes("{\"prompt\":\"p\",\"question\":\"q\",\"answer\":\"a\"}", NULL,
             "{\"prompt\":\"p\",\"question\":\"q\",\"answer\":\"a\"}", NULL);
@@ -198,8 +224,12 @@ static void test_forms_refused(void **state)
     (void)state;
     refused(
         "{\"question\":\"q\",\"answer\":\"a\",\"problem\":\"p\",\"solution\":\"s\"}", NULL,
-        "d.jsonl: the rows have \"question\" and \"answer\", and also \"problem\" and \"solution\": say which is the "
-        "prompt, with --columns prompt=question,completion=answer or --columns prompt=problem,completion=solution");
+        "d.jsonl: the rows have \"question\" and \"solution\", and also \"problem\" and \"solution\": say which is the "
+        "prompt, with --columns prompt=question,completion=solution or --columns prompt=problem,completion=solution");
+    refused("{\"messages\":\"hello\"}", NULL,
+            "d.jsonl:1: \"messages\" is text: expected a list of messages, or the JSON text of one (messages:1:5: ");
+    refused("{\"messages\":\"{}\"}", NULL, "(it is no list)");
+    refused("{\"id\":null,\"body\":\"x\"}", "prompt=question", "it has id (null), body");
     refused("{\"conversations\":[],\"instruction\":\"q\",\"output\":\"a\"}", NULL, "messages=conversations");
     refused("{\"question\":3,\"answer\":\"a\"}", NULL, "d.jsonl:1: \"question\": expected text");
     refused("{\"instruction\":\"q\",\"output\":\"a\",\"input\":[1]}", NULL, "\"input\": expected text");

@@ -70,10 +70,11 @@ static char *row_text(struct dataset *set, size_t i)
 static void test_fixtures(void **state)
 {
     (void)state;
-    static const char *const names[] = {"pandas.csv",     "index.csv",      "quoted.csv",    "pandas.tsv",
-                                        "blank.csv",      "datasets.csv",   "pandas.json",   "compact.json",
-                                        "pandas.jsonl",   "datasets.jsonl", "rows.jsonl.gz", "rows.csv.zst",
-                                        "nested.parquet", "pandas.parquet", "indented.jsonl"};
+    static const char *const names[] = {
+        "pandas.csv",     "index.csv",      "quoted.csv",          "pandas.tsv",     "blank.csv",     "datasets.csv",
+        "pandas.json",    "compact.json",   "pandas.jsonl",        "datasets.jsonl", "rows.jsonl.gz", "rows.csv.zst",
+        "nested.parquet", "pandas.parquet", "indented.jsonl",      "calls.jsonl",    "calls.json",    "calls.jsonl.gz",
+        "calls.parquet",  "calls.arrow",    "calls_datasets.jsonl"};
     for (size_t f = 0; f < sizeof names / sizeof *names; f++) {
         char path[512], wanted[512];
         struct dataset set, expected;

@@ -231,6 +231,7 @@ static void destroy(struct backend *backend)
         .matmul_backward_weight = cpu_matmul_backward_weight, .lowrank_forward = cpu_lowrank_forward,                  \
         .lowrank_backward = cpu_lowrank_backward, .grouped_forward = cpu_grouped_forward,                              \
         .grouped_backward_input = cpu_grouped_backward_input, .grouped_backward_weight = cpu_grouped_backward_weight,  \
+        .grouped_change_forward = cpu_grouped_change_forward, .grouped_change_backward = cpu_grouped_change_backward,  \
         CPU_KERNELS(FIELD_##isa).sum_squares = sum_squares_##isa, .destroy = destroy,                                  \
     }
 static const struct backend_ops ops_portable = OPS(portable);

@@ -140,3 +140,84 @@ void cpu_grouped_backward_weight(struct backend *backend, const struct grouped_b
                                        .dw = p->dw + g * p->n * p->k});
     }
 }
+
+/* The change of group g as one of a product. */
+static struct lowrank change_of(const struct expert_change *change, int32_t g, bool gradients)
+{
+    const int64_t n = change->n, k = change->k, r = change->r;
+    return (struct lowrank){.k = k,
+                            .r = r,
+                            .a = change->a[g],
+                            .da = gradients ? change->da + g * r * k : NULL,
+                            .n_parts = 1,
+                            .part = {{.n = n,
+                                      .r = r,
+                                      .scale = change->scale,
+                                      .b = change->b[g],
+                                      .db = gradients ? change->db + g * n * r : NULL}}};
+}
+
+/* Memory for the rows of the largest group and the change of so many: rows get the first gather_bytes for each. */
+static char *change_room(struct backend *backend, const struct row_groups *groups, const struct expert_change *change,
+                         size_t gather_bytes, bool backward, size_t *rows_bytes)
+{
+    const struct lowrank first = change_of(change, 0, false);
+    const int64_t most = largest_group(groups);
+    *rows_bytes = ((size_t)most * gather_bytes + 63) / 64 * 64;
+    return cpu_scratch_aside(backend, *rows_bytes + cpu_lowrank_room(&first, most, backward));
+}
+
+void cpu_grouped_change_forward(struct backend *backend, const struct grouped_change_forward *p)
+{
+    const struct row_groups *groups = p->groups;
+    const struct expert_change *c = p->change;
+    const enum dtype act = c->a[0]->type;
+    const size_t type = dtype_bytes(act), x_bytes = (size_t)c->k * type;
+    size_t rows_bytes = 0;
+    char *room = change_room(backend, groups, c, p->gather ? x_bytes : 0, false, &rows_bytes);
+    for (int32_t g = 0; room != NULL && g < groups->n; g++) {
+        const int64_t first = groups->begin[g], m = groups->begin[g + 1] - first;
+        const struct lowrank change = change_of(c, g, false);
+        if (m > 0)
+            cpu_lowrank_add(
+                backend, &change,
+                &(struct matmul_forward){.m = m,
+                                         .x = rows_of(backend, groups, p->gather, p->x, x_bytes, first, m, room),
+                                         .y = (char *)p->y + (size_t)(first * c->n) * type,
+                                         .y_stride = c->n,
+                                         .y_type = act},
+                room + rows_bytes);
+    }
+}
+
+void cpu_grouped_change_backward(struct backend *backend, const struct grouped_change_backward *p)
+{
+    const struct row_groups *groups = p->groups;
+    const struct expert_change *c = p->change;
+    const size_t type = dtype_bytes(c->a[0]->type), dy_bytes = (size_t)c->n * type, x_bytes = (size_t)c->k * type,
+                 dx_bytes = p->dx == NULL ? 0 : (size_t)c->k * dtype_bytes(p->dx_type);
+    size_t rows_bytes = 0;
+    assert(!p->gather_dy || !p->gather_x);
+    char *room = change_room(backend, groups, c,
+                             p->gather_dy  ? dy_bytes
+                             : p->gather_x ? x_bytes
+                                           : 0,
+                             true, &rows_bytes);
+    for (int32_t g = 0; room != NULL && g < groups->n; g++) {
+        const int64_t first = groups->begin[g], m = groups->begin[g + 1] - first;
+        const struct lowrank change = change_of(c, g, p->x != NULL);
+        if (m == 0)
+            continue;
+        cpu_lowrank_gradients(
+            backend,
+            &(struct lowrank_backward){
+                .change = &change,
+                .m = m,
+                .dy = rows_of(backend, groups, p->gather_dy, p->dy, dy_bytes, first, m, room),
+                .dy_stride = c->n,
+                .x = p->x == NULL ? NULL : rows_of(backend, groups, p->gather_x, p->x, x_bytes, first, m, room),
+                .dx = p->dx == NULL ? NULL : (char *)p->dx + (size_t)first * dx_bytes,
+                .dx_type = p->dx_type},
+            room + rows_bytes);
+    }
+}

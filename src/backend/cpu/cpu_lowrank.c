@@ -44,19 +44,30 @@ struct room {
     size_t type_bytes;
 };
 
-static bool room_take(struct backend *backend, const struct lowrank *change, int64_t m, bool backward,
-                      struct room *room)
+/* Elements of h, and their bytes. */
+static size_t room_count(const struct lowrank *change, int64_t m)
 {
-    const size_t count = (size_t)(m < ROWS ? m : ROWS) * (size_t)change->r, type = dtype_bytes(change->a->type);
-    const size_t part = (count * type + 63) / 64 * 64;
-    char *memory = cpu_scratch_aside(backend, count * sizeof(float) + 64 + (backward ? 2 : 1) * part);
-    if (memory == NULL)
-        return false;
-    room->h = memory;
-    room->d = memory + part;
-    room->sum = (float *)(void *)(memory + (backward ? 2 : 1) * part);
-    room->type_bytes = type;
-    return true;
+    return (size_t)(m < ROWS ? m : ROWS) * (size_t)change->r;
+}
+
+static size_t part_bytes(const struct lowrank *change, int64_t m)
+{
+    return (room_count(change, m) * dtype_bytes(change->a->type) + 63) / 64 * 64;
+}
+
+size_t cpu_lowrank_room(const struct lowrank *change, int64_t m, bool backward)
+{
+    return room_count(change, m) * sizeof(float) + 64 + (backward ? 2 : 1) * part_bytes(change, m);
+}
+
+static struct room room_in(void *memory, const struct lowrank *change, int64_t m, bool backward)
+{
+    const size_t part = part_bytes(change, m);
+    char *at = memory;
+    return (struct room){.h = at,
+                         .d = at + part,
+                         .sum = (float *)(void *)(at + (backward ? 2 : 1) * part),
+                         .type_bytes = dtype_bytes(change->a->type)};
 }
 
 /* room->h = scale * x . a^T */
@@ -82,19 +93,11 @@ static void narrow(struct backend *backend, const struct lowrank *change, int64_
     }
 }
 
-void cpu_lowrank_forward(struct backend *backend, const struct lowrank_forward *p)
+void cpu_lowrank_add(struct backend *backend, const struct lowrank *change, const struct matmul_forward *product,
+                     void *memory)
 {
-    const struct lowrank *change = p->change;
-    const struct matmul_forward *product = p->product;
-    const size_t type = dtype_bytes(change->a->type), y_bytes = dtype_bytes(product->y_type);
-    struct room room;
-    if (product->m == 0 || !room_take(backend, change, product->m, false, &room))
-        return;
-    matmul_make_input(backend, product);
-    struct matmul_forward rest = *product;
-    rest.norm = NULL;
-    if (rest.w != NULL)
-        cpu_matmul_forward(backend, &rest);
+    const struct room room = room_in(memory, change, product->m, false);
+    const size_t type = room.type_bytes, y_bytes = dtype_bytes(product->y_type);
     for (int64_t row = 0; row < product->m; row += ROWS) {
         const int64_t m = product->m - row < ROWS ? product->m - row : ROWS;
         int64_t first = 0;
@@ -107,6 +110,20 @@ void cpu_lowrank_forward(struct backend *backend, const struct lowrank_forward *
             first += part->r;
         }
     }
+}
+
+void cpu_lowrank_forward(struct backend *backend, const struct lowrank_forward *p)
+{
+    const struct matmul_forward *product = p->product;
+    struct matmul_forward rest = *product;
+    void *memory = cpu_scratch_aside(backend, cpu_lowrank_room(p->change, product->m, false));
+    if (product->m == 0 || memory == NULL)
+        return;
+    matmul_make_input(backend, product);
+    rest.norm = NULL;
+    if (rest.w != NULL)
+        cpu_matmul_forward(backend, &rest);
+    cpu_lowrank_add(backend, p->change, product, memory);
 }
 
 /* Gradients of parts, and room->d = scale * dy . b beside each other. */
@@ -145,17 +162,16 @@ static void parts_backward(struct backend *backend, const struct lowrank_backwar
     }
 }
 
-void cpu_lowrank_backward(struct backend *backend, const struct lowrank_backward *p)
+void cpu_lowrank_gradients(struct backend *backend, const struct lowrank_backward *p, void *memory)
 {
     const struct lowrank *change = p->change;
-    const size_t type = dtype_bytes(change->a->type), dx_bytes = dtype_bytes(p->dx_type);
-    struct room room;
-    if (p->m == 0 || !room_take(backend, change, p->m, true, &room))
-        return;
+    const struct room room = room_in(memory, change, p->m, true);
+    const size_t type = room.type_bytes, dx_bytes = dtype_bytes(p->dx_type);
     for (int64_t row = 0; row < p->m; row += ROWS) {
         const int64_t m = p->m - row < ROWS ? p->m - row : ROWS;
-        const char *x = (const char *)p->x + (size_t)(row * change->k) * type;
-        narrow(backend, change, m, x, &room);
+        const char *x = p->x == NULL ? NULL : (const char *)p->x + (size_t)(row * change->k) * type;
+        if (x != NULL)
+            narrow(backend, change, m, x, &room);
         parts_backward(backend, p, m, (const char *)p->dy + (size_t)(row * p->dy_stride) * type, &room);
         if (change->da != NULL)
             cpu_matmul_backward_weight(backend, &(struct matmul_backward_weight){.m = m,
@@ -170,4 +186,11 @@ void cpu_lowrank_backward(struct backend *backend, const struct lowrank_backward
             cpu_matmul_add_input(backend, change->a, m, room.d, (char *)p->dx + (size_t)(row * change->k) * dx_bytes,
                                  p->dx_type);
     }
+}
+
+void cpu_lowrank_backward(struct backend *backend, const struct lowrank_backward *p)
+{
+    void *memory = cpu_scratch_aside(backend, cpu_lowrank_room(p->change, p->m, true));
+    if (p->m > 0 && memory != NULL)
+        cpu_lowrank_gradients(backend, p, memory);
 }

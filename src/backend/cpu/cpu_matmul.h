@@ -84,9 +84,17 @@ void cpu_matmul_backward_input(struct backend *backend, const struct matmul_back
 void cpu_matmul_backward_weight(struct backend *backend, const struct matmul_backward_weight *p);
 void cpu_lowrank_forward(struct backend *backend, const struct lowrank_forward *p);
 void cpu_lowrank_backward(struct backend *backend, const struct lowrank_backward *p);
+/* The change alone of a product whose y is there, and its backward, in memory of cpu_lowrank_room bytes; with x NULL no
+ * gradient of a factor. */
+size_t cpu_lowrank_room(const struct lowrank *change, int64_t m, bool backward);
+void cpu_lowrank_add(struct backend *backend, const struct lowrank *change, const struct matmul_forward *product,
+                     void *memory);
+void cpu_lowrank_gradients(struct backend *backend, const struct lowrank_backward *p, void *memory);
 void cpu_grouped_forward(struct backend *backend, const struct grouped_forward *p);
 void cpu_grouped_backward_input(struct backend *backend, const struct grouped_backward_input *p);
 void cpu_grouped_backward_weight(struct backend *backend, const struct grouped_backward_weight *p);
+void cpu_grouped_change_forward(struct backend *backend, const struct grouped_change_forward *p);
+void cpu_grouped_change_backward(struct backend *backend, const struct grouped_change_backward *p);
 
 /* Products with weights of one size and type, together on the threads: many small ones in less time than one by one.
  * None has a norm or accumulates. Uses cpu_scratch. */

@@ -417,14 +417,28 @@ static double uniform_of(const struct sample_row *r)
     return rng_uniform_double(block.word[0], block.word[1]);
 }
 
-/* Chooses from a copy of the row. */
-static cohort_status choose_changed(const struct sample_row *r, const float *logits, int64_t count,
-                                    struct sample_scratch *scratch, int32_t *token)
+/* The temperature of the reported log-prob. */
+static float stats_temperature(const struct sample_row *r)
 {
+    return r->params->temperature == 0.0f ? 1.0f : r->params->temperature;
+}
+
+/* Chooses from a copy of the row. *allowed: of a constrained row the statistics of all of it, with the same blocks as
+ * the row without a constraint, behind what is forbidden. */
+static cohort_status choose_changed(const struct sample *p, const struct sample_row *r, const float *logits,
+                                    struct sample_scratch *scratch, struct head_row *allowed, int32_t *token)
+{
+    const int64_t count = p->n_choosable, copied = r->allowed != NULL ? p->vocab : count;
     *token = -1;
-    TRY(mem_grow(&scratch->logits, &scratch->logits_capacity, (size_t)count, sizeof *scratch->logits, "logits of a row",
-                 NULL));
+    TRY(mem_grow(&scratch->logits, &scratch->logits_capacity, (size_t)copied, sizeof *scratch->logits,
+                 "logits of a row", NULL));
     memcpy(scratch->logits, logits, (size_t)count * sizeof *logits);
+    if (r->allowed != NULL) {
+        forbid(r->allowed, scratch->logits, count);
+        for (int64_t i = count; i < copied; i++)
+            scratch->logits[i] = -INFINITY;
+        CPU_NAME(head_row)(NULL, allowed, scratch->logits, copied, 1.0f / stats_temperature(r));
+    }
     TRY(CPU_NAME(sample_process)(r, scratch->logits, count, scratch));
     struct head_row row;
     if (r->params->temperature == 0.0f) {
@@ -445,12 +459,6 @@ static cohort_status choose_changed(const struct sample_row *r, const float *log
 
 /* ---- Rows ---- */
 
-/* The temperature of the reported log-prob. */
-static float stats_temperature(const struct sample_row *r)
-{
-    return r->params->temperature == 0.0f ? 1.0f : r->params->temperature;
-}
-
 static bool shares_stats(const struct sample_row *a, const struct sample_row *b)
 {
     return a->logits_row == b->logits_row && stats_temperature(a) == stats_temperature(b);
@@ -461,13 +469,15 @@ static void sample_one(struct backend *backend, const struct sample *p, const st
                        struct sample_row *r, int thread)
 {
     const float *logits = p->logits + r->logits_row * p->vocab;
+    struct head_row allowed;
     r->token = -1;
     r->logp = r->entropy = NAN;
+    r->kept = 0.0f;
     if (!row->valid)
         return;
     if (sample_row_changes(r)) {
         struct cpu_state *state = backend->state;
-        if (choose_changed(r, logits, p->n_choosable, &cpu_worker(backend, thread)->sample, &r->token) != COHORT_OK)
+        if (choose_changed(p, r, logits, &cpu_worker(backend, thread)->sample, &allowed, &r->token) != COHORT_OK)
             atomic_store(&state->failed, true);
     } else if (r->params->temperature == 0.0f) {
         r->token = arg_max(logits, p->n_choosable);
@@ -476,6 +486,10 @@ static void sample_one(struct backend *backend, const struct sample *p, const st
     }
     if (r->token < 0)
         return;
+    if (r->allowed != NULL)
+        r->kept = (float)(allowed.lse - row->lse);
+    if (r->allowed != NULL && r->masked)
+        row = &allowed;
     r->logp = head_row_logp(row, logits[r->token]);
     r->entropy = (float)row->entropy;
 }

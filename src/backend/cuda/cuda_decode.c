@@ -215,6 +215,7 @@ static void pack_draw(struct packer *pk, struct draw_row *out, const struct samp
                              .n_bias = p->n_bias,
                              .n_history = kept,
                              .allowed = allowed,
+                             .masked = row->masked,
                              .special = pk->special,
                              .bias = pk->bias,
                              .history = history};
@@ -422,7 +423,12 @@ enum { PARAMS_BYTES = 1 << 16 };
 size_t cuda_sample_scratch(const struct backend *backend, const struct backend_load *load)
 {
     const size_t draws = (size_t)load->draws;
-    return copies_bytes(backend, load, load->draws) +
+    /* Constraints: a bitset of each draw, and the statistics of what it allows. */
+    const size_t constraints = load->history < 0
+                                   ? 0
+                                   : draws * ((size_t)allowed_words(load->vocab) * sizeof(uint32_t) + PACK_ALIGN) +
+                                         cuda_allowed_parts_bytes(load->vocab, load->draws);
+    return constraints + copies_bytes(backend, load, load->draws) +
            draws * (sizeof(struct draw_result) + packed_draw_bytes(load, 0) + sizeof(int32_t)) + PARAMS_BYTES +
            cuda_draw_parts_bytes(load->vocab, load->logits_rows);
 }
@@ -481,8 +487,9 @@ static bool sample_rows(struct backend *backend, struct cuda_decode *d, const st
     const size_t result_bytes = (size_t)p->n_rows * sizeof(struct draw_result);
     struct draw_work work = {0};
     size_t copies_bytes = 0;
-    bool changes = false, copies = false;
+    bool changes = false, copies = false, constrained = false;
     for (int32_t i = 0; i < p->n_rows; i++) {
+        constrained = constrained || p->rows[i].allowed != NULL;
         changes = changes || sample_row_changes(&p->rows[i]);
         copies = copies || needs_copy(&p->rows[i]);
     }
@@ -494,7 +501,9 @@ static bool sample_rows(struct backend *backend, struct cuda_decode *d, const st
     const size_t result_at = copies_bytes;
     const size_t rows_at = (result_at + result_bytes + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
     const size_t parts_at = rows_at + counting.used;
-    unsigned char *block = cuda_scratch(backend, parts_at + cuda_draw_parts_bytes(p->vocab, n_stats));
+    const size_t allowed_at = parts_at + cuda_draw_parts_bytes(p->vocab, n_stats);
+    unsigned char *block =
+        cuda_scratch(backend, allowed_at + (constrained ? cuda_allowed_parts_bytes(p->vocab, p->n_rows) : 0));
     const size_t host_bytes = counting.used > result_bytes ? counting.used : result_bytes;
     if (block == NULL || !host_room(backend, d, host_bytes))
         return false;
@@ -507,6 +516,8 @@ static bool sample_rows(struct backend *backend, struct cuda_decode *d, const st
                                  .vocab = p->vocab,
                                  .parts = (struct logits_part *)(void *)(block + parts_at),
                                  .n_parts = cuda_draw_parts_of(p->vocab),
+                                 .allowed_parts =
+                                     constrained ? (struct logits_part *)(void *)(block + allowed_at) : NULL,
                                  .count = p->n_rows,
                                  .n_stats = n_stats,
                                  .stats_first = packed.stats_first,
@@ -526,11 +537,12 @@ void cuda_sample(struct backend *backend, struct sample *p)
     struct cuda_decode *d = decode_of(backend);
     const bool drawn = d != NULL && sample_rows(backend, d, p);
     for (int32_t i = 0; i < p->n_rows; i++) {
-        struct draw_result result = {-1, NAN, NAN};
+        struct draw_result result = {-1, NAN, NAN, 0.0f};
         if (drawn)
             memcpy(&result, d->host + (size_t)i * sizeof result, sizeof result);
         p->rows[i].token = result.token;
         p->rows[i].logp = result.logp;
         p->rows[i].entropy = result.entropy;
+        p->rows[i].kept = result.kept;
     }
 }

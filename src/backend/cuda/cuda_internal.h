@@ -210,6 +210,8 @@ void cuda_host_forget(struct backend *backend, const void *matrix);
     OPERATION(grouped_forward, const struct grouped_forward *)                                                         \
     OPERATION(grouped_backward_input, const struct grouped_backward_input *)                                           \
     OPERATION(grouped_backward_weight, const struct grouped_backward_weight *)                                         \
+    OPERATION(grouped_change_forward, const struct grouped_change_forward *)                                           \
+    OPERATION(grouped_change_backward, const struct grouped_change_backward *)                                         \
     OPERATION(combine_forward, const struct combine_forward *)                                                         \
     OPERATION(combine_backward, const struct combine_backward *)                                                       \
     OPERATION(fold, const struct fold *)                                                                               \
@@ -242,6 +244,7 @@ size_t cuda_embed_scratch(int64_t tokens);
 size_t cuda_sum_squares_scratch(int64_t count);
 size_t cuda_attention_gradient_scratch(int64_t tokens, int32_t n_heads);
 size_t cuda_lowrank_scratch(int64_t tokens, int64_t rank, int64_t depth);
+size_t cuda_grouped_scratch(int64_t rows, int64_t rank);
 size_t cuda_route_scratch(int64_t tokens, int32_t n_experts, int32_t chosen);
 /* to[columns, rows] = from[rows, columns]^T */
 void cuda_transpose(struct backend *, const void *from, void *to, int64_t rows, int64_t columns, enum dtype type);

@@ -16,6 +16,9 @@ static size_t scratch_bytes(const struct backend *backend, const struct backend_
                    cuda_lowrank_scratch(load->step_tokens + load->sequences, load->adapter_rank, load->adapter_depth));
     if (load->sequences > 0)
         most = larger(most, cuda_route_scratch(load->step_tokens + load->sequences, load->n_experts, load->chosen));
+    if (load->sequences > 0)
+        most =
+            larger(most, cuda_grouped_scratch((load->step_tokens + load->sequences) * load->chosen, load->expert_rank));
     if (load->train_tokens == 0)
         return most;
     most = larger(most, cuda_head_scratch(load->vocab, load->train_logits_rows));
@@ -24,6 +27,7 @@ static size_t scratch_bytes(const struct backend *backend, const struct backend_
     most = larger(most, cuda_lowrank_scratch(load->train_tokens, load->adapter_rank, load->adapter_depth));
     most = larger(most, cuda_embed_scratch(load->train_tokens));
     most = larger(most, cuda_route_scratch(load->train_tokens, load->n_experts, load->chosen));
+    most = larger(most, cuda_grouped_scratch(load->train_tokens * load->chosen, load->expert_rank));
     most = larger(most, cuda_sum_squares_scratch(load->n_weights));
     return larger(most, cuda_attention_gradient_scratch(load->train_tokens, load->n_heads));
 }

@@ -32,7 +32,19 @@ struct grouped_product {
     bool gather_a, gather_b;
     void *d;
     int64_t ldd;
+    float scale; /* of a sum; without WEIGHTS */
+    bool add;    /* to d, where the sum is not 0; without WEIGHTS */
 };
+
+/* The sum of an element goes where it belongs, rounded once. */
+template <typename D> __device__ __forceinline__ void put(const grouped_product &p, D *d, float sum)
+{
+    const float value = p.scale * sum;
+    if (!p.add)
+        store_element(d, value);
+    else if (value != 0.0f)
+        store_element(d, load_element(d) + value);
+}
 
 /* Row of a tensor that is not grouped. */
 __device__ __forceinline__ int64_t source_row(const grouped_product &p, bool gather, int row)
@@ -125,7 +137,7 @@ __global__ void __launch_bounds__(256) plain_kernel(const grouped_product p)
             if (WEIGHTS)
                 ((float *)p.d)[((int64_t)group * p.n_a + x) * p.ldd + row0 + y] += sum[i][j];
             else
-                store_element((D *)p.d + (int64_t)(row0 + y) * p.ldd + x, sum[i][j]);
+                put(p, (D *)p.d + (int64_t)(row0 + y) * p.ldd + x, sum[i][j]);
         }
 }
 
@@ -291,6 +303,17 @@ __global__ void __launch_bounds__(TILING::THREADS) grouped_kernel(const grouped_
                     d[0] += sum[i][j][2 * half];
                     d[1] += sum[i][j][2 * half + 1];
                 }
+    } else if (p.add) {
+#pragma unroll
+        for (int i = 0; i < NA; i++)
+#pragma unroll
+            for (int j = 0; j < 2 * NB; j++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    const int x = a0 + wa + 16 * i + lane / 4 + e / 2 * 8, y = wb + 8 * j + lane % 4 * 2 + e % 2;
+                    if (x < p.n_a && y < rows)
+                        put(p, (D *)p.d + (int64_t)(row0 + y) * p.ldd + x, sum[i][j][e]);
+                }
     } else {
         D *const out = (D *)shared;
         __syncthreads();
@@ -302,7 +325,7 @@ __global__ void __launch_bounds__(TILING::THREADS) grouped_kernel(const grouped_
                 for (int e = 0; e < 4; e++)
                     store_element(out + (wb + 8 * j + lane % 4 * 2 + e % 2) * TILING::PITCH + wa + 16 * i + lane / 4 +
                                       e / 2 * 8,
-                                  sum[i][j][e]);
+                                  p.scale * sum[i][j][e]);
         __syncthreads();
         constexpr int EACH = 16 / (int)sizeof(D), CHUNKS = TN / EACH;
         for (int i = (int)threadIdx.x; i < rows * CHUNKS; i += THREADS) {
@@ -376,6 +399,7 @@ grouped_product product_of(const struct row_groups *groups)
     p.pair = groups->pair;
     p.n_groups = groups->n;
     p.each = groups->each;
+    p.scale = 1.0f;
     return p;
 }
 
@@ -397,46 +421,82 @@ grouped_product product_with(struct backend *backend, const struct row_groups *g
     return p;
 }
 
+/* d = scale * x . w[e]^T of every row, or with BACKWARD scale * x . w[e]; or d += that. */
+struct with_weights {
+    const struct weight *const *w;
+    const void *x;
+    bool gather;
+    void *d;
+    enum dtype d_type;
+    float scale;
+    bool add;
+};
+
+template <bool BACKWARD> void multiply(struct backend *backend, const struct row_groups *groups, const with_weights &m)
+{
+    const struct weight *w = m.w[0];
+    const bool wide = m.d_type == DTYPE_F32;
+    grouped_product p = product_with(backend, groups, m.w, BACKWARD);
+    p.b = m.x;
+    p.gather_b = m.gather;
+    p.d = m.d;
+    p.scale = m.scale;
+    p.add = m.add;
+    if (takes(w->type, w->n, w->k))
+        (wide ? rows_product<BACKWARD, float> : rows_product<BACKWARD, uint16_t>)(backend, groups, p);
+    else if (w->type == DTYPE_F32)
+        (wide ? launch_plain<float, float, BACKWARD, false>
+              : launch_plain<float, uint16_t, BACKWARD, false>)(backend, groups, p);
+    else
+        (wide ? launch_plain<uint16_t, float, BACKWARD, false>
+              : launch_plain<uint16_t, uint16_t, BACKWARD, false>)(backend, groups, p);
+    cuda_staged(backend, w->natural);
+}
+
+/* dw[e] += dy^T . x over the rows of each group. */
+void add_gradient(struct backend *backend, const struct grouped_backward_weight &f)
+{
+    grouped_product p = product_of(f.groups);
+    p.a = f.dy;
+    p.b = f.x;
+    p.n_a = (int32_t)f.n;
+    p.n_b = (int32_t)f.k;
+    p.lda = f.n;
+    p.ldb = f.k;
+    p.gather_a = f.gather_dy;
+    p.gather_b = f.gather_x;
+    p.d = cuda_stage(backend, f.dw, (size_t)f.groups->n * (size_t)(f.n * f.k) * sizeof *f.dw, true);
+    p.ldd = f.k;
+    if (takes(f.type, f.n, f.k))
+        launch<many_rows, true, true, float>(backend, f.groups, p);
+    else if (f.type == DTYPE_F32)
+        launch_plain<float, float, true, true>(backend, f.groups, p);
+    else
+        launch_plain<uint16_t, float, true, true>(backend, f.groups, p);
+    cuda_staged(backend, f.dw);
+}
+
+/* Of h or d of a change. */
+size_t narrow_bytes(int64_t rows, int64_t rank, size_t element)
+{
+    return ((size_t)(rows * rank) * element + 255) / 256 * 256;
+}
+
 } // namespace
 
 extern "C" void cuda_grouped_forward(struct backend *backend, const struct grouped_forward *f)
 {
-    const struct weight *w = f->w[0];
     if (f->groups->rows == 0)
         return;
-    grouped_product p = product_with(backend, f->groups, f->w, false);
-    p.b = f->x;
-    p.gather_b = f->gather;
-    p.d = f->y;
-    if (takes(w->type, w->n, w->k))
-        rows_product<false, uint16_t>(backend, f->groups, p);
-    else if (w->type == DTYPE_F32)
-        launch_plain<float, float, false, false>(backend, f->groups, p);
-    else
-        launch_plain<uint16_t, uint16_t, false, false>(backend, f->groups, p);
-    cuda_staged(backend, w->natural);
+    multiply<false>(backend, f->groups, {f->w, f->x, f->gather, f->y, f->w[0]->type, 1.0f, false});
     cuda_note(backend, "grouped_forward", cudaSuccess);
 }
 
 extern "C" void cuda_grouped_backward_input(struct backend *backend, const struct grouped_backward_input *f)
 {
-    const struct weight *w = f->w[0];
     if (f->groups->rows == 0)
         return;
-    grouped_product p = product_with(backend, f->groups, f->w, true);
-    p.b = f->dy;
-    p.gather_b = f->gather;
-    p.d = f->dx;
-    const bool wide = f->dx_type == DTYPE_F32;
-    if (takes(w->type, w->n, w->k))
-        (wide ? rows_product<true, float> : rows_product<true, uint16_t>)(backend, f->groups, p);
-    else if (w->type == DTYPE_F32)
-        (wide ? launch_plain<float, float, true, false> : launch_plain<float, uint16_t, true, false>)(backend,
-                                                                                                      f->groups, p);
-    else
-        (wide ? launch_plain<uint16_t, float, true, false>
-              : launch_plain<uint16_t, uint16_t, true, false>)(backend, f->groups, p);
-    cuda_staged(backend, w->natural);
+    multiply<true>(backend, f->groups, {f->w, f->dy, f->gather, f->dx, f->dx_type, 1.0f, false});
     cuda_note(backend, "grouped_backward_input", cudaSuccess);
 }
 
@@ -444,23 +504,47 @@ extern "C" void cuda_grouped_backward_weight(struct backend *backend, const stru
 {
     if (f->groups->rows == 0)
         return;
-    grouped_product p = product_of(f->groups);
-    p.a = f->dy;
-    p.b = f->x;
-    p.n_a = (int32_t)f->n;
-    p.n_b = (int32_t)f->k;
-    p.lda = f->n;
-    p.ldb = f->k;
-    p.gather_a = f->gather_dy;
-    p.gather_b = f->gather_x;
-    p.d = cuda_stage(backend, f->dw, (size_t)f->groups->n * (size_t)(f->n * f->k) * sizeof *f->dw, true);
-    p.ldd = f->k;
-    if (takes(f->type, f->n, f->k))
-        launch<many_rows, true, true, float>(backend, f->groups, p);
-    else if (f->type == DTYPE_F32)
-        launch_plain<float, float, true, true>(backend, f->groups, p);
-    else
-        launch_plain<uint16_t, float, true, true>(backend, f->groups, p);
-    cuda_staged(backend, f->dw);
+    add_gradient(backend, *f);
     cuda_note(backend, "grouped_backward_weight", cudaSuccess);
+}
+
+extern "C" size_t cuda_grouped_scratch(int64_t rows, int64_t rank)
+{
+    return 2 * narrow_bytes(rows, rank, sizeof(float));
+}
+
+extern "C" void cuda_grouped_change_forward(struct backend *backend, const struct grouped_change_forward *f)
+{
+    const struct expert_change *c = f->change;
+    const enum dtype act = c->a[0]->type;
+    if (f->groups->rows == 0)
+        return;
+    void *h = cuda_scratch(backend, cuda_grouped_scratch(f->groups->rows, c->r));
+    if (h == nullptr)
+        return;
+    multiply<false>(backend, f->groups, {c->a, f->x, f->gather, h, act, c->scale, false});
+    multiply<false>(backend, f->groups, {c->b, h, false, f->y, act, 1.0f, true});
+    cuda_note(backend, "grouped_change_forward", cudaSuccess);
+}
+
+extern "C" void cuda_grouped_change_backward(struct backend *backend, const struct grouped_change_backward *f)
+{
+    const struct row_groups *groups = f->groups;
+    const struct expert_change *c = f->change;
+    const enum dtype act = c->a[0]->type;
+    if (groups->rows == 0)
+        return;
+    char *d = (char *)cuda_scratch(backend, cuda_grouped_scratch(groups->rows, c->r));
+    if (d == nullptr)
+        return;
+    multiply<true>(backend, groups, {c->b, f->dy, f->gather_dy, d, act, c->scale, false});
+    if (f->dx != nullptr)
+        multiply<true>(backend, groups, {c->a, d, false, f->dx, f->dx_type, 1.0f, true});
+    if (f->x != nullptr) {
+        char *h = d + narrow_bytes(groups->rows, c->r, dtype_bytes(act));
+        multiply<false>(backend, groups, {c->a, f->x, f->gather_x, h, act, c->scale, false});
+        add_gradient(backend, {groups, c->n, c->r, f->gather_dy, false, f->dy, h, act, c->db});
+        add_gradient(backend, {groups, c->r, c->k, false, f->gather_x, d, f->x, act, c->da});
+    }
+    cuda_note(backend, "grouped_change_backward", cudaSuccess);
 }

@@ -44,6 +44,34 @@ static __global__ void __launch_bounds__(LOGITS_THREADS) draw_part_kernel(draw_j
         place.parts[job.n_parts] = cut;
 }
 
+/* Block p + n_parts * i: part p of draw i, behind what its constraint forbids: the statistics that head_stats gives for
+ * the row behind forbid. */
+static __global__ void __launch_bounds__(LOGITS_THREADS) allowed_part_kernel(draw_job job)
+{
+    __shared__ logits_part shared[LOGITS_WARPS];
+    const int i = (int)(blockIdx.x / (unsigned)job.n_parts);
+    const int part = (int)(blockIdx.x % (unsigned)job.n_parts);
+    const draw_row *r = job.rows + i;
+    start_dependents();
+    wait_for_ahead();
+    if (r->allowed == NULL)
+        return;
+    const int64_t begin = (int64_t)part * LOGITS_PART;
+    float x[LOGITS_EACH];
+    load_part(x, job.logits + (int64_t)r->logits_row * job.vocab, begin, job.vocab);
+#pragma unroll
+    for (int v = 0; v < LOGITS_EACH / 4; v++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int64_t id = begin + part_offset(v) + j;
+            if (id >= r->n_choosable || (r->allowed[id / 32] >> (id % 32) & 1u) == 0)
+                x[4 * v + j] = negative_infinity();
+        }
+    const logits_part whole = part_statistics(x, r->inv_temperature, shared);
+    if (threadIdx.x == 0)
+        job.allowed_parts[(int64_t)i * job.n_parts + part] = whole;
+}
+
 enum {
     SEARCH_WARPS = 8,
     SEARCH_EACH = LOGITS_PART / (32 * SEARCH_WARPS), /* entries of a thread */
@@ -167,7 +195,7 @@ static __global__ void __launch_bounds__(DRAW_THREADS, 2) draw_kernel(draw_job j
     wait_for_ahead();
     if (draw_stopped(place)) {
         if (threadIdx.x == 0)
-            draw_done(job, i, draw_result{-1, 0.0f, 0.0f});
+            draw_done(job, i, draw_result{-1, 0.0f, 0.0f, 0.0f});
         return;
     }
 
@@ -259,7 +287,7 @@ static __global__ void __launch_bounds__(DRAW_THREADS, 2) draw_kernel(draw_job j
 
     if (warp != SEARCH_WARPS)
         return;
-    draw_result drawn = {-1, not_a_number(), not_a_number()};
+    draw_result drawn = {-1, not_a_number(), not_a_number(), 0.0f};
     if (choice.part >= 0) {
         const bool mine = lane < SEARCH_WARPS;
         const unsigned passing = __ballot_sync(0xffffffffu, mine && shared.first[lane] >= 0);
@@ -302,6 +330,11 @@ extern "C" size_t cuda_draw_parts_bytes(int64_t vocab, int64_t stats_rows)
     return (size_t)stats_rows * (size_t)(cuda_draw_parts_of(vocab) + 1) * sizeof(logits_part);
 }
 
+extern "C" size_t cuda_allowed_parts_bytes(int64_t vocab, int64_t draws)
+{
+    return (size_t)draws * (size_t)cuda_draw_parts_of(vocab) * sizeof(logits_part);
+}
+
 extern "C" void cuda_draw_launch(struct backend *backend, const struct draw_job *job, bool changes)
 {
     struct cuda_state *s = cuda_state_of(backend);
@@ -311,6 +344,11 @@ extern "C" void cuda_draw_launch(struct backend *backend, const struct draw_job 
                   s->stream, *job);
     LAUNCH_BEHIND(begins_early(s), draw_kernel, (unsigned)job->count, DRAW_THREADS, 0, s->stream, *job);
     cuda_note(backend, "draw", cudaSuccess);
+    if (job->allowed_parts != NULL) {
+        LAUNCH_BEHIND(begins_early(s), allowed_part_kernel, (unsigned)job->count * (unsigned)job->n_parts,
+                      LOGITS_THREADS, 0, s->stream, *job);
+        cuda_note(backend, "draw with constraints", cudaSuccess);
+    }
     if (changes)
         cuda_filter_launch(backend, job);
 }

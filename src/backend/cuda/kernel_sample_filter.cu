@@ -31,7 +31,8 @@ struct filter_shared {
     unsigned long long before, within; /* of the bin found: what is ahead, what is in it */
     double warp_sum[FILTER_WARPS];
     float warp_max[FILTER_WARPS];
-    double lse, entropy; /* of the row as the model gave it */
+    double lse, entropy; /* of the row as the model gave it; masked: of what is allowed */
+    float kept;          /* the log of the probability of what is allowed */
     bool valid;
     double wanted;
     float wanted_max;
@@ -572,15 +573,24 @@ static __global__ void __launch_bounds__(FILTER_THREADS) filter_kernel(draw_job 
         const draw_row *r = place.row;
         if (draw_stopped(place)) {
             if (threadIdx.x == 0)
-                draw_done(job, i, draw_result{-1, 0.0f, 0.0f});
+                draw_done(job, i, draw_result{-1, 0.0f, 0.0f, 0.0f});
             continue;
         }
         __syncthreads(); /* the row before is done with */
         if (threadIdx.x < 32) {
             const logits_row row = row_statistics<1>(place.parts, job.n_parts);
+            logits_row reported = row;
+            float kept = 0.0f;
+            if (r->allowed != NULL) {
+                const logits_row allowed = row_statistics<1>(job.allowed_parts + (int64_t)i * job.n_parts, job.n_parts);
+                kept = (float)(allowed.lse - row.lse);
+                if (r->masked)
+                    reported = allowed;
+            }
             if (threadIdx.x == 0) {
-                shared.lse = row.lse;
-                shared.entropy = row.entropy;
+                shared.lse = reported.lse;
+                shared.entropy = reported.entropy;
+                shared.kept = kept;
                 shared.valid = row.valid;
             }
         }
@@ -590,10 +600,11 @@ static __global__ void __launch_bounds__(FILTER_THREADS) filter_kernel(draw_job 
             token = choose_changed(r, place.logits, job, &shared);
         if (threadIdx.x != 0)
             continue;
-        draw_result drawn = {token, not_a_number(), not_a_number()};
+        draw_result drawn = {token, not_a_number(), not_a_number(), 0.0f};
         if (token >= 0) {
             drawn.logp = row_logp(shared.lse, place.logits[token], r->inv_temperature);
             drawn.entropy = (float)shared.entropy;
+            drawn.kept = shared.kept;
         }
         draw_done(job, i, drawn);
     }

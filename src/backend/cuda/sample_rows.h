@@ -37,6 +37,7 @@ struct draw_row {
     int32_t repetition_context, presence_context, frequency_context;
     int32_t n_special, n_bias, n_history;
     const uint32_t *allowed; /* a bit for every choosable id; NULL: all are allowed */
+    int32_t masked;          /* log-prob and entropy are of what is allowed */
     const int32_t *special;
     const struct draw_bias *bias; /* ids ascending; equal ones in the order they were given */
     int32_t *history;             /* the last n_history ids: as many as the penalties look at, with room for what a
@@ -71,7 +72,7 @@ struct decode_state {
 
 struct draw_result {
     int32_t token; /* -1: nothing to draw, the others are NaN */
-    float logp, entropy;
+    float logp, entropy, kept;
 };
 
 /* One launch of draws: rows first .. first + count of decode, or rows[0 .. count] of a sample operation. */
@@ -80,6 +81,9 @@ struct draw_job {
     int64_t vocab;
     struct logits_part *parts; /* [stats rows, n_parts + 1]: those of the row, then the part that n_choosable cuts */
     int32_t n_parts;           /* of vocab */
+    struct logits_part
+        *allowed_parts; /* sample: [count, n_parts] of what the draws' constraints allow; NULL: no draw has
+                                          one */
     int32_t first, count;
     int32_t n_stats;             /* sample: rows of statistics; decode: count */
     const int32_t *stats_first;  /* sample: [n_stats] a draw that uses them */
@@ -92,6 +96,8 @@ struct draw_job {
 /* Bytes of job.parts. */
 size_t cuda_draw_parts_bytes(int64_t vocab, int64_t stats_rows);
 int32_t cuda_draw_parts_of(int64_t vocab);
+/* Bytes of job.allowed_parts. */
+size_t cuda_allowed_parts_bytes(int64_t vocab, int64_t draws);
 /* Statistics, then the draws of rows that change nothing, then with changes those of the others. */
 void cuda_draw_launch(struct backend *, const struct draw_job *job, bool changes);
 void cuda_filter_launch(struct backend *, const struct draw_job *job);

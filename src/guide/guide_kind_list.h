@@ -1,0 +1,22 @@
+/* What a completion may be constrained by, as the options call it, and the words of the options beside them. */
+#ifndef COHORT_GUIDE_GUIDE_KIND_LIST_H
+#define COHORT_GUIDE_GUIDE_KIND_LIST_H
+
+#define GUIDE_KIND_LIST(X)                                                                                             \
+    X(REGEX, "guided_regex")                                                                                           \
+    X(CHOICE, "guided_choice")                                                                                         \
+    X(JSON, "guided_json")                                                                                             \
+    X(GBNF, "gbnf")                                                                                                    \
+    X(LARK, "lark")
+
+/* White space between the parts of JSON: as Python's json.dumps writes it, or a little anywhere. */
+#define GUIDE_WHITESPACE_LIST(X)                                                                                       \
+    X(NONE, "none")                                                                                                    \
+    X(FLEXIBLE, "flexible")
+
+/* Keywords of JSON Schema that are not enforced here. */
+#define GUIDE_UNSUPPORTED_LIST(X)                                                                                      \
+    X(REFUSE, "refuse")                                                                                                \
+    X(IGNORE, "ignore")
+
+#endif

@@ -1,0 +1,153 @@
+#include "recipe/row_guide.h"
+
+#include "base/json_text.h"
+
+#include <string.h>
+
+static const char THINK_END[] = "</think>";
+
+/* A list of the option's texts as JSON, which is what guide_create reads. */
+static cohort_status choices_text(const struct options *options, struct text *out, cohort_error *err)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list != NULL && i < options_list_count(options, OPTION_GUIDED_CHOICE); i++)
+        if (json_array_append_new(list, json_string(options_list_item(options, OPTION_GUIDED_CHOICE, i))) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    const cohort_status status = json_text_write(list, JSON_COMPACT, out, err);
+    json_decref(list);
+    return status;
+}
+
+/* What is asked for, and its text. *n counts how many options ask. */
+static cohort_status find_asked(struct row_guides *g, const struct options *options, struct text *text, int *n,
+                                cohort_error *err)
+{
+    const char *regex = options_string(options, OPTION_GUIDED_REGEX);
+    if (regex != NULL) {
+        (*n)++;
+        g->kind = GUIDE_REGEX;
+        g->origin = "guided_regex";
+        TRY(text_append(text, regex, strlen(regex), err));
+    }
+    if (options_list_count(options, OPTION_GUIDED_CHOICE) > 0) {
+        (*n)++;
+        g->kind = GUIDE_CHOICE;
+        g->origin = "guided_choice";
+        TRY(choices_text(options, text, err));
+    }
+    if (*n > 1)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "one option guides completions: give one of guided_regex and guided_choice");
+    return COHORT_OK;
+}
+
+/* Tells what a schema had that is not enforced. */
+static void tell_ignored(const struct row_guides *g, const struct text *ignored, const cohort_observer *observer)
+{
+    if (observer != NULL && ignored->length > 0)
+        observer_message(observer, "%s: not enforced, as guided_unsupported says: %.*s", g->origin,
+                         (int)(ignored->length < 2000 ? ignored->length : 2000), ignored->data);
+}
+
+cohort_status row_guides_open(struct row_guides *guides, const struct session *session, const struct options *options,
+                              const cohort_observer *observer, cohort_error *err)
+{
+    const struct model_config *config = &session->model->config;
+    const bool after = options_bool(options, OPTION_GUIDED_AFTER_THINK);
+    struct text text = {0}, ignored = {0};
+    int n = 0;
+    cohort_status status = COHORT_OK;
+    *guides = (struct row_guides){.close = (int32_t)options_int(options, OPTION_GUIDED_CLOSE)};
+    TRY_GOTO(find_asked(guides, options, &text, &n, err));
+    if (n == 0)
+        goto cleanup;
+    guides->on = true;
+    guides->options = (struct guide_options){
+        .eos_ids = config->eos_ids,
+        .n_eos = config->n_eos,
+        .after = after ? tokenizer_find(session->tokenizer, THINK_END) : -1,
+    };
+    if (after && guides->options.after < 0) {
+        status = error_set(err, COHORT_ERR_UNSUPPORTED,
+                           "guided_after_think: the tokenizer has no token %s to begin behind", THINK_END);
+        goto cleanup;
+    }
+    TRY_GOTO(guide_vocabulary_create(&guides->vocabulary, session->tokenizer, tokenizer_size(session->tokenizer), err));
+    if (guides->column == NULL)
+        TRY_GOTO(guide_create(&guides->shared, guides->vocabulary, guides->kind, text.data, text.length,
+                              &guides->options, guides->origin, &ignored, err));
+    tell_ignored(guides, &ignored, observer);
+cleanup:
+    text_free(&text);
+    text_free(&ignored);
+    return status == COHORT_ERR_FORMAT ? COHORT_ERR_ARGUMENT : status; /* an option's value has the wrong form */
+}
+
+void row_guides_close(struct row_guides *guides)
+{
+    guide_release(guides->shared);
+    guide_vocabulary_destroy(guides->vocabulary);
+    text_free(&guides->text);
+    memset(guides, 0, sizeof *guides);
+}
+
+cohort_status row_guide(struct row_guides *guides, const json_t *row, const char *place, struct guide **out,
+                        cohort_error *err)
+{
+    (void)row;
+    (void)place;
+    (void)err;
+    *out = guides->on ? guide_share(guides->shared) : NULL;
+    return COHORT_OK;
+}
+
+/* ---- The engine's side ---- */
+
+static const uint32_t *allowed(void *context) { return guide_mask(context); }
+
+static void accept(void *context, int32_t token) { (void)guide_accept(context, token); }
+
+static bool done(void *context)
+{
+    const struct guide_state *state = context;
+    return guide_must_end(state) && !guide_has_eos(state);
+}
+
+cohort_status row_constraints_open(struct row_constraints *c, const struct row_guides *guides, struct guide *guide,
+                                   int32_t n, int32_t max_tokens, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    memset(c, 0, sizeof *c);
+    if (guide == NULL)
+        return COHORT_OK;
+    c->n = n;
+    c->guide = guide_share(guide);
+    TRY_GOTO(mem_alloc(&c->states, (size_t)n, sizeof(struct guide_state *), "guide", err));
+    TRY_GOTO(mem_alloc(&c->constraints, (size_t)n, sizeof *c->constraints, "guide", err));
+    for (int32_t i = 0; i < n; i++) {
+        TRY_GOTO(guide_start(&c->states[i], guide, max_tokens, guides->close, err));
+        c->constraints[i] = (struct constraint){c->states[i], allowed, accept, done, false};
+    }
+    return COHORT_OK;
+cleanup:
+    row_constraints_free(c);
+    return status;
+}
+
+void row_constraints_free(struct row_constraints *c)
+{
+    for (int32_t i = 0; c->states != NULL && i < c->n; i++)
+        guide_stop(c->states[i]);
+    mem_free(c->states);
+    mem_free(c->constraints);
+    guide_release(c->guide);
+    memset(c, 0, sizeof *c);
+}
+
+cohort_status row_constraints_check(const struct row_constraints *c, cohort_error *err)
+{
+    const char *problem = c->guide != NULL ? guide_problem(c->guide) : NULL;
+    return problem != NULL ? error_set(err, COHORT_ERR_UNSUPPORTED, "guided decoding: %s", problem) : COHORT_OK;
+}

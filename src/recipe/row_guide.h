@@ -1,0 +1,44 @@
+/* What guides completions, as the options guided_... say: one guide for all rows of a command, or one of each row. */
+#ifndef COHORT_RECIPE_ROW_GUIDE_H
+#define COHORT_RECIPE_ROW_GUIDE_H
+
+#include "guide/guide.h"
+#include "recipe/session.h"
+#include "rollout/constraint.h"
+
+/* Zero-initialise it. Without an option that guides nothing is in it, and row_guide gives none. */
+struct row_guides {
+    bool on;
+    struct guide_vocabulary *vocabulary;
+    struct guide_options options;
+    enum guide_kind kind;
+    const char *origin;   /* the option */
+    const char *column;   /* NULL: shared holds for all rows */
+    struct guide *shared; /* or, with a column, the last one, which text was */
+    struct text text;
+    int32_t close;
+};
+/* Session and options must stay. Options used: those of the group Guided. */
+cohort_status row_guides_open(struct row_guides *guides, const struct session *session, const struct options *options,
+                              const cohort_observer *observer, cohort_error *err);
+void row_guides_close(struct row_guides *guides);
+/* *out = what guides the completions of a row, a use for the caller to release (guide_release), or NULL. place begins messages.
+ */
+cohort_status row_guide(struct row_guides *guides, const json_t *row, const char *place, struct guide **out,
+                        cohort_error *err);
+
+/* The constraints of a group of completions of one row. Zero-initialise it; it must stay until they are finished. */
+struct row_constraints {
+    struct guide *guide;
+    struct guide_state **states;    /* [n] */
+    struct constraint *constraints; /* [n], for engine_request; NULL: there is no guide */
+    int32_t n;
+};
+/* guide may be NULL. max_tokens: what the completions may have, the context considered. */
+cohort_status row_constraints_open(struct row_constraints *c, const struct row_guides *guides, struct guide *guide,
+                                   int32_t n, int32_t max_tokens, cohort_error *err);
+void row_constraints_free(struct row_constraints *c);
+/* Says what went wrong in a guide, where that ended a completion (FINISH_FAILED). */
+cohort_status row_constraints_check(const struct row_constraints *c, cohort_error *err);
+
+#endif
