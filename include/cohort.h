@@ -254,6 +254,8 @@ typedef struct cohort_reward_row {
     const char *parsed_json;
     size_t parsed_length;   /* in bytes */
     cohort_reward_log *log; /* NULL: of the rows of cohort_trainer_rollout, which log nothing */
+    /* Of a completion of several turns: its messages and how it ended, as JSON (docs/ENVIRONMENTS.md); else NULL. */
+    const char *episode_json;
 } cohort_reward_row;
 
 /* Within a reward function: a number for the metrics of the step, under its own name (several of one name in a step: their
@@ -281,6 +283,22 @@ typedef cohort_status (*cohort_token_reward_function)(void *context, const cohor
 COHORT_API cohort_status cohort_options_add_token_reward(cohort_options *options, const char *name,
                                                          cohort_token_reward_function function, void *context,
                                                          cohort_error *err);
+
+/* An environment in C, in place of a program of the option "environment": what answers the model's turns in grpo. It gets
+ * what the protocol of docs/ENVIRONMENTS.md sends a program, one JSON object of length bytes (a NUL follows) a call, "hello"
+ * first, and answers with the objects that a program would write. It may answer in a later call: with nothing to say to it it
+ * is called all the same, request NULL, so that what takes long can be done elsewhere while others decode. A status other than
+ * COHORT_OK stops the run with its error. Calls come from the thread that made the call of this library. */
+typedef struct cohort_environment cohort_environment;
+typedef cohort_status (*cohort_environment_function)(void *context, cohort_environment *environment,
+                                                     const char *request, size_t length, cohort_error *err);
+/* Within such a call: an answer, one JSON object of length bytes. COHORT_ERR_REWARD where it makes no sense. */
+COHORT_API cohort_status cohort_environment_answer(cohort_environment *environment, const char *answer, size_t length,
+                                                   cohort_error *err);
+/* The environment of grpo with these options; function NULL: none. name appears in messages. */
+COHORT_API cohort_status cohort_options_set_environment(cohort_options *options, const char *name,
+                                                        cohort_environment_function function, void *context,
+                                                        cohort_error *err);
 
 /* The stop object that cohort_run, cohort_model_open and cohort_trainer_open with these options look at; NULL: none. It
  * stays the caller's. */

@@ -98,6 +98,7 @@ void cohort_options_destroy(cohort_options *options)
         mem_free(options->bindings[i]);
     }
     mem_free(options->rewards);
+    mem_free(options->environment.name);
     mem_free(options->bindings);
     options_destroy(options->options);
     mem_free(options);
@@ -227,6 +228,9 @@ void public_rows_free(struct public_rows *rows)
         text_free(&rows->texts[i]);
     for (size_t i = 0; rows->parsed != NULL && i < rows->n; i++)
         text_free(&rows->parsed[i]);
+    for (size_t i = 0; rows->episodes != NULL && i < rows->n; i++)
+        text_free(&rows->episodes[i]);
+    mem_free(rows->episodes);
     mem_free(rows->logs);
     mem_free(rows->texts);
     mem_free(rows->parsed);
@@ -257,9 +261,12 @@ cohort_status public_rows_make(struct public_rows *out, const struct reward_row 
     TRY(mem_alloc(&out->rows, n, sizeof *out->rows, "reward rows", err));
     TRY(mem_alloc(&out->texts, n, sizeof *out->texts, "reward rows", err));
     TRY(mem_alloc(&out->parsed, n, sizeof *out->parsed, "reward rows", err));
+    TRY(mem_alloc(&out->episodes, n, sizeof *out->episodes, "reward rows", err));
     for (size_t i = 0; i < n; i++) {
         TRY(json_text_write(rows[i].data, JSON_COMPACT, &out->texts[i], err));
         TRY(write_parsed(&rows[i], &out->parsed[i], err));
+        if (rows[i].episode != NULL)
+            TRY(json_text_write(rows[i].episode, JSON_COMPACT, &out->episodes[i], err));
         out->pointers[i] = &out->rows[i];
         out->logs[i] = (cohort_reward_log){.log = log, .row = i};
         out->rows[i] = (cohort_reward_row){.size = sizeof *out->rows,
@@ -271,6 +278,7 @@ cohort_status public_rows_make(struct public_rows *out, const struct reward_row 
                                            .finish_reason = rows[i].finish_reason,
                                            .prompt_index = rows[i].prompt_index,
                                            .completion_index = rows[i].completion_index,
+                                           .episode_json = out->episodes[i].data,
                                            .prompt_length = rows[i].prompt_length,
                                            .completion_length = rows[i].completion_length,
                                            .parsed_json = out->parsed[i].data,
@@ -371,6 +379,43 @@ cohort_status cohort_options_add_token_reward(cohort_options *options, const cha
                       &(struct reward_binding){.tokens = function, .context = context}, err);
 }
 
+static cohort_status call_environment(void *context, struct environment *inner, const char *request, size_t length,
+                                      cohort_error *err)
+{
+    const struct environment_bound *bound = context;
+    cohort_environment environment = {.inner = inner};
+    cohort_status status = bound->function(bound->context, &environment, request, length, err);
+    return status;
+}
+
+cohort_status cohort_environment_answer(cohort_environment *environment, const char *answer, size_t length,
+                                        cohort_error *err)
+{
+    if (environment == NULL || answer == NULL)
+        return missing(err, "cohort_environment_answer", "environment and answer");
+    return environment_say(environment->inner, answer, length, err);
+}
+
+cohort_status cohort_options_set_environment(cohort_options *options, const char *name,
+                                             cohort_environment_function function, void *context, cohort_error *err)
+{
+    static const char NAME[] = "cohort_options_set_environment";
+    char *copy = NULL;
+    if (options == NULL || (function != NULL && name == NULL))
+        return missing(err, NAME, "options and name");
+    TRY(options_check_free(options, NAME, err));
+    if (function != NULL && options->command != COHORT_GRPO)
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: these are options of %s; environments are of grpo", NAME,
+                         cohort_command_name(options->command));
+    if (function != NULL)
+        TRY(mem_strdup(&copy, name, strlen(name), err));
+    mem_free(options->environment.name);
+    options->bound = (struct environment_bound){.function = function, .context = context};
+    options->environment =
+        (struct environment_binding){.name = copy, .function = call_environment, .context = &options->bound};
+    return COHORT_OK;
+}
+
 cohort_status cohort_stop_create(cohort_stop **out, cohort_error *err)
 {
     if (out == NULL)
@@ -425,7 +470,9 @@ cohort_status cohort_run(cohort_options *options, const cohort_observer *observe
     TRY(options_check_free(options, "cohort_run", err));
     if (observer != NULL)
         TRY(sized_read(&sized_observer, "cohort_run", observer, &known, err));
-    struct reward_list extra = {.rewards = options->rewards, .count = options->n_rewards};
+    struct reward_list extra = {.rewards = options->rewards,
+                                .count = options->n_rewards,
+                                .environment = options->environment.name == NULL ? NULL : &options->environment};
     TRY(options_tell(options, &known, err));
     options_acquire(options, "cohort_run; wait until it returns");
     cohort_status status = commands[options->command].run(options->options, &extra, &known, err);

@@ -3,6 +3,7 @@
 #define COHORT_API_HANDLES_H
 
 #include "base/stop.h"
+#include "environment/environment.h"
 #include "recipe/session.h"
 #include "reward/reward.h"
 #include "run/options.h"
@@ -16,12 +17,23 @@ struct reward_binding {
     void *context;
 };
 
+struct environment_bound {
+    cohort_environment_function function;
+    void *context;
+};
+
+struct cohort_environment {
+    struct environment *inner;
+};
+
 struct cohort_options {
     struct options *options;
     cohort_command command;
     struct reward **rewards;          /* [n_rewards] */
     struct reward_binding **bindings; /* [n_rewards] each a block of its own: rewards point at it */
     size_t n_rewards, reward_room, binding_room;
+    struct environment_bound bound; /* function NULL: none */
+    struct environment_binding environment;
     const struct cohort_stop *stop; /* the caller's */
     const char *user;               /* "cohort_run": what works with them now; NULL: nothing */
     bool destroyed;                 /* cohort_options_destroy was called meanwhile */
@@ -50,6 +62,7 @@ struct public_rows {
     const cohort_reward_row **pointers;
     cohort_reward_row *rows;
     struct text *texts, *parsed; /* each row's JSON, and that of its completion taken apart */
+    struct text *episodes;       /* each episode's JSON */
     size_t n;
 };
 /* They must be freed also after a failure. log: where functions log; NULL: nowhere. */

@@ -123,8 +123,11 @@ cohort_status cohort_trainer_open(cohort_trainer **out, cohort_options *options,
     if (observer != NULL)
         TRY_GOTO(sized_read(&sized_observer, NAME, observer, &trainer->observer, err));
     TRY_GOTO(options_tell(options, &trainer->observer, err));
-    rewards = (struct reward_list){.rewards = options->rewards, .count = options->n_rewards};
-    if (options->n_rewards == 0 && options_list_count(options->options, OPTION_REWARD) == 0) {
+    rewards = (struct reward_list){.rewards = options->rewards,
+                                   .count = options->n_rewards,
+                                   .environment = options->environment.name == NULL ? NULL : &options->environment};
+    if (options->n_rewards == 0 && options_list_count(options->options, OPTION_REWARD) == 0 &&
+        options->environment.name == NULL && options_string(options->options, OPTION_ENVIRONMENT) == NULL) {
         TRY_GOTO(reward_create_callback(&trainer->own_reward, "scores", give_scores, trainer, err));
         rewards = (struct reward_list){.rewards = &trainer->own_reward, .count = 1};
     }

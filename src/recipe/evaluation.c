@@ -1,5 +1,6 @@
 #include "recipe/evaluation.h"
 
+#include "recipe/episodes.h"
 #include "recipe/estimates.h"
 #include "reward/vote.h"
 
@@ -233,24 +234,45 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     struct grpo_prompt *asked = NULL;
     struct prompt *prompts = NULL;
     size_t *rows = NULL;
+    uint64_t *ids = NULL;
+    struct engine_request pattern = e->pattern;
+    struct episodes *episodes = e->episodes == NULL || e->episodes->environment == NULL ? NULL : e->episodes;
     const bool keeps_extra = e->scoring->keeps_extra;
     cohort_status status = COHORT_OK;
     snprintf(s.prefix, sizeof s.prefix, set->name == NULL ? "eval_" : "eval_%s_", set->name == NULL ? "" : set->name);
     TRY_GOTO(mem_alloc(&asked, n_prompts, sizeof *asked, "evaluation", err));
     TRY_GOTO(mem_alloc(&prompts, n_prompts, sizeof *prompts, "evaluation", err));
     TRY_GOTO(mem_alloc(&rows, n_prompts, sizeof *rows, "evaluation", err));
+    TRY_GOTO(mem_alloc(&ids, n_prompts, sizeof *ids, "evaluation", err));
     TRY_GOTO(mem_alloc(&s.completions, total, sizeof *s.completions, "evaluation", err));
     TRY_GOTO(mem_alloc(&s.rewards, total * (size_t)e->scoring->n, sizeof *s.rewards, "evaluation", err));
     for (size_t i = 0; i < n_prompts; i++) {
         rows[i] = i;
         TRY_GOTO(prompt_set_read(&set->prompts, i, &prompts[i], err));
-        asked[i] =
-            (struct grpo_prompt){.tokens = prompts[i].ids.ids, .n_tokens = (int32_t)prompts[i].ids.count, .id = i};
+        ids[i] = i;
     }
     s.batch = (struct prompt_batch){.set = &set->prompts, .rows = rows, .prompts = prompts, .name = set->name};
+    if (episodes != NULL)
+        TRY_GOTO(episodes_start(episodes,
+                                &(struct episodes_start){.batch = &s.batch,
+                                                         .prompts = prompts,
+                                                         .n_prompts = (int32_t)n_prompts,
+                                                         .n = e->n,
+                                                         .batch_index = EVALUATION_BATCH - index,
+                                                         .ids = ids,
+                                                         .step = e->step,
+                                                         .eval = true},
+                                err));
+    for (size_t i = 0; i < n_prompts; i++)
+        asked[i] =
+            (struct grpo_prompt){.tokens = prompts[i].ids.ids, .n_tokens = (int32_t)prompts[i].ids.count, .id = i};
+    pattern.turns = episodes != NULL;
     struct begun begun = {.e = e, .batch = &s.batch};
-    TRY_GOTO(grpo_rollout(e->engine, asked, (int32_t)n_prompts, e->n, &e->pattern, EVALUATION_BATCH - index,
-                          s.completions, e->progress, e->progress_context, begin_rewards, &begun, err));
+    TRY_GOTO(grpo_rollout(e->engine, asked, (int32_t)n_prompts, e->n, &pattern, EVALUATION_BATCH - index, s.completions,
+                          e->progress, e->progress_context, begin_rewards, &begun,
+                          episodes == NULL ? NULL : &episodes->hooks, err));
+    if (episodes != NULL)
+        TRY_GOTO(episodes_end(episodes, &e->scoring->log, err));
     e->scoring->keeps_extra = out->rows != NULL || out->record != NULL;
     TRY_GOTO(scoring_completions(e->scoring, &s.batch, (int32_t)n_prompts, e->n, s.completions, s.rewards, NULL, err));
     mean_metrics(&s, metrics);
@@ -275,6 +297,9 @@ cleanup:
     mem_free(prompts);
     mem_free(asked);
     mem_free(rows);
+    mem_free(ids);
+    if (status != COHORT_OK && episodes != NULL)
+        episodes_abandon(episodes);
     return status;
 }
 

@@ -13,6 +13,8 @@ struct evaluation {
     const struct evaluation_judge *judge;
     struct engine_request pattern; /* sampling, seed, limits */
     int32_t n;
+    struct episodes *episodes; /* that answer turns; NULL: none */
+    int64_t step;              /* of the run, for these */
     const struct stop *stop; /* NULL: none */
     grpo_progress *progress;
     void *progress_context;

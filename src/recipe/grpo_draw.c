@@ -88,8 +88,20 @@ static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct 
     live->n_asked = n;
     for (int32_t i = 0; i < n; i++) {
         TRY_GOTO(prompt_set_read(set, rows[i], &live->asked[i], err));
-        const struct token_list *tokens = &live->asked[i].ids;
         live->rows[i] = rows[i];
+    }
+    const struct prompt_batch batch = live_batch_prompts(live);
+    TRY_GOTO(episodes_start(&run->episodes,
+                            &(struct episodes_start){.batch = &batch,
+                                                     .prompts = live->asked,
+                                                     .n_prompts = n,
+                                                     .n = run->grpo.config.group,
+                                                     .batch_index = (uint64_t)grpo_run_next(run),
+                                                     .ids = ids,
+                                                     .step = run->t.state.step},
+                            err));
+    for (int32_t i = 0; i < n; i++) {
+        const struct token_list *tokens = &live->asked[i].ids;
         prompts[i] = (struct grpo_prompt){.tokens = tokens->ids,
                                           .n_tokens = (int32_t)tokens->count,
                                           .expected = expected_length(run, rows[i]),
@@ -100,8 +112,10 @@ static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct 
     live->scoring = &run->scoring;
     TRY_GOTO(grpo_generate(&run->grpo, prompts, n, grpo_run_next(run), &live->batch, err));
     learn_lengths(run, live);
+    TRY_GOTO(episodes_end(&run->episodes, &run->scoring.log, err));
 cleanup:
     if (status != COHORT_OK) {
+        episodes_abandon(&run->episodes);
         scoring_abandon(&run->scoring);
         live_batch_free(live);
     }

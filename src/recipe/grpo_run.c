@@ -108,6 +108,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     struct rollout_need need = {.sequences = (int32_t)options_int(t->options, OPTION_DECODE_CONCURRENCY)};
     const double at_once = run->dynamic.on ? ceil(run->prompts_per_step * run->dynamic.oversample) : 0.0;
     rollout_need_add(&need, run->dynamic.on ? (int64_t)at_once : run->prompts_per_step, P, C, run->grpo.config.group);
+    need.turns = run->episodes.environment != NULL;
     need.history = run->extent.lends ? need.context : rollout_history(&run->grpo.config.sampling, need.context);
     memory_plan_begin(&plan, t->session.model, t->options, run_reference_holds(&run->reference, t), &run->runner, n,
                       P + C, (int64_t)run->prompts_per_step * P + (int64_t)n * C);
@@ -169,6 +170,8 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
                                     .judge = &run->judge,
                                     .pattern = run->pattern,
                                     .n = run->eval_n,
+                                    .episodes = &run->episodes,
+                                    .step = run->t.state.step,
                                     .stop = options_stop(o),
                                     .progress = report_evaluation,
                                     .progress_context = run};
@@ -482,13 +485,31 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err)
     return COHORT_OK;
 }
 
+/* The rewards of the options, the environment's, and the caller's. */
+static cohort_status open_scoring(struct grpo_run *run, const struct options *options, const struct reward_list *extra,
+                                  cohort_error *err)
+{
+    const size_t own = run->episodes.reward == NULL ? 0 : 1, more = extra == NULL ? 0 : extra->count;
+    struct reward_list all = {.count = own + more};
+    TRY(mem_alloc(&all.rewards, all.count, sizeof(struct reward *), "rewards", err));
+    if (own > 0)
+        all.rewards[0] = run->episodes.reward;
+    for (size_t i = 0; i < more; i++)
+        all.rewards[own + i] = extra->rewards[i];
+    const cohort_status status = scoring_open(&run->scoring, options, &all, err);
+    mem_free(all.rewards);
+    return status;
+}
+
 cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const char *command,
                             const struct reward_list *extra, const cohort_observer *observer, cohort_error *err)
 {
     int64_t keep = 0;
     memset(run, 0, sizeof *run);
     TRY(training_open(&run->t, options, command, observer, err));
-    TRY(scoring_open(&run->scoring, options, extra, err));
+    TRY(episodes_open(&run->episodes, &run->t.session, options, extra == NULL ? NULL : extra->environment, observer,
+                      options_string(options, OPTION_OUT), err));
+    TRY(open_scoring(run, options, extra, err));
     run->scoring.observer = observer;
     TRY(record_keep(options, &keep, err));
     run->scoring.keeps_extra = keep != 0 || options_bool(options, OPTION_LOG_COMPLETIONS);
@@ -546,6 +567,7 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     grpo->arrived_context = run;
     grpo->progress = report;
     grpo->progress_context = run;
+    grpo->turns = run->episodes.environment == NULL ? NULL : &run->episodes.hooks;
     training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL,
                    strcmp(t->command, "rloo") == 0 ? "RLOO: reward" : "GRPO: reward", "reward.svg");
     return COHORT_OK;
@@ -577,6 +599,7 @@ void grpo_run_close(struct grpo_run *run)
     evaluation_sets_free(&run->held_out);
     evaluation_judge_close(&run->judge);
     scoring_close(&run->scoring);
+    episodes_close(&run->episodes);
     session_request_free(&run->pattern);
     training_close(&run->t);
 }

@@ -13,6 +13,7 @@
 #ifndef COHORT_RECIPE_GRPO_RUN_H
 #define COHORT_RECIPE_GRPO_RUN_H
 
+#include "recipe/episodes.h"
 #include "recipe/evaluation_sets.h"
 #include "recipe/run_reference.h"
 
@@ -48,6 +49,7 @@ struct grpo_source {
 
 struct grpo_run {
     struct training t;
+    struct episodes episodes;
     struct scoring scoring;
     struct evaluation_sets held_out;
     struct evaluation_judge judge;

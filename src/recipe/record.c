@@ -115,6 +115,27 @@ static double log_prob_of(const struct completion *c)
     return c->logp == NULL ? (double)NAN : sum;
 }
 
+/* The turns of an episode; turns[*n] is for mem_free. Texts are the episode's. */
+static cohort_status list_turns(const json_t *episode, struct store_turn **turns, size_t *n, cohort_error *err)
+{
+    static const char *const keys[] = {"role", "name", "content"};
+    const json_t *messages = json_object_get(episode, "messages"), *tokens = json_object_get(episode, "tokens");
+    *n = json_array_size(messages);
+    TRY(mem_alloc(turns, *n, sizeof **turns, "turns", err));
+    for (size_t i = 0; i < *n; i++) {
+        struct store_turn *turn = &(*turns)[i];
+        struct store_text *texts[] = {&turn->role, &turn->name, &turn->text};
+        for (size_t k = 0; k < 3; k++) {
+            const json_t *value = json_object_get(json_array_get(messages, i), keys[k]);
+            *texts[k] = (struct store_text){json_string_value(value), json_string_length(value)};
+        }
+        if (turn->text.data == NULL)
+            turn->text = (struct store_text){"", 0};
+        turn->tokens = json_integer_value(json_array_get(tokens, i));
+    }
+    return COHORT_OK;
+}
+
 static cohort_status record_one(struct training *t, const struct record_batch *batch, size_t i, cohort_error *err)
 {
     const struct completion *c = &batch->completions[i];
@@ -125,8 +146,11 @@ static cohort_status record_one(struct training *t, const struct record_batch *b
     const json_t *extra = scoring_extra(scoring, c);
     const char *set = batch->advantage != NULL ? "" : prompts->name != NULL ? prompts->name : "eval";
     struct text tools = {0}, added = {0};
+    struct store_turn *turns = NULL;
+    size_t n_turns = 0;
     json_t *parsed = NULL;
     cohort_status status = COHORT_OK;
+    TRY_GOTO(list_turns(c->episode, &turns, &n_turns, err));
     TRY_GOTO(scoring_parsed(prompts, prompt, c, &parsed, err));
     const json_t *calls = json_object_get(parsed, "tool_calls");
     if (json_array_size(calls) > 0)
@@ -150,12 +174,15 @@ static cohort_status record_one(struct training *t, const struct record_batch *b
                                              batch->advantage != NULL ? (double)batch->advantage[i] : (double)NAN,
                                          .names = scoring->names,
                                          .scores = batch->rewards + i * (size_t)scoring->n,
-                                         .n_scores = (size_t)scoring->n};
+                                         .n_scores = (size_t)scoring->n,
+                                         .turns = turns,
+                                         .n_turns = n_turns};
     TRY_GOTO(store_completion(t->store, &row, err));
 cleanup:
     json_decref(parsed);
     text_free(&tools);
     text_free(&added);
+    mem_free(turns);
     return status;
 }
 

@@ -98,12 +98,12 @@ void rollout_load(const struct model *model, const struct rollout_need *need, co
     load->logits_rows = smaller(chunk, outputs);
 }
 
-/* The pages with which this many sequences never wait: their own, and those of the prompts that they and the next
+/* The pages with which this many sequences never wait: their own (with turns those of as many that wait too), and those of the prompts that they and the next
  * sequences follow. */
 static int64_t useful_pages(const struct rollout_need *need, int64_t sequences)
 {
-    const int64_t prompts = smaller(need->requests, 2 * sequences);
-    return larger(smaller(need->pages, sequences * need->completion_pages + prompts * need->prompt_pages), need->least);
+    const int64_t prompts = smaller(need->requests, 2 * sequences), held = need->turns ? 2 * sequences : sequences;
+    return larger(smaller(need->pages, held * need->completion_pages + prompts * need->prompt_pages), need->least);
 }
 
 /* The number of sequences that this many pages hold, beside at least one prompt. */

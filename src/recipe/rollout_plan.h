@@ -19,6 +19,7 @@ struct rollout_need {
                                         0: chosen */
     int32_t history;                /* of struct backend_load */
     bool training;                  /* of a command that trains, which plans all of its memory */
+    bool turns;                     /* completions wait at the end of turns, with their pages and without a row */
     bool modest;                    /* leaves half of what is free to others */
     bool whole;                     /* all sequences at once or none */
 };

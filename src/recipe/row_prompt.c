@@ -155,9 +155,8 @@ cleanup:
     return status;
 }
 
-/* The row's messages (a new reference), or NULL where its prompt is text to be taken as it stands. */
-static cohort_status find_messages(const json_t *row, const char *where, const struct row_style *style, json_t **out,
-                                   cohort_error *err)
+cohort_status row_messages(const json_t *row, const char *where, const struct row_style *style, json_t **out,
+                           cohort_error *err)
 {
     const json_t *prompt = row_column(row, "prompt"), *messages = row_column(row, "messages");
     *out = NULL;
@@ -187,15 +186,17 @@ static cohort_status find_messages(const json_t *row, const char *where, const s
     return *out != NULL ? COHORT_OK : error_set(err, COHORT_ERR_MEMORY, "%s: cannot build a message", where);
 }
 
-cohort_status row_prompt(const struct session *session, const json_t *row, const char *where,
-                         const struct row_style *style, struct token_list *ids, struct text *text, cohort_error *err)
+/* messages NULL: the prompt is text. */
+static cohort_status encode_prompt(const struct session *session, const json_t *row, const json_t *messages,
+                                   const char *where, const struct row_style *style, struct token_list *ids,
+                                   struct text *text, cohort_error *err)
 {
     struct rendered rendered = {0};
     struct row_settings settings = {0};
-    json_t *messages = NULL;
     cohort_status status = COHORT_OK;
-    TRY_GOTO(find_messages(row, where, style, &messages, err));
     TRY_GOTO(row_settings(row, where, style, messages != NULL, &settings, err));
+    if (settings.chat.tools == NULL)
+        settings.chat.tools = session->tools;
     if (messages != NULL) {
         TRY_GOTO(row_render_prompt(session, messages, where, &settings.chat, &rendered, err));
     } else {
@@ -214,10 +215,28 @@ cohort_status row_prompt(const struct session *session, const json_t *row, const
     if (status != COHORT_OK)
         error_context(err, "%s: prompt", where);
 cleanup:
-    json_decref(messages);
     row_settings_free(&settings);
     rendered_free(&rendered);
     return status;
+}
+
+cohort_status row_prompt(const struct session *session, const json_t *row, const char *where,
+                         const struct row_style *style, struct token_list *ids, struct text *text, cohort_error *err)
+{
+    json_t *messages = NULL;
+    TRY(row_messages(row, where, style, &messages, err));
+    const cohort_status status = encode_prompt(session, row, messages, where, style, ids, text, err);
+    json_decref(messages);
+    return status;
+}
+
+cohort_status row_prompt_messages(const struct session *session, const json_t *row, const json_t *messages,
+                                  const char *where, const struct row_style *style, struct token_list *ids,
+                                  struct text *text, cohort_error *err)
+{
+    ids->count = 0;
+    text->length = 0;
+    return encode_prompt(session, row, messages, where, style, ids, text, err);
 }
 
 cohort_status row_tell_template(const struct session *session, bool learns, const cohort_observer *observer,

@@ -56,6 +56,14 @@ cohort_status row_encode(const struct session *session, const struct text *text,
 cohort_status row_prompt(const struct session *session, const json_t *row, const char *where,
                          const struct row_style *style, struct token_list *ids, struct text *text, cohort_error *err);
 
+/* The row's messages (a new reference), or NULL where its prompt is text to be taken as it stands. */
+cohort_status row_messages(const json_t *row, const char *where, const struct row_style *style, json_t **out,
+                           cohort_error *err);
+/* As row_prompt with other messages than the row's: ids and text are replaced. */
+cohort_status row_prompt_messages(const struct session *session, const json_t *row, const json_t *messages,
+                                  const char *where, const struct row_style *style, struct token_list *ids,
+                                  struct text *text, cohort_error *err);
+
 /* Once all rows were read: tells what the chat template lacks, if one of them was rendered with it (chat_template_notes). */
 cohort_status row_tell_template(const struct session *session, bool learns, const cohort_observer *observer,
                                 cohort_error *err);

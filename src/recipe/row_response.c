@@ -75,6 +75,8 @@ static cohort_status parse(const struct reward_row *row, json_t **out, cohort_er
     cohort_status status = COHORT_OK;
     *out = NULL;
     TRY_GOTO(row_settings(row->data, "row", &style, true, &settings, err));
+    if (settings.chat.tools == NULL)
+        settings.chat.tools = session->tools;
     TRY_GOTO(decode(session, row, &text, err));
     TRY_GOTO(response_parse(&response, text.data, text.length, chat_template_form(session->chat),
                             response_opens_thinking(row->prompt, row->prompt_length), settings.chat.tools, err));
@@ -90,8 +92,8 @@ cleanup:
 
 void row_response_set(struct reward_row *row, const struct session *session, const struct row_style *style)
 {
-    if (session->chat == NULL || !row_is_conversation(row->data, style))
-        return;
+    if (row->episode != NULL || session->chat == NULL || !row_is_conversation(row->data, style))
+        return; /* an episode's messages are apart already */
     row->parse = parse;
     row->parser = session;
 }

@@ -78,7 +78,15 @@ static cohort_status add_python_file(struct run_inputs *inputs, const char *spec
 cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options, cohort_error *err)
 {
     const char *schema = options_string(options, OPTION_REWARD_SCHEMA);
+    const char *environment = options_string(options, OPTION_ENVIRONMENT);
     inputs->read[INPUT_REWARD] = true;
+    const char *tools = options_string(options, OPTION_TOOLS);
+    if (environment != NULL && strncmp(environment, "exec:", 5) == 0)
+        TRY(run_inputs_add_command(inputs, INPUT_REWARD, environment + 5, err));
+    else if (environment != NULL && strncmp(environment, "python:", 7) == 0)
+        TRY(add_python_file(inputs, environment + 7, err));
+    if (tools != NULL && strncmp(tools, "python:", 7) == 0)
+        TRY(add_python_file(inputs, tools + 7, err));
     for (size_t i = 0; i < options_list_count(options, OPTION_REWARD); i++) {
         const char *spec = options_list_item(options, OPTION_REWARD, i);
         if (strncmp(spec, "exec:", 5) == 0)

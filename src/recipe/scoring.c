@@ -421,6 +421,20 @@ int64_t scoring_row_of(const struct prompt_batch *batch, size_t prompt)
     return batch->set->indices == NULL ? (int64_t)row : batch->set->indices[row];
 }
 
+/* Of an episode the completion is what the model said last. */
+static void say_last(struct reward_row *row, const json_t *episode)
+{
+    const json_t *messages = json_object_get(episode, "messages");
+    for (size_t i = json_array_size(messages); i-- > 0;) {
+        const json_t *message = json_array_get(messages, i), *content = json_object_get(message, "content");
+        if (strcmp(json_string_value(json_object_get(message, "role")), "assistant") != 0)
+            continue;
+        row->completion = json_string_value(content);
+        row->completion_length = json_string_length(content);
+        return;
+    }
+}
+
 /* A completion of a prompt of the batch as a row for rewards. */
 static struct reward_row row_of(const struct prompt_batch *batch, size_t at, const struct completion *c)
 {
@@ -431,11 +445,15 @@ static struct reward_row row_of(const struct prompt_batch *batch, size_t at, con
                              .prompt_length = prompt->text.length,
                              .completion_length = c->text_length,
                              .tokens = c->tokens,
+                             .sampled = c->sampled,
+                             .episode = c->episode,
                              .n_tokens = c->n_tokens,
                              .length = c->n_tokens,
                              .finish_reason = finish_reason_name(c->finish_reason),
                              .prompt_index = scoring_row_of(batch, at),
                              .completion_index = c->index};
+    if (c->episode != NULL)
+        say_last(&row, c->episode);
     row_response_set(&row, batch->set->session, &batch->set->style);
     return row;
 }
@@ -591,6 +609,21 @@ static cohort_status keep_extra(struct scoring *scoring, const struct completion
     return good ? COHORT_OK : error_set(err, COHORT_ERR_MEMORY, "out of memory for what rewards logged");
 }
 
+/* What its environment lost says nothing about the model. */
+static void forget_lost(const struct scoring *scoring, const struct completion *completions, size_t total,
+                        double *rewards, double **lists)
+{
+    const size_t n = (size_t)scoring->n;
+    for (size_t i = 0; i < total; i++) {
+        if (completions[i].finish_reason != FINISH_LOST)
+            continue;
+        for (size_t f = 0; f < n; f++)
+            rewards[i * n + f] = (double)NAN;
+        if (lists != NULL)
+            reward_lists_clear(lists + i * n, n);
+    }
+}
+
 cohort_status scoring_completions(struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts,
                                   int32_t n, const struct completion *completions, double *rewards, double **lists,
                                   cohort_error *err)
@@ -605,6 +638,7 @@ cohort_status scoring_completions(struct scoring *scoring, const struct prompt_b
     scoring_table(batch, n_prompts, n, completions, table);
     take_begun(scoring, completions, n_prompts, n, jobs);
     TRY_GOTO(score_rows(scoring, table, total, jobs, rewards, lists, &log, err));
+    forget_lost(scoring, completions, total, rewards, lists);
     TRY_GOTO(keep_extra(scoring, completions, total, &log, err));
     json_decref(log.extra);
     log.extra = NULL;
@@ -701,13 +735,18 @@ cohort_status scoring_write(const struct scoring *scoring, const struct prompt_b
     }
     TRY(text_append(out, "}", 1, err));
     TRY(write_parsed(batch, prompt, c, out, err));
-    TRY(scoring_write_lists(scoring, result->lists, c->n_tokens, out, err));
+    const int32_t n_sampled = completion_n_sampled(c);
+    TRY(scoring_write_lists(scoring, result->lists, n_sampled, out, err));
     TRY(write_extra(scoring, c, out, err));
+    if (c->episode != NULL) {
+        TRY(text_append(out, ", \"episode\": ", 13, err));
+        TRY(json_text_write(c->episode, 0, out, err));
+    }
     if (result->advantage != NULL)
         TRY(text_printf(out, err, ", \"advantage\": %.9g", (double)*result->advantage));
-    for (int32_t t = 0; result->token_advantages != NULL && t < c->n_tokens; t++)
+    for (int32_t t = 0; result->token_advantages != NULL && t < n_sampled; t++)
         TRY(text_printf(out, err, "%s%.9g%s", t == 0 ? ", \"token_advantages\": [" : ", ",
-                        (double)result->token_advantages[t], t + 1 == c->n_tokens ? "]" : ""));
+                        (double)result->token_advantages[t], t + 1 == n_sampled ? "]" : ""));
     return text_append(out, "}\n", 2, err);
 }
 

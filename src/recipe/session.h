@@ -48,6 +48,7 @@ struct session {
     /* Tokens, or -1: what SFT puts behind a text, and what ends a turn in the chat template. What ends a completion is
      * in model->config. */
     int32_t text_end, turn_end;
+    const json_t *tools; /* of conversations whose row has none, borrowed; NULL: none */
 };
 /* Options used: model and adapter (or dir instead, if not NULL; session_adapter_find), dtype, isa, device, threads; eos_token and chat_template with
  * SESSION_TOKENIZER. The files are compared with config.json before memory is taken. observer, told the notes, may be NULL. */

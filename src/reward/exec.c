@@ -91,6 +91,7 @@ static cohort_status append_row(struct text *request, const struct reward_row *r
           json_object_set_new(object, "prompt_index", json_integer(row->prompt_index)) != 0 ||
           json_object_set_new(object, "completion_index", json_integer(row->completion_index)) != 0 ||
           (parsed != NULL && json_object_set(object, "parsed", parsed) != 0) ||
+          (row->episode != NULL && json_object_set(object, "episode", (json_t *)(uintptr_t)row->episode) != 0) ||
           (last && json_object_set_new(object, last_of_batch, json_true()) != 0);
     if (!bad && form == REWARD_PYTHON) {
         bad = json_object_set(object, "columns", (json_t *)(uintptr_t)row->data) != 0 ||

@@ -1,40 +1,30 @@
 /* A program that scores: started once, asked with JSON lines, one batch at a time. exec.c knows what the lines say.
  *
- * Owns the child (its own process group), the write end of its stdin, the read ends of its stdout
- * and stderr, what was read of the two and not used yet. States: running -> broken    on any
- * failure: what the program would say next belongs to no batch. The group is killed at once, and
- *                        later batches fail with the first message;
+ * Owns the child. States: running -> broken    on any failure: what the program would say next belongs to no batch. Its
+ *                        group is killed at once, and later batches fail with the first message;
  *   running -> finished  when it ends or closes its output after the last answer of a batch; the
  * next batch fails. All descriptors are non-blocking and served by one poll, so that neither side can wait for the
  * other for ever.
  *
  * Answer: a line per row; empty lines are passed over, a last line may lack its newline if the program ends. */
+#include "base/child.h"
+#include "base/clock.h"
 #include "base/number.h"
 #include "base/json_text.h"
 #include "reward/program.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 enum {
-    STDERR_TAIL = 2000,
     ANSWER_LIMIT = 1 << 24, /* bytes of one line: a list for 2^19 tokens */
     CHUNK = 1 << 16,
     GOODBYE_MS = 2000, /* from closing stdin to SIGTERM */
-    STOP_MS = 200,     /* in which a stop may follow the program's end */
     ENDING_MS = 1000,  /* from the end of stdout to the exit, whose status the message tells */
-    TERM_MS = 500,     /* from SIGTERM to SIGKILL */
     PROBLEM_SIZE = 700
 };
 
@@ -42,154 +32,18 @@ struct program {
     const struct stop *stop, *ending; /* borrowed */
     const char *role;                 /* static */
     double timeout_s;
-    pid_t pid;       /* 0: none, or reaped */
-    int exit_status; /* of waitpid, once reaped */
-    bool reaped;
-    int to, from, errors;         /* -1: closed */
+    struct child child;           /* its output: what is not yet used */
     bool broken, finished, asked; /* asked: a batch has been answered */
     bool told;                    /* it said itself what is wrong */
-    struct text answers;          /* of stdout, not yet used */
-    struct text tail;             /* of stderr */
     char failure[1000];           /* the first one */
 };
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
-/* --- the child --- */
-
-/* A pipe of descriptors above 2 (the host may have closed its own 0 to 2), closed on exec. */
-static int make_pipe(int ends[2])
-{
-    if (pipe2(ends, O_CLOEXEC) != 0) {
-        ends[0] = ends[1] = -1;
-        return -1;
-    }
-    for (int i = 0; i < 2; i++)
-        if (ends[i] <= 2) {
-            int moved = fcntl(ends[i], F_DUPFD_CLOEXEC, 3);
-            close(ends[i]);
-            ends[i] = moved;
-            if (moved < 0)
-                return -1;
-        }
-    return 0;
-}
-
-static int spawn(struct program *program, char *const arguments[], const int child[3])
-{
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none, defaults;
-    int code = posix_spawn_file_actions_init(&actions);
-    if (code != 0)
-        return code;
-    code = posix_spawnattr_init(&attributes);
-    if (code != 0) {
-        posix_spawn_file_actions_destroy(&actions);
-        return code;
-    }
-    /* A group of its own, so that what the shell starts ends with it; and the signals a fresh
-     * program expects. */
-    sigemptyset(&none);
-    sigemptyset(&defaults);
-    sigaddset(&defaults, SIGPIPE);
-    sigaddset(&defaults, SIGINT);
-    sigaddset(&defaults, SIGTERM);
-    sigaddset(&defaults, SIGXFSZ);
-    posix_spawnattr_setpgroup(&attributes, 0);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &defaults);
-    posix_spawnattr_setflags(&attributes,
-                             (short)(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF));
-    for (int i = 0; i < 3 && code == 0; i++)
-        code = posix_spawn_file_actions_adddup2(&actions, child[i], i);
-    if (code == 0)
-        code = posix_spawnp(&program->pid, arguments[0], &actions, &attributes, arguments, environ);
-    if (code != 0)
-        program->pid = 0;
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-    return code;
-}
-
-/* Whether the child has ended; it stays a zombie, so that its group's number cannot be given to
- * others before end_child has sent the group its signals. */
-static bool has_ended(const struct program *program)
-{
-    siginfo_t info = {0};
-    if (program->pid == 0)
-        return true;
-    if (waitid(P_PID, (id_t)program->pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0)
-        return errno == ECHILD; /* the host ignores SIGCHLD: nothing to wait for */
-    return info.si_pid != 0;
-}
-
-static bool read_some(int *fd, struct text *into);
-static void keep_tail(struct text *tail);
-
-/* Waits for the end, reading what the program still says, so that it does not wait for us. */
-static bool wait_end(struct program *program, int limit_ms)
-{
-    double deadline = now_s() + limit_ms * 1e-3;
-    for (;;) {
-        bool ended = has_ended(program);
-        if (program->from >= 0) {
-            read_some(&program->from, &program->answers);
-            program->answers.length = 0;
-        }
-        if (program->errors >= 0) {
-            read_some(&program->errors, &program->tail);
-            keep_tail(&program->tail);
-        }
-        if (ended || now_s() >= deadline)
-            return ended;
-        struct timespec pause = {0, 5000000};
-        nanosleep(&pause, NULL);
-    }
-}
-
-/* Ends the child and all it started, waiting grace_ms for it to end by itself. */
-static void end_child(struct program *program, int grace_ms)
-{
-    close_fd(&program->to);
-    if (program->pid != 0) {
-        if (!wait_end(program, grace_ms)) {
-            kill(-program->pid, SIGTERM);
-            wait_end(program, TERM_MS);
-        }
-        kill(-program->pid, SIGKILL); /* the rest of the group too */
-        int code = 0;
-        pid_t got = 0;
-        do
-            got = waitpid(program->pid, &code, 0);
-        while (got < 0 && errno == EINTR);
-        program->reaped = got == program->pid;
-        program->exit_status = code;
-        program->pid = 0;
-    }
-    close_fd(&program->from);
-    close_fd(&program->errors);
-}
 
 void program_destroy(struct program *program)
 {
     if (program == NULL)
         return;
-    end_child(program, program->broken ? 0 : GOODBYE_MS);
-    text_free(&program->answers);
-    text_free(&program->tail);
+    child_end(&program->child, program->broken ? 0 : GOODBYE_MS);
+    child_free(&program->child);
     mem_free(program);
 }
 
@@ -197,101 +51,20 @@ cohort_status program_start(struct program **out, const char *label, char *const
                             const struct program_limits *limits, cohort_error *err)
 {
     struct program *program = NULL;
-    int in[2] = {-1, -1}, answers[2] = {-1, -1}, errors[2] = {-1, -1};
-    cohort_status status = COHORT_OK;
+    char who[120];
     *out = NULL;
     TRY(mem_alloc(&program, 1, sizeof *program, "reward", err));
-    program->to = program->from = program->errors = -1;
     program->stop = limits->stop;
     program->role = limits->role == NULL ? "reward" : limits->role;
     program->ending = limits->ending;
     program->timeout_s = limits->timeout_s;
-    TRY_GOTO(text_append(&program->tail, "", 0, err));
-    TRY_GOTO(text_append(&program->answers, "", 0, err));
-    if (make_pipe(in) != 0 || make_pipe(answers) != 0 || make_pipe(errors) != 0) {
-        status =
-            error_set(err, COHORT_ERR_IO, "%s '%.80s': cannot make a pipe: %s", program->role, label, strerror(errno));
-        goto cleanup;
-    }
-    program->to = in[1];
-    program->from = answers[0];
-    program->errors = errors[0];
-    in[1] = answers[0] = errors[0] = -1;
-    const int child[3] = {in[0], answers[1], errors[1]};
-    int code = spawn(program, arguments, child);
-    if (code != 0) {
-        status = error_set(err, COHORT_ERR_REWARD, "%s '%.80s': cannot start %s: %s", program->role, label,
-                           arguments[0], strerror(code));
-        goto cleanup;
-    }
-    const int mine[3] = {program->to, program->from, program->errors};
-    for (int i = 0; i < 3; i++)
-        if (fcntl(mine[i], F_SETFL, O_NONBLOCK) != 0) {
-            status = error_set(err, COHORT_ERR_IO, "%s '%.80s': cannot set up a pipe: %s", program->role, label,
-                               strerror(errno));
-            goto cleanup;
-        }
-    *out = program;
-    program = NULL;
-cleanup:
-    for (int i = 0; i < 2; i++) {
-        close_fd(&in[i]);
-        close_fd(&answers[i]);
-        close_fd(&errors[i]);
-    }
-    if (program != NULL) {
-        program->broken = true;
-        program_destroy(program);
-    }
+    snprintf(who, sizeof who, "%s '%.80s'", program->role, label);
+    const cohort_status status = child_start(&program->child, who, arguments, err);
+    if (status == COHORT_OK)
+        *out = program;
+    else
+        mem_free(program);
     return status;
-}
-
-/* --- reading and writing without blocking --- */
-
-/* Writes without the SIGPIPE that a closed pipe would send to the host: blocked for this thread,
- * and taken back if it came. */
-static ssize_t write_quietly(int fd, const char *bytes, size_t length)
-{
-    sigset_t pipe_signal, before, pending;
-    sigemptyset(&pipe_signal);
-    sigaddset(&pipe_signal, SIGPIPE);
-    sigpending(&pending);
-    bool was_pending = sigismember(&pending, SIGPIPE) == 1;
-    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
-    ssize_t n = write(fd, bytes, length);
-    int code = errno;
-    if (n < 0 && code == EPIPE && !was_pending) {
-        const struct timespec at_once = {0, 0};
-        while (sigtimedwait(&pipe_signal, NULL, &at_once) < 0 && errno == EINTR)
-            ;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    errno = code;
-    return n;
-}
-
-/* Reads what is there, at most a chunk; closes at the end of the stream. False: out of memory. */
-static bool read_some(int *fd, struct text *into)
-{
-    char chunk[CHUNK];
-    ssize_t n = read(*fd, chunk, sizeof chunk);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return true;
-    if (n <= 0) {
-        close_fd(fd);
-        return true;
-    }
-    return text_append(into, chunk, (size_t)n, NULL) == COHORT_OK;
-}
-
-static void keep_tail(struct text *tail)
-{
-    if (tail->length > STDERR_TAIL) {
-        size_t start = tail->length - STDERR_TAIL;
-        memmove(tail->data, tail->data + start, STDERR_TAIL);
-        tail->length = STDERR_TAIL;
-        tail->data[tail->length] = '\0';
-    }
 }
 
 /* --- one batch --- */
@@ -304,46 +77,17 @@ static cohort_status stopped(struct program *program, cohort_error *err)
     return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
 }
 
-/* A scheduler tells every process of a job that it ends: a program may be gone a moment before we are asked to stop. */
-static bool is_stopped_soon(const struct program *program)
-{
-    for (int waited_ms = 0; !stop_requested(program->stop); waited_ms += 10) {
-        if (program->stop == NULL || waited_ms == STOP_MS)
-            return false;
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-    }
-    return true;
-}
-
 /* Fails the batch, for good: says what happened, how the program ended if it did, and the end of
  * its stderr. */
 static cohort_status break_down(struct program *program, const char *name, const char *problem, int grace_ms,
                                 cohort_error *err)
 {
-    char ending[80] = "";
-    bool by_itself = wait_end(program, grace_ms);
-    end_child(program, 0);
-    if (by_itself && is_stopped_soon(program))
+    const bool by_itself = child_wait(&program->child, grace_ms);
+    child_end(&program->child, 0);
+    if (by_itself && stop_follows(program->stop))
         return stopped(program, err);
-    if (by_itself && program->reaped && WIFEXITED(program->exit_status))
-        snprintf(ending, sizeof ending, " (exit status %d)", WEXITSTATUS(program->exit_status));
-    else if (by_itself && program->reaped && WIFSIGNALED(program->exit_status))
-        snprintf(ending, sizeof ending, " (killed by signal %d)", WTERMSIG(program->exit_status));
-    /* The end is what tells; as much of it as the message has room for. */
-    const char *tail = program->tail.data;
-    size_t length = program->tail.length;
-    size_t room = sizeof program->failure - strlen(problem) - strlen(ending) - 40;
-    while (length > 0 && (tail[length - 1] == '\n' || tail[length - 1] == ' '))
-        length--;
-    size_t skipped = length > room ? length - room : 0;
-    while (skipped < length && ((unsigned char)tail[skipped] & 0xc0) == 0x80)
-        skipped++; /* not from within a character */
     program->broken = true;
-    if (length == 0 && program->told)
-        snprintf(program->failure, sizeof program->failure, "%s", problem);
-    else
-        snprintf(program->failure, sizeof program->failure, "%s%s; its stderr %s%s%.*s", problem, ending,
-                 length > 0 ? "ends: " : "is empty", skipped > 0 ? "..." : "", (int)(length - skipped), tail + skipped);
+    child_describe(&program->child, problem, by_itself, program->told, program->failure, sizeof program->failure);
     return error_set(err, COHORT_ERR_REWARD, "reward '%.100s': %s", name, program->failure);
 }
 
@@ -351,25 +95,24 @@ bool program_tell(struct program *program, const char *bytes, size_t length, siz
 {
     cohort_error problem = {0};
     *sent = 0;
-    for (int i = 0; i < 16 && program->from >= 0; i++) { /* a flood is read away in part: more waits in the pipe */
-        program->answers.length = 0;
-        read_some(&program->from, &program->answers);
-        if (program->answers.length == 0)
+    for (int i = 0; i < 16 && program->child.from >= 0;
+         i++) { /* a flood is read away in part: more waits in the pipe */
+        program->child.output.length = 0;
+        (void)child_read(&program->child);
+        if (program->child.output.length == 0)
             break;
     }
-    program->answers.length = 0;
-    if (program->errors >= 0) {
-        read_some(&program->errors, &program->tail);
-        keep_tail(&program->tail);
-    }
-    if (!program->broken && !has_ended(program) && program->to >= 0) {
-        const ssize_t n = length == 0 ? 0 : write_quietly(program->to, bytes, length);
+    program->child.output.length = 0;
+    if (program->child.errors >= 0)
+        (void)child_read_errors(&program->child);
+    if (!program->broken && !child_has_ended(&program->child) && program->child.to >= 0) {
+        const ssize_t n = length == 0 ? 0 : child_write(&program->child, bytes, length);
         *sent = n > 0 ? (size_t)n : 0;
         if (n >= 0 || errno == EAGAIN || errno == EINTR)
             return true;
     }
     if (!program->broken)
-        break_down(program, "", has_ended(program) ? "ended" : "does not read any more", 0, &problem);
+        break_down(program, "", child_has_ended(&program->child) ? "ended" : "does not read any more", 0, &problem);
     snprintf(why, size, "%s", program->failure);
     return false;
 }
@@ -499,11 +242,11 @@ static bool take_answers(struct program *program, struct program_batch *batch, c
 {
     size_t start = 0;
     bool good = true;
-    while (good && start < program->answers.length) {
-        const char *line = program->answers.data + start;
-        size_t left = program->answers.length - start;
+    while (good && start < program->child.output.length) {
+        const char *line = program->child.output.data + start;
+        size_t left = program->child.output.length - start;
         const char *newline = memchr(line, '\n', left);
-        if (newline == NULL && program->from >= 0) {
+        if (newline == NULL && program->child.from >= 0) {
             if (left > ANSWER_LIMIT) {
                 snprintf(problem, problem_size,
                          "answered a line of more than %d bytes; expected a "
@@ -533,8 +276,8 @@ static bool take_answers(struct program *program, struct program_batch *batch, c
             batch->n_answers++;
         }
     }
-    program->answers.length -= start;
-    memmove(program->answers.data, program->answers.data + start, program->answers.length);
+    program->child.output.length -= start;
+    memmove(program->child.output.data, program->child.output.data + start, program->child.output.length);
     return good;
 }
 
@@ -542,9 +285,9 @@ static bool take_answers(struct program *program, struct program_batch *batch, c
 static bool serve(struct program *program, struct program_batch *batch, double wait_s, char *problem,
                   size_t problem_size)
 {
-    struct pollfd polled[3] = {{.fd = program->from, .events = POLLIN},
-                               {.fd = program->errors, .events = POLLIN},
-                               {.fd = batch->left > 0 ? program->to : -1, .events = POLLOUT}};
+    struct pollfd polled[3] = {{.fd = program->child.from, .events = POLLIN},
+                               {.fd = program->child.errors, .events = POLLIN},
+                               {.fd = batch->left > 0 ? program->child.to : -1, .events = POLLOUT}};
     int wait_ms = wait_s > 1e6 ? 1000000000 : (int)(wait_s * 1e3) + 1;
     if (wait_s <= 0)
         wait_ms = 0;
@@ -553,24 +296,22 @@ static bool serve(struct program *program, struct program_batch *batch, double w
         return false;
     }
     bool good = true;
-    if (polled[1].revents != 0) {
-        good = read_some(&program->errors, &program->tail);
-        keep_tail(&program->tail);
-    }
+    if (polled[1].revents != 0)
+        good = child_read_errors(&program->child);
     if (good && polled[0].revents != 0)
-        good = read_some(&program->from, &program->answers);
+        good = child_read(&program->child);
     if (!good) {
         snprintf(problem, problem_size, "out of memory for its output");
         return false;
     }
     if (polled[2].revents != 0) {
         size_t piece = batch->left < CHUNK ? batch->left : CHUNK;
-        ssize_t n = write_quietly(program->to, batch->request, piece);
+        ssize_t n = child_write(&program->child, batch->request, piece);
         if (n >= 0) {
             batch->request += n;
             batch->left -= (size_t)n;
         } else if (errno != EAGAIN && errno != EINTR) {
-            close_fd(&program->to); /* it reads no more; it may have read enough to answer */
+            child_close_input(&program->child); /* it reads no more; it may have read enough to answer */
             batch->left = 0;
         }
     }
@@ -582,7 +323,7 @@ static void describe_silence(const struct program *program, const struct program
                              size_t problem_size)
 {
     char why[400] = "";
-    size_t part = program->answers.length; /* of a line */
+    size_t part = program->child.output.length; /* of a line */
     if (batch->waits_whole) {
         number_format(problem, problem_size,
                       "no answer within %g s: %s. Give it a time limit of its own where it waits for others, or raise "
@@ -605,7 +346,7 @@ static void describe_silence(const struct program *program, const struct program
         snprintf(why, sizeof why,
                  "its last line, '%.*s%s', has no newline; does it flush its output (Python: "
                  "print(..., flush=True))?",
-                 (int)(part > 40 ? 40 : part), program->answers.data, part > 40 ? "..." : "");
+                 (int)(part > 40 ? 40 : part), program->child.output.data, part > 40 ? "..." : "");
     else
         snprintf(why, sizeof why,
                  "the others are missing: does it answer every row, and flush its output (Python: "
@@ -623,14 +364,14 @@ static cohort_status converse(struct program *program, const char *name, struct 
     while (batch->n_answers < batch->n_rows || batch->left > 0) {
         if (stop_requested(program->stop) || stop_requested(program->ending))
             return stopped(program, err);
-        if (program->from < 0 && batch->n_answers == batch->n_rows)
+        if (program->child.from < 0 && batch->n_answers == batch->n_rows)
             break; /* all is answered and it has gone */
-        if (program->from < 0) {
+        if (program->child.from < 0) {
             snprintf(problem, sizeof problem, "the program ended after %zu of %zu answers", batch->n_answers,
                      batch->n_rows);
             return break_down(program, name, problem, ENDING_MS, err);
         }
-        double wait_s = batch->deadline - now_s();
+        double wait_s = batch->deadline - clock_seconds();
         if (wait_s <= 0) {
             describe_silence(program, batch, problem, sizeof problem);
             return break_down(program, name, problem, 0, err);
@@ -640,13 +381,13 @@ static cohort_status converse(struct program *program, const char *name, struct 
     }
     /* What came with the last answer belongs to this batch; what comes later is found before the
      * next. */
-    if (program->from >= 0 && !serve(program, batch, 0, problem, sizeof problem))
+    if (program->child.from >= 0 && !serve(program, batch, 0, problem, sizeof problem))
         return break_down(program, name, problem, 0, err);
-    if (program->answers.length > 0 && !blank_line(program->answers.data, program->answers.length)) {
+    if (program->child.output.length > 0 && !blank_line(program->child.output.data, program->child.output.length)) {
         snprintf(problem, sizeof problem, "answered more than the %zu rows of the batch", batch->n_rows);
         return break_down(program, name, problem, 0, err);
     }
-    program->finished = program->from < 0 || program->to < 0;
+    program->finished = program->child.from < 0 || program->child.to < 0;
     program->asked = true;
     return COHORT_OK;
 }
@@ -661,10 +402,10 @@ cohort_status program_ask(struct program *program, const char *name, struct prog
     struct program_batch early = {0};
     if (program->asked && !program->finished && !serve(program, &early, 0, problem, sizeof problem))
         return break_down(program, name, "answered more lines than the batch before this one had rows", 0, err);
-    if (program->asked && (program->finished || program->from < 0))
+    if (program->asked && (program->finished || program->child.from < 0))
         return break_down(program, name,
                           "the program has ended after an earlier batch; it must go on until its input ends", ENDING_MS,
                           err);
-    batch->deadline = now_s() + program->timeout_s;
+    batch->deadline = clock_seconds() + program->timeout_s;
     return converse(program, name, batch, err);
 }

@@ -1,4 +1,5 @@
 /* python:FILE:FUNCTION as a command: which interpreter, and the worker's text, which is built in. */
+#include "base/child.h"
 #include "reward/reward_internal.h"
 
 #include <string.h>
@@ -7,15 +8,6 @@
 static const char worker_text[] = {
 #include "reward/python_worker.inc"
 };
-
-/* $1: --python, else that of the virtual environment that is active, else the python3 of PATH. */
-static const char start_interpreter[] =
-    "p=${1:-${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/}python3}\n"
-    "command -v \"$p\" >/dev/null || {\n"
-    "    echo \"there is no interpreter '$p': name one with --python, or activate a virtual environment\" >&2\n"
-    "    exit 127\n"
-    "}\n"
-    "exec \"$p\" -c \"$2\" \"$3\" \"$4\"\n";
 
 cohort_status reward_python_command(struct reward_command *command, const char *spec, const char *python, char **name,
                                     cohort_error *err)
@@ -29,18 +21,9 @@ cohort_status reward_python_command(struct reward_command *command, const char *
     TRY(mem_strdup(name, function + 1, strlen(function + 1), err));
     TRY(mem_strdup(&command->owned[0], file, (size_t)(function - file), err));
     TRY(mem_strdup(&command->owned[1], function + 1, strlen(function + 1), err));
-    const char *const arguments[] = {"/bin/sh",
-                                     "-c",
-                                     start_interpreter,
-                                     "cohort",
-                                     python == NULL ? "" : python,
-                                     worker_text,
-                                     command->owned[0],
-                                     command->owned[1]};
+    child_python(command->arguments, python, worker_text, command->owned[0], command->owned[1]);
     command->form = REWARD_PYTHON;
     command->label = spec;
-    for (size_t i = 0; i < sizeof arguments / sizeof arguments[0]; i++)
-        command->arguments[i] = (char *)(uintptr_t)arguments[i];
     return COHORT_OK;
 }
 

@@ -193,6 +193,20 @@ def message_of(row):
     return message
 
 
+def messages_of(row):
+    """A completion as messages: of several turns all of them, those of tools too."""
+    if not row.get("episode"):
+        return [message_of(row)]
+    return [{k: v for k, v in message.items() if k != "failed"} for message in row["episode"]["messages"]]
+
+
+class Environment:
+    """What is left of an environment's object: its public attributes, as JSON has them."""
+
+    def __init__(self, state):
+        self.__dict__.update(state)
+
+
 def names(function, parameter):
     """Whether the function has a parameter of that name. What TRL does not give is given by name alone, for **kwargs may be handed on."""
     try:
@@ -207,7 +221,7 @@ warned = []  # that NaN was returned: once is enough
 def score(function, name, rows, state, loop):
     metrics, extra = {}, {}
     prompts = [prompt_of(row) for row in rows]
-    completions = [[message_of(row)] if is_conversation(prompt) else row["completion"] for row, prompt in zip(rows, prompts)]
+    completions = [messages_of(row) if is_conversation(prompt) else row["completion"] for row, prompt in zip(rows, prompts)]
     keys = {key: None for row in rows for key in row["columns"] if key not in ("prompt", "completion", "completion_ids")}
     columns = {key: [row["columns"].get(key) for row in rows] for key in keys}
 
@@ -219,6 +233,8 @@ def score(function, name, rows, state, loop):
 
     if "parsed" not in columns and names(function, "parsed"):
         columns["parsed"] = [row.get("parsed") for row in rows]
+    if any((row.get("episode") or {}).get("state") is not None for row in rows):
+        columns["environments"] = [Environment(row["episode"].get("state") or {}) for row in rows]
     columns.update(trainer_state=TrainerState(state), log_extra=log_extra, log_metric=log_metric)
     result = function(prompts=prompts, completions=completions, completion_ids=[row["tokens"] for row in rows], **columns)
     if inspect.isawaitable(result):

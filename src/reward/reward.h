@@ -15,6 +15,8 @@ struct reward_row {
     const char *completion;                  /* decoded, special tokens left out; as the prompt */
     size_t prompt_length, completion_length; /* in bytes */
     const int32_t *tokens;                   /* completion ids */
+    const bool *sampled;   /* [n_tokens] whether the model drew them; NULL: it did */
+    const json_t *episode; /* what happened between the turns of a completion (docs/ENVIRONMENTS.md); NULL: nothing */
     int32_t n_tokens;
     int64_t length; /* in tokens: n_tokens, or the number alone where the ids are not known; -1: neither is known */
     const char *finish_reason; /* "eos", "stop", "length", "cancelled" */
@@ -161,9 +163,11 @@ void reward_destroy(struct reward *reward);
 
 /* What an embedding program hands to training beside options: reward functions in C, scored after those of the option
  * "reward". */
+struct environment_binding;
 struct reward_list {
     struct reward **rewards; /* borrowed */
     size_t count;
+    const struct environment_binding *environment; /* that answers turns, borrowed; NULL: none */
 };
 
 #endif

@@ -7,19 +7,34 @@
 
 const char *finish_reason_name(enum finish_reason reason)
 {
-    static const char *const names[] = {"", "eos", "stop", "length", "cancelled", "error"};
+    static const char *const names[] = {"", "eos", "stop", "length", "cancelled", "error", "lost"};
     return names[reason];
 }
 
 void completion_free(struct completion *completion)
 {
     mem_free(completion->tokens);
+    mem_free(completion->sampled);
     mem_free(completion->logp);
     mem_free(completion->entropy);
     mem_free(completion->kept);
     mem_free(completion->text);
     mem_free(completion->routes);
+    json_decref(completion->episode);
     memset(completion, 0, sizeof *completion);
+}
+
+bool completion_sampled(const struct completion *completion, int32_t t)
+{
+    return completion->sampled == NULL || completion->sampled[t];
+}
+
+int32_t completion_n_sampled(const struct completion *completion)
+{
+    int32_t n = 0;
+    for (int32_t t = 0; t < completion->n_tokens; t++)
+        n += completion_sampled(completion, t) ? 1 : 0;
+    return n;
 }
 
 cohort_status completion_check(const struct completion *completion, cohort_error *err)

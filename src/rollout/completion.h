@@ -8,33 +8,44 @@
 
 #include "base/error.h"
 
+#include <jansson.h>
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* FAILED: nothing could be drawn, because the logits are not numbers or a bias or a constraint forbids every token. */
-enum finish_reason { FINISH_NONE, FINISH_EOS, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
-const char *finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error" */
+/* FAILED: nothing could be drawn, because the logits are not numbers or a bias or a constraint forbids every token.
+ * LOST: its environment failed it, which whoever answers turns says; the engine never does. */
+enum finish_reason { FINISH_NONE, FINISH_EOS, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED, FINISH_LOST };
+const char *finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error", "lost" */
 
-/* A finished completion. tokens, logp and entropy include the EOS; text leaves out special tokens and the stop string.
- */
+/* A finished completion. tokens, logp and entropy include the EOS; text leaves out special tokens and the stop string,
+ * and what came from outside: it is what the model wrote, a line break between turns. */
 struct completion {
     int64_t request;
     int32_t index;
     int32_t n_prompt, n_tokens;
     int32_t *tokens;    /* [n_tokens] */
+    bool *sampled;      /* [n_tokens] of a request with turns; what came from outside was not. NULL: all were */
     float *logp;        /* [n_tokens] at the sampling temperature, unfiltered and unpenalised; of a constraint that is
-                           masked over what it allows */
-    float *entropy;     /* [n_tokens] of the distribution that logp is of, in nats */
+                           masked over what it allows; 0 where not sampled */
+    float *entropy;     /* [n_tokens] of the distribution that logp is of, in nats; 0 where not sampled */
     float *kept;        /* [n_tokens] the log of the probability of what its constraint allowed; NULL without one */
     char *text;         /* NUL-terminated; NULL without a tokenizer */
     size_t text_length; /* bytes: text may hold NULs of its own */
     enum finish_reason finish_reason;
+    /* What happened between its turns, for rewards and logs (docs/ENVIRONMENTS.md), attached by whoever answers them;
+     * NULL: nothing did. */
+    json_t *episode;
     uint16_t
         *routes; /* [n_prompt + n_tokens - 1, route_width of the model] the experts that each token went to, in each
                          layer that has some; NULL: not asked for (engine_keep_routes), or cancelled */
 };
 void completion_free(struct completion *completion);
+/* Whether its token t was drawn. */
+bool completion_sampled(const struct completion *completion, int32_t t);
+/* How many of its tokens were drawn. */
+int32_t completion_n_sampled(const struct completion *completion);
 /* Returns COHORT_ERR_NUMERIC with the place of a completion that failed. */
 cohort_status completion_check(const struct completion *completion, cohort_error *err);
 

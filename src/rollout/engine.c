@@ -183,6 +183,8 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
         if (c->allowed == NULL || c->accept == NULL || c->done == NULL)
             return error_set(err, COHORT_ERR_ARGUMENT, "constraint %d lacks a function", (int)i);
     }
+    if (request->turns && request->constraints != NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "a completion with turns cannot have a constraint");
     for (int32_t i = 0; i < request->sampling.n_bias; i++)
         if (request->sampling.bias_id[i] < 0 || request->sampling.bias_id[i] >= e->model->config.vocab_size)
             return error_set(err, COHORT_ERR_ARGUMENT, "logit bias for token %d, expected an id from 0 to %d",
@@ -216,11 +218,63 @@ struct engine_stats engine_stats(const struct engine *e)
     const struct page_pool *pool = &e->scheduler.pool;
     return (struct engine_stats){.prompt_tokens = e->step.prompt_tokens,
                                  .generated_tokens = e->scheduler.generated_tokens,
+                                 .outside_tokens = e->scheduler.outside_tokens,
                                  .steps = e->step.n_steps,
                                  .pages_used = pool->n_pages - pool->n_free,
                                  .pages_peak = pool->peak,
-                                 .running = e->scheduler.n_running};
+                                 .running = e->scheduler.n_running,
+                                 .waiting = e->scheduler.n_waiting};
 }
+
+bool engine_poll_turn(struct engine *e, struct engine_turn *turn)
+{
+    const struct sequence *s = scheduler_poll_turn(&e->scheduler);
+    if (s == NULL)
+        return false;
+    *turn = (struct engine_turn){.request = s->request->id,
+                                 .index = s->index,
+                                 .tokens = s->history + s->request->ask.n_prompt,
+                                 .n_tokens = s->n_tokens,
+                                 .first = s->turn_begin,
+                                 .room = s->request->max_tokens - s->n_tokens};
+    return true;
+}
+
+static cohort_status find_waiting(struct engine *e, int64_t request, int32_t index, struct sequence **out,
+                                  cohort_error *err)
+{
+    *out = scheduler_waiting(&e->scheduler, request, index);
+    return *out != NULL
+               ? COHORT_OK
+               : error_set(err, COHORT_ERR_ARGUMENT, "completion %d of request %lld does not wait at the end of a turn",
+                           (int)index, (long long)request);
+}
+
+cohort_status engine_go_on(struct engine *e, int64_t request, int32_t index, const int32_t *tokens, int32_t n,
+                           cohort_error *err)
+{
+    struct sequence *s = NULL;
+    TRY(find_waiting(e, request, index, &s, err));
+    const int32_t room = s->request->max_tokens - s->n_tokens;
+    if (n < 1 || n > room)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "%d tokens from outside for completion %d of request %lld, expected 1 to %d", (int)n,
+                         (int)index, (long long)request, (int)room);
+    for (int32_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || tokens[i] >= e->model->config.vocab_size)
+            return error_set(err, COHORT_ERR_ARGUMENT, "token %d from outside is %d, expected an id from 0 to %d",
+                             (int)i, (int)tokens[i], (int)e->model->config.vocab_size - 1);
+    return scheduler_go_on(&e->scheduler, s, tokens, n, err);
+}
+
+cohort_status engine_end(struct engine *e, int64_t request, int32_t index, cohort_error *err)
+{
+    struct sequence *s = NULL;
+    TRY(find_waiting(e, request, index, &s, err));
+    return scheduler_end(&e->scheduler, s, err);
+}
+
+bool engine_waits(const struct engine *e) { return scheduler_waits(&e->scheduler); }
 
 /* Whether the device may take several steps without the host. */
 static bool may_open_window(const struct engine *e)
@@ -230,7 +284,7 @@ static bool may_open_window(const struct engine *e)
     for (int32_t i = 0; i < scheduler->n_running; i++)
         constrained = constrained || scheduler->running[i]->constraint != NULL;
     return e->model->backend->ops->decode_load != NULL && scheduler->n_running > 0 && !constrained &&
-           !scheduler_prefills(scheduler);
+           !scheduler_prefills(scheduler) && !scheduler_catches_up(scheduler);
 }
 
 cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)

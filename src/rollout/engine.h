@@ -63,6 +63,8 @@ struct engine_request {
     int32_t n_stop;
     int32_t n_choosable;                  /* ids >= this are not drawn (0: the whole vocabulary) */
     const struct constraint *constraints; /* [n] one for each completion; NULL: none */
+    bool turns; /* an EOS ends a turn: the completion waits for engine_go_on or engine_end. max_tokens is then of all
+                   turns and of what comes between them. Not together with constraints */
 };
 
 void engine_set_callback(struct engine *engine, engine_callback *callback, void *context);
@@ -75,8 +77,30 @@ cohort_status engine_submit(struct engine *engine, const struct engine_request *
                             cohort_error *err);
 /* Ends a request's completions where they are (FINISH_CANCELLED); an unknown or finished id is not an error. */
 void engine_cancel(struct engine *engine, int64_t id);
+/* The end of a turn, in a request with turns. The completion holds its pages and no row, so that others decode. */
+struct engine_turn {
+    int64_t request;
+    int32_t index;
+    const int32_t
+        *tokens; /* [n_tokens] behind the prompt, the last of them an EOS; until the completion goes on or ends */
+    int32_t n_tokens, first; /* those of this turn: first .. n_tokens */
+    int32_t room;            /* tokens that still fit */
+};
+/* Each turn once, in the order in which they ended; false if there is none. */
+bool engine_poll_turn(struct engine *engine, struct engine_turn *turn);
+/* The completion goes on behind 1 to room tokens from outside, with the draws that it would have had without a pause.
+ * Where they take all its room it ends (FINISH_LENGTH). COHORT_ERR_ARGUMENT where it does not wait, or for ids or a
+ * number of them that are out of range; it then waits still. */
+cohort_status engine_go_on(struct engine *engine, int64_t request, int32_t index, const int32_t *tokens, int32_t n,
+                           cohort_error *err);
+/* The completion ends where it is (FINISH_EOS). */
+cohort_status engine_end(struct engine *engine, int64_t request, int32_t index, cohort_error *err);
+/* Whether engine_step would do nothing, because all that is left waits for an answer to its turn. */
+bool engine_waits(const struct engine *engine);
+
 /* Runs one forward: a token for every running completion and a chunk of prompts; on a backend that decodes without the
- * host, several tokens while no prompt waits. *busy says whether anything is left to do. After COHORT_ERR_CANCELLED (a
+ * host, several tokens while no prompt waits. *busy says whether anything is left to do, turns that are not answered
+ * included. After COHORT_ERR_CANCELLED (a
  * stop was requested) the engine is as if the step had not begun, except for completions that had already drawn in it:
  * when the stop is withdrawn, the next step continues with the same draws. */
 cohort_status engine_step(struct engine *engine, bool *busy, cohort_error *err);
@@ -85,8 +109,9 @@ bool engine_poll(struct engine *engine, struct completion *out);
 
 struct engine_stats {
     int64_t prompt_tokens, generated_tokens, steps;
+    int64_t outside_tokens;
     int64_t pages_used, pages_peak;
-    int32_t running;
+    int32_t running, waiting;
 };
 struct engine_stats engine_stats(const struct engine *engine);
 

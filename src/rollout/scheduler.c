@@ -24,6 +24,34 @@ static struct request_list *list_of(struct scheduler *q, const struct request *r
     return r->state == REQUEST_WAITING ? &q->waiting : r->state == REQUEST_PREFILL ? &q->prefill : &q->active;
 }
 
+static void queue_push(struct sequence_list *list, struct sequence *s)
+{
+    s->next = NULL;
+    *(list->last != NULL ? &list->last->next : &list->first) = s;
+    list->last = s;
+}
+
+static struct sequence *queue_pop(struct sequence_list *list)
+{
+    struct sequence *s = list->first;
+    if (s != NULL && (list->first = s->next) == NULL)
+        list->last = NULL;
+    return s;
+}
+
+/* Takes it out wherever it is, if it is there. */
+static void queue_drop(struct sequence_list *list, const struct sequence *s)
+{
+    struct sequence *before = NULL;
+    for (struct sequence *at = list->first; at != NULL; before = at, at = at->next)
+        if (at == s) {
+            *(before != NULL ? &before->next : &list->first) = s->next;
+            if (list->last == s)
+                list->last = before;
+            return;
+        }
+}
+
 /* The place of the request with this id, which is one of first_id .. next_id. */
 static struct request **place_of(const struct scheduler *q, int64_t id)
 {
@@ -127,11 +155,15 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
     memcpy(done.tokens, s->history + r->ask.n_prompt, (size_t)s->n_tokens * sizeof(int32_t));
     memcpy(done.logp, s->logp, (size_t)s->n_tokens * sizeof(float));
     memcpy(done.entropy, s->entropy, (size_t)s->n_tokens * sizeof(float));
+    if (s->sampled != NULL) {
+        TRY_GOTO(mem_alloc(&done.sampled, (size_t)s->n_tokens, sizeof(bool), "completion", err));
+        memcpy(done.sampled, s->sampled, (size_t)s->n_tokens * sizeof(bool));
+    }
     if (s->kept != NULL) {
         TRY_GOTO(mem_alloc(&done.kept, (size_t)s->n_tokens, sizeof(float), "completion", err));
         memcpy(done.kept, s->kept, (size_t)s->n_tokens * sizeof(float));
     }
-    if (q->route_width > 0 && s->finish_reason != FINISH_CANCELLED && s->n_tokens > 0)
+    if (q->route_width > 0 && s->finish_reason != FINISH_CANCELLED && s->n_tokens > 0 && s->n_behind == 0)
         TRY_GOTO(take_routes(q, s, &done.routes, err));
     if (q->tokenizer != NULL) {
         TRY_GOTO(mem_strdup(&done.text, s->text.data == NULL ? "" : s->text.data, s->text.length, err));
@@ -139,10 +171,12 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
     }
     completion_queue_push(&q->finished, &done);
     q->n_unfinished--;
-    if (s->state == SEQUENCE_RUNNING) {
+    if (s->state != SEQUENCE_PENDING) {
         page_list_release(&s->pages, &q->pool);
-        q->promised += --r->n_running == 0 ? one_completion(r) : 0;
+        q->promised += --r->n_holding == 0 ? one_completion(r) : 0;
     }
+    q->n_waiting -= s->state == SEQUENCE_WAITING ? 1 : 0;
+    queue_drop(s->state == SEQUENCE_READY ? &q->ready : &q->turns, s);
     s->state = SEQUENCE_FINISHED;
     if (--r->n_unfinished == 0) {
         q->promised -= r->state != REQUEST_WAITING ? one_completion(r) : 0;
@@ -154,6 +188,14 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
 cleanup:
     completion_free(&done);
     return status;
+}
+
+/* It keeps its pages, and its row is free from the next scheduler_sweep on. */
+static void turn_over(struct scheduler *q, struct sequence *s)
+{
+    s->state = SEQUENCE_WAITING;
+    q->n_waiting++;
+    queue_push(&q->turns, s);
 }
 
 cohort_status scheduler_take(struct scheduler *q, struct sequence *s, const struct sample_row *draw, cohort_error *err)
@@ -173,7 +215,58 @@ cohort_status scheduler_take(struct scheduler *q, struct sequence *s, const stru
         event.text = sequence_new_text(s, &event.text_length);
         q->callback(q->callback_context, &event);
     }
-    return s->finish_reason == FINISH_NONE ? COHORT_OK : finish_sequence(q, s, err);
+    if (s->finish_reason != FINISH_NONE)
+        return finish_sequence(q, s, err);
+    if (s->turned && s->state == SEQUENCE_RUNNING)
+        turn_over(q, s);
+    return COHORT_OK;
+}
+
+/* Ends a completion between its tokens. */
+static cohort_status end_between(struct scheduler *q, struct sequence *s, enum finish_reason reason, cohort_error *err)
+{
+    s->finish_reason = reason;
+    if (q->tokenizer != NULL)
+        TRY(token_stream_finish(&s->stream, q->tokenizer, &s->text, err));
+    if (q->callback != NULL) {
+        struct engine_event event = {
+            .request = s->request->id, .index = s->index, .token = -1, .finish_reason = reason};
+        event.text = sequence_new_text(s, &event.text_length);
+        q->callback(q->callback_context, &event);
+    }
+    return finish_sequence(q, s, err);
+}
+
+/* ---- Turns ---- */
+
+struct sequence *scheduler_poll_turn(struct scheduler *q) { return queue_pop(&q->turns); }
+
+struct sequence *scheduler_waiting(const struct scheduler *q, int64_t request, int32_t index)
+{
+    const struct request *r = request >= q->first_id && request < q->next_id ? *place_of(q, request) : NULL;
+    const int32_t i = r == NULL ? -1 : index - r->ask.first_index;
+    return i >= 0 && i < r->ask.n && r->sequences[i].state == SEQUENCE_WAITING ? &r->sequences[i] : NULL;
+}
+
+cohort_status scheduler_go_on(struct scheduler *q, struct sequence *s, const int32_t *tokens, int32_t n,
+                              cohort_error *err)
+{
+    assert(s->state == SEQUENCE_WAITING && n >= 1 && n <= s->request->max_tokens - s->n_tokens);
+    queue_drop(&q->turns, s);
+    TRY(sequence_go_on(s, q->tokenizer, tokens, n, err));
+    q->outside_tokens += n;
+    if (s->n_tokens == s->request->max_tokens)
+        return end_between(q, s, FINISH_LENGTH, err);
+    s->state = SEQUENCE_READY;
+    q->n_waiting--;
+    queue_push(&q->ready, s);
+    return COHORT_OK;
+}
+
+cohort_status scheduler_end(struct scheduler *q, struct sequence *s, cohort_error *err)
+{
+    assert(s->state == SEQUENCE_WAITING);
+    return end_between(q, s, FINISH_EOS, err);
 }
 
 void scheduler_sweep(struct scheduler *q)
@@ -203,16 +296,7 @@ static cohort_status apply_cancellations(struct scheduler *q, cohort_error *err)
             struct sequence *s = &r->sequences[i];
             if (s->state == SEQUENCE_FINISHED)
                 continue;
-            s->finish_reason = FINISH_CANCELLED;
-            if (q->tokenizer != NULL)
-                TRY(token_stream_finish(&s->stream, q->tokenizer, &s->text, err));
-            if (q->callback != NULL) {
-                struct engine_event event = {
-                    .request = r->id, .index = s->index, .token = -1, .finish_reason = FINISH_CANCELLED};
-                event.text = sequence_new_text(s, &event.text_length);
-                q->callback(q->callback_context, &event);
-            }
-            TRY(finish_sequence(q, s, err));
+            TRY(end_between(q, s, FINISH_CANCELLED, err));
         }
     }
     return COHORT_OK;
@@ -226,12 +310,32 @@ static void admit_sequences(struct scheduler *q)
             struct sequence *s = &r->sequences[r->first_pending];
             if (s->state != SEQUENCE_PENDING) /* its first token ended it */
                 continue;
-            if (q->n_running == q->max_sequences || !page_list_reserve(&s->pages, &q->pool))
+            if ((!s->turned && q->n_running == q->max_sequences) || !page_list_reserve(&s->pages, &q->pool))
                 return;
+            q->promised -= r->n_holding++ == 0 ? one_completion(r) : 0;
+            if (s->turned) {
+                turn_over(q, s);
+                continue;
+            }
             s->state = SEQUENCE_RUNNING;
-            q->promised -= r->n_running++ == 0 ? one_completion(r) : 0;
             q->running[q->n_running++] = s;
         }
+}
+
+/* Those that go on get rows, beside others of their requests. */
+static void admit_ready(struct scheduler *q)
+{
+    while (q->ready.first != NULL && q->n_running < q->max_sequences) {
+        struct sequence *s = queue_pop(&q->ready);
+        int32_t at = q->n_running;
+        while (at > 0 && q->running[at - 1]->request != s->request)
+            at--;
+        at = at == 0 ? q->n_running : at;
+        memmove(q->running + at + 1, q->running + at, (size_t)(q->n_running - at) * sizeof(struct sequence *));
+        q->running[at] = s;
+        q->n_running++;
+        s->state = SEQUENCE_RUNNING;
+    }
 }
 
 /* A waiting request gets pages for its prompt when at least one of its completions could then run to its end, so that a
@@ -256,6 +360,7 @@ cohort_status scheduler_admit(struct scheduler *q, cohort_error *err)
 {
     TRY(apply_cancellations(q, err));
     scheduler_sweep(q);
+    admit_ready(q);
     admit_sequences(q);
     admit_requests(q);
     return COHORT_OK;
@@ -264,6 +369,19 @@ cohort_status scheduler_admit(struct scheduler *q, cohort_error *err)
 bool scheduler_busy(const struct scheduler *q)
 {
     return q->waiting.first != NULL || q->prefill.first != NULL || q->active.first != NULL;
+}
+
+bool scheduler_waits(const struct scheduler *q)
+{
+    return q->n_waiting > 0 && q->n_running == 0 && q->prefill.first == NULL && q->ready.first == NULL;
+}
+
+bool scheduler_catches_up(const struct scheduler *q)
+{
+    for (int32_t i = 0; i < q->n_running; i++)
+        if (q->running[i]->n_behind > 0)
+            return true;
+    return false;
 }
 
 bool scheduler_prefills(const struct scheduler *q) { return q->prefill.first != NULL; }

@@ -12,6 +12,14 @@
  *   pending -> running   admit_sequences  when a slot is free and the pages it can come to need can be reserved: so a
  *                                         running sequence never waits and never has to be thrown out
  *   running -> finished  finish_sequence  at EOS, a stop string, its length, or engine_cancel
+ * Of a request with turns an EOS ends a turn:
+ *   running -> waiting   scheduler_take   it keeps its pages and gives its row back; scheduler_poll_turn hands the turn
+ *                                         out. A first token that is an EOS ends the turn of a pending one: it is handed
+ *                                         out when it has pages, so that whoever waits can always go on
+ *   waiting -> ready     scheduler_go_on  with tokens from outside; -> finished where they leave no room, or at
+ *                                         scheduler_end
+ *   ready -> running     admit_ready      when a row is free, before pending ones; its first step computes what is
+ *                                         behind (n_behind)
  *   ... -> gone          scheduler_sweep  when all its completions are finished
  *
  * Invariants: requests are admitted, and their completions get slots, in the order of submission; an admitted request
@@ -29,6 +37,11 @@ struct request_list {
     struct request *first, *last;
 };
 
+/* Sequences by their next. */
+struct sequence_list {
+    struct sequence *first, *last;
+};
+
 struct scheduler {
     const struct tokenizer *tokenizer; /* borrowed; NULL: no text */
     struct page_pool pool;
@@ -42,7 +55,9 @@ struct scheduler {
     int64_t promised;          /* pages that admitted requests without a running completion need to run one each */
     struct sequence **running; /* [max_sequences] */
     int32_t n_running, max_sequences;
-    size_t n_unfinished; /* completions of all requests */
+    struct sequence_list turns, ready; /* waiting and not handed out; going on, in that order */
+    int32_t n_waiting;                 /* handed out or not */
+    size_t n_unfinished;               /* completions of all requests */
     struct completion_queue finished;
     engine_callback *callback;
     void *callback_context;
@@ -52,7 +67,7 @@ struct scheduler {
                          uint16_t *to);
     void *fetch_context;
     int32_t route_width;
-    int64_t generated_tokens;
+    int64_t generated_tokens, outside_tokens;
 };
 cohort_status scheduler_create(struct scheduler *scheduler, const struct engine_config *config,
                                const struct tokenizer *tokenizer, cohort_error *err);
@@ -68,6 +83,10 @@ void scheduler_cancel(struct scheduler *scheduler, int64_t id);
 cohort_status scheduler_admit(struct scheduler *scheduler, cohort_error *err);
 /* Whether any request is not finished. */
 bool scheduler_busy(const struct scheduler *scheduler);
+/* Whether nothing can run before a turn that ended is answered. */
+bool scheduler_waits(const struct scheduler *scheduler);
+/* Whether a running completion has tokens from outside that are not computed. */
+bool scheduler_catches_up(const struct scheduler *scheduler);
 /* Whether the prompt of any admitted request is not yet computed to its end. */
 bool scheduler_prefills(const struct scheduler *scheduler);
 /* Tells the scheduler that the request's prompt is computed. */
@@ -75,6 +94,15 @@ void scheduler_prompt_done(struct scheduler *scheduler, struct request *request)
 /* Appends a drawn token to its sequence, or ends the sequence if nothing could be drawn; its neighbours continue. */
 cohort_status scheduler_take(struct scheduler *scheduler, struct sequence *sequence, const struct sample_row *draw,
                              cohort_error *err);
+/* A completion whose turn ended, in the order in which they did; NULL: none that was not handed out. */
+struct sequence *scheduler_poll_turn(struct scheduler *scheduler);
+/* The waiting completion of that request and index; NULL: it does not wait. */
+struct sequence *scheduler_waiting(const struct scheduler *scheduler, int64_t request, int32_t index);
+/* A waiting completion goes on behind n tokens, which fit. Where they take all its room it ends by its length. */
+cohort_status scheduler_go_on(struct scheduler *scheduler, struct sequence *sequence, const int32_t *tokens, int32_t n,
+                              cohort_error *err);
+/* A waiting completion ends where it is. */
+cohort_status scheduler_end(struct scheduler *scheduler, struct sequence *sequence, cohort_error *err);
 /* Called after a step: removes finished sequences from the running list, keeping its order, and releases finished
  * requests. */
 void scheduler_sweep(struct scheduler *scheduler);

@@ -63,6 +63,8 @@ cohort_status request_create(struct request **out, const struct engine_request *
         memcpy(s->history, ask->prompt, (size_t)ask->n_prompt * sizeof(int32_t));
         TRY_GOTO(mem_alloc(&s->logp, (size_t)max_tokens, sizeof(float), "sequence", err));
         TRY_GOTO(mem_alloc(&s->entropy, (size_t)max_tokens, sizeof(float), "sequence", err));
+        if (ask->turns)
+            TRY_GOTO(mem_alloc(&s->sampled, (size_t)max_tokens, sizeof(bool), "sequence", err));
         if (s->constraint != NULL)
             TRY_GOTO(mem_alloc(&s->kept, (size_t)max_tokens, sizeof(float), "sequence", err));
         TRY_GOTO(page_list_create(&s->pages, completion_pages(ask->n_prompt, max_tokens), err));
@@ -83,6 +85,7 @@ void request_destroy(struct request *r)
         mem_free(r->sequences[i].logp);
         mem_free(r->sequences[i].kept);
         mem_free(r->sequences[i].entropy);
+        mem_free(r->sequences[i].sampled);
         page_list_free(&r->sequences[i].pages);
         text_free(&r->sequences[i].text);
         token_stream_free(&r->sequences[i].stream);
@@ -160,6 +163,8 @@ cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokeni
     s->history[r->ask.n_prompt + s->n_tokens] = token;
     s->logp[s->n_tokens] = draw->logp;
     s->entropy[s->n_tokens] = draw->entropy;
+    if (s->sampled != NULL)
+        s->sampled[s->n_tokens] = true;
     if (s->kept != NULL)
         s->kept[s->n_tokens] = draw->kept;
     s->n_tokens++;
@@ -178,10 +183,28 @@ cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokeni
     }
     if (stopped)
         s->finish_reason = FINISH_STOP;
+    else if (eos && r->ask.turns)
+        s->turned = true;
     else if (eos)
         s->finish_reason = FINISH_EOS;
     else if (last)
         s->finish_reason = FINISH_LENGTH;
+    return COHORT_OK;
+}
+
+cohort_status sequence_go_on(struct sequence *s, const struct tokenizer *tokenizer, const int32_t *tokens, int32_t n,
+                             cohort_error *err)
+{
+    if (tokenizer != NULL && s->text.length > 0)
+        TRY(text_append(&s->text, "\n", 1, err));
+    for (int32_t i = 0; i < n; i++) {
+        s->history[s->request->ask.n_prompt + s->n_tokens] = tokens[i];
+        s->logp[s->n_tokens] = s->entropy[s->n_tokens] = 0.0f;
+        s->sampled[s->n_tokens++] = false;
+    }
+    s->turn_begin = s->n_tokens;
+    s->n_behind = n; /* the EOS, and all of these but the last */
+    s->turned = false;
     return COHORT_OK;
 }
 

@@ -2,24 +2,34 @@
  *
  * A request owns copies of everything that was asked, its prompt's pages and its sequences; a sequence owns its tokens
  * so far, their log-probs and entropies, and its text. Only the scheduler changes their states. A sequence's history is
- * its prompt followed by what was drawn, always as ids (invariant I4): text is made from it and never read back. */
+ * its prompt followed by what was drawn and, between turns, what came from outside, always as ids (invariant I4): text
+ * is made from it and never read back. */
 #ifndef COHORT_ROLLOUT_SEQUENCE_H
 #define COHORT_ROLLOUT_SEQUENCE_H
 
 #include "rollout/engine.h"
 #include "rollout/pages.h"
 
-enum sequence_state { SEQUENCE_PENDING, SEQUENCE_RUNNING, SEQUENCE_FINISHED };
+/* WAITING: its turn ended and its answer is not there; READY: it goes on as soon as there is a row for it. Both hold
+ * their pages and no row. */
+enum sequence_state { SEQUENCE_PENDING, SEQUENCE_RUNNING, SEQUENCE_WAITING, SEQUENCE_READY, SEQUENCE_FINISHED };
 
 /* One completion. */
 struct sequence {
     struct request *request;
     int32_t index; /* of the draw's stream */
     enum sequence_state state;
-    int32_t *history;                    /* prompt, then output: [n_prompt + max_tokens] */
-    float *logp, *entropy;               /* [max_tokens] */
-    float *kept;                         /* [max_tokens] with a constraint, else NULL */
-    int32_t n_tokens;                    /* output so far */
+    int32_t *history;      /* prompt, then output: [n_prompt + max_tokens] */
+    float *logp, *entropy; /* [max_tokens] */
+    float *kept;           /* [max_tokens] with a constraint, else NULL */
+    bool *sampled;         /* [max_tokens] of a request with turns; else NULL */
+    int32_t n_tokens;      /* output so far, what came from outside included */
+    int32_t turn_begin;    /* output before the turn in hand */
+    int32_t n_behind; /* tokens ahead of the last one whose keys and values are not computed: a turn's EOS and what came
+                          from outside behind it */
+    int32_t n_in_step;                   /* rows that the step in hand computes */
+    bool turned;                         /* its last token ended a turn, and nothing came behind it */
+    struct sequence *next;               /* in the scheduler's list of turns that ended, or of those that go on */
     struct page_list pages;              /* positions n_prompt on */
     const struct constraint *constraint; /* the request's; NULL: none */
     struct token_stream stream;
@@ -42,7 +52,7 @@ struct request {
     int32_t n_prefilled, n_in_step;  /* prompt tokens computed; those of them that the step in hand computes */
     struct page_list pages;          /* positions 0 .. n_prompt */
     struct sequence *sequences;      /* [n] */
-    int32_t n_unfinished, n_running; /* of its sequences */
+    int32_t n_unfinished, n_holding; /* of its sequences: not finished; holding pages */
     int32_t first_pending;           /* sequences before it are not pending */
     bool cancelled;
     struct request *previous, *next; /* in the scheduler's list of its state */
@@ -63,6 +73,9 @@ struct sample_row sequence_draw(const struct sequence *sequence, int32_t logits_
  * length, and sets finish_reason. */
 cohort_status sequence_append(struct sequence *sequence, const struct tokenizer *tokenizer,
                               const struct sample_row *draw, cohort_error *err);
+/* What came from outside: n tokens that fit behind what there is. */
+cohort_status sequence_go_on(struct sequence *sequence, const struct tokenizer *tokenizer, const int32_t *tokens,
+                             int32_t n, cohort_error *err);
 /* The text that became certain since the last call: *length bytes inside sequence->text. */
 const char *sequence_new_text(struct sequence *sequence, size_t *length);
 

@@ -88,25 +88,41 @@ static void add_output(struct step *step, int32_t row, struct sequence *s, struc
     step->n_outputs++;
 }
 
-static void add_decode(struct step *step, struct scheduler *scheduler)
+/* How many of a completion's tokens a step computes: the last, and those behind if there is room for them all, else as
+ * many as there is room for. */
+static int32_t decode_tokens(const struct step *step, const struct sequence *s, int32_t room)
 {
-    struct batch *b = &step->batch;
-    for (int32_t i = 0; i < scheduler->n_running; i++) {
-        struct sequence *s = scheduler->running[i];
-        const struct request *r = s->request;
-        int32_t P = r->ask.n_prompt, position = P + s->n_tokens - 1;
-        batch_add_seq(b, &s->history[position], 1, position, b->n_trees);
-        b->kv_row[b->n_tokens - 1] = page_list_row(&s->pages, &scheduler->pool, page_chunk(P), position);
-        add_page_spans(step, &r->pages, 0, 0, P);
-        add_page_spans(step, &s->pages, page_chunk(P), P, position + 1);
-        add_output(step, b->n_tokens - 1, s, NULL);
-    }
+    const int32_t chunk = step->config.prefill_chunk, most = chunk > 0 && chunk < room ? chunk : room;
+    return s->n_behind <= most ? s->n_behind + 1 : most;
 }
 
-static void add_prefill(struct step *step, struct scheduler *scheduler)
+/* Returns the room that is left for prompts, in tokens. */
+static int32_t add_decode(struct step *step, struct scheduler *scheduler)
 {
     struct batch *b = &step->batch;
     int32_t room = step->config.prefill_tokens;
+    for (int32_t i = 0; i < scheduler->n_running; i++) {
+        struct sequence *s = scheduler->running[i];
+        const struct request *r = s->request;
+        const int32_t P = r->ask.n_prompt, first = P + s->n_tokens - 1 - s->n_behind, n = decode_tokens(step, s, room);
+        s->n_in_step = n;
+        if (n == 0)
+            continue;
+        batch_add_seq(b, &s->history[first], n, first, b->n_trees);
+        for (int32_t k = 0; k < n; k++)
+            b->kv_row[b->n_tokens - n + k] = page_list_row(&s->pages, &scheduler->pool, page_chunk(P), first + k);
+        add_page_spans(step, &r->pages, 0, 0, P);
+        add_page_spans(step, &s->pages, page_chunk(P), P, first + n);
+        if (n > s->n_behind)
+            add_output(step, b->n_tokens - 1, s, NULL);
+        room -= n > s->n_behind ? n - 1 : n;
+    }
+    return room;
+}
+
+static void add_prefill(struct step *step, struct scheduler *scheduler, int32_t room)
+{
+    struct batch *b = &step->batch;
     for (struct request *r = scheduler->prefill.first; r != NULL && room > 0; r = r->next) {
         int32_t n = r->ask.n_prompt - r->n_prefilled;
         if (n > room)
@@ -189,6 +205,8 @@ static cohort_status sample_outputs(struct step *step, struct scheduler *schedul
         struct request *r = output_owner(step, i, &draws);
         if (step->output_of[i] == NULL)
             scheduler_prompt_done(scheduler, r);
+        else
+            step->output_of[i]->n_behind = 0;
         for (int32_t c = 0; c < draws; c++)
             TRY(scheduler_take(scheduler, step->output_of[i] != NULL ? step->output_of[i] : &r->sequences[c],
                                &step->draws[at++], err));
@@ -206,6 +224,16 @@ static void leave_prefill(struct step *step, struct scheduler *scheduler, bool c
             step->prompt_tokens -= r->n_in_step;
         }
         r->n_in_step = 0;
+    }
+}
+
+/* What a step computed of completions that did not draw in it. */
+static void advance_behind(struct scheduler *scheduler)
+{
+    for (int32_t i = 0; i < scheduler->n_running; i++) {
+        struct sequence *s = scheduler->running[i];
+        if (s->state == SEQUENCE_RUNNING && s->n_in_step <= s->n_behind)
+            s->n_behind -= s->n_in_step;
     }
 }
 
@@ -233,12 +261,13 @@ cohort_status step_run(struct step *step, struct scheduler *scheduler, cohort_er
 {
     batch_clear(&step->batch);
     step->n_outputs = 0;
-    add_decode(step, scheduler);
-    add_prefill(step, scheduler);
+    add_prefill(step, scheduler, add_decode(step, scheduler));
     const cohort_status status = step->batch.n_tokens > 0 ? run_batch(step, scheduler, err) : COHORT_OK;
     leave_prefill(step, scheduler, status == COHORT_OK);
+    if (status == COHORT_OK)
+        advance_behind(scheduler);
     scheduler_sweep(scheduler);
     TRY(status);
-    assert(step->batch.n_tokens > 0 || !scheduler_busy(scheduler));
+    assert(step->batch.n_tokens > 0 || !scheduler_busy(scheduler) || scheduler_waits(scheduler));
     return COHORT_OK;
 }

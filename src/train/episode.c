@@ -24,12 +24,17 @@ cohort_status episode_append_completion(struct episode *e, const struct completi
     size_t capacity = e->sampled_capacity;
     TRY(mem_grow(&e->logp, &capacity, wanted, sizeof *e->logp, "episode", err));
     TRY(mem_grow(&e->entropy, &e->sampled_capacity, wanted, sizeof *e->entropy, "episode", err));
-    TRY(append(e, c->tokens, c->n_tokens, true, err));
-    if (n > 0) {
-        memcpy(e->logp + e->n_sampled, c->logp, n * sizeof *c->logp);
-        memcpy(e->entropy + e->n_sampled, c->entropy, n * sizeof *c->entropy);
+    for (int32_t t = 0, end = 0; t < c->n_tokens; t = end) {
+        const bool sampled = completion_sampled(c, t);
+        while (end < c->n_tokens && completion_sampled(c, end) == sampled)
+            end++;
+        TRY(append(e, c->tokens + t, end - t, sampled, err));
+        if (!sampled)
+            continue;
+        memcpy(e->logp + e->n_sampled, c->logp + t, (size_t)(end - t) * sizeof *c->logp);
+        memcpy(e->entropy + e->n_sampled, c->entropy + t, (size_t)(end - t) * sizeof *c->entropy);
+        e->n_sampled += end - t;
     }
-    e->n_sampled += c->n_tokens;
     e->finish_reason = c->finish_reason;
     return COHORT_OK;
 }

@@ -20,7 +20,8 @@ struct episode {
     enum finish_reason finish_reason; /* of the last sampled run */
     size_t token_capacity, sampled_capacity;
 };
-/* Appends a sampled run with its log-probs and entropies. */
+/* Appends a sampled run with its log-probs and entropies, or the runs of a completion with turns and what stands between
+ * them. */
 cohort_status episode_append_completion(struct episode *episode, const struct completion *completion,
                                         cohort_error *err);
 /* Appends a run from outside. */

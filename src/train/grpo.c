@@ -41,83 +41,6 @@ void grpo_batch_free(struct grpo_batch *batch)
     memset(batch, 0, sizeof *batch);
 }
 
-/* The order in which prompts are submitted: the longest first, so that at the end of a rollout few wait for one. What
- * is drawn does not depend on it (I3). */
-struct turn {
-    int32_t prompt, expected;
-};
-
-static int compare_turns(const void *a, const void *b)
-{
-    const struct turn *x = a, *y = b;
-    if (x->expected != y->expected)
-        return x->expected > y->expected ? -1 : 1;
-    return (x->prompt > y->prompt) - (x->prompt < y->prompt);
-}
-
-cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
-                           const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
-                           grpo_progress *progress, void *progress_context, grpo_arrived *arrived,
-                           void *arrived_context, cohort_error *err)
-{
-    int64_t first_id = 0, submitted = 0, done = 0;
-    struct turn *turns = NULL;
-    int32_t *there = NULL; /* [n_prompts] completions that have come */
-    cohort_status status = COHORT_OK;
-    TRY_GOTO(mem_alloc(&turns, (size_t)n_prompts, sizeof *turns, "rollout", err));
-    TRY_GOTO(mem_alloc(&there, (size_t)n_prompts, sizeof *there, "rollout", err));
-    for (int32_t p = 0; p < n_prompts; p++)
-        turns[p] = (struct turn){.prompt = p, .expected = prompts[p].expected};
-    qsort(turns, (size_t)n_prompts, sizeof *turns, compare_turns);
-    for (int32_t i = 0; i < n_prompts; i++) {
-        struct engine_request request = *pattern;
-        const struct grpo_prompt *prompt = &prompts[turns[i].prompt];
-        int64_t id = 0;
-        request.prompt = prompt->tokens;
-        request.n_prompt = prompt->n_tokens;
-        request.n = n;
-        request.stream = rng_stream(batch_index, prompt->id);
-        TRY_GOTO(engine_submit(engine, &request, &id, err));
-        submitted++;
-        if (i == 0)
-            first_id = id;
-    }
-    int64_t before = engine_stats(engine).generated_tokens;
-    for (bool busy = true; busy;) {
-        struct completion completion;
-        TRY_GOTO(engine_step(engine, &busy, err));
-        while (engine_poll(engine, &completion)) {
-            if (completion.request < first_id) { /* of a rollout that was given up */
-                completion_free(&completion);
-                continue;
-            }
-            completions[(int64_t)turns[completion.request - first_id].prompt * n + completion.index] = completion;
-            TRY_GOTO(completion_check(&completion, err));
-            done++;
-            const int32_t prompt = turns[completion.request - first_id].prompt;
-            if (++there[prompt] == n && arrived != NULL)
-                TRY_GOTO(arrived(arrived_context, prompt, completions + (int64_t)prompt * n, err));
-        }
-        int64_t tokens = engine_stats(engine).generated_tokens - before;
-        if (progress != NULL &&
-            !progress(progress_context, &(struct grpo_at){.phase = "rollout",
-                                                          .done = tokens,
-                                                          .total = (int64_t)n_prompts * n * pattern->max_tokens,
-                                                          .ended = done,
-                                                          .begun = (int64_t)n_prompts * n})) {
-            status = grpo_cancelled(err);
-            goto cleanup;
-        }
-    }
-    assert(done == (int64_t)n_prompts * n);
-cleanup:
-    for (int64_t i = 0; status != COHORT_OK && i < submitted; i++)
-        engine_cancel(engine, first_id + i);
-    mem_free(turns);
-    mem_free(there);
-    return status;
-}
-
 /* Lengths count sampled tokens. */
 static cohort_status length_metrics(const struct grpo_batch *batch, struct metrics *metrics, cohort_error *err)
 {
@@ -228,6 +151,19 @@ bool grpo_group_spreads(const struct grpo *grpo, const struct grpo_batch *batch,
     return advantage_spreads(&input, group);
 }
 
+/* Rewards of tokens as those of the tokens that were sampled: what stands at one from outside belongs to the last that was
+ * sampled before it. */
+static void keep_sampled(const struct completion *c, double *list)
+{
+    int32_t n = 0;
+    for (int32_t t = 0; list != NULL && c->sampled != NULL && t < c->n_tokens; t++) {
+        if (c->sampled[t])
+            list[n++] = list[t];
+        else if (!isnan(list[t]) && n > 0)
+            list[n - 1] = (isnan(list[n - 1]) ? 0.0 : list[n - 1]) + list[t];
+    }
+}
+
 /* The lists stay only where there are any. */
 static cohort_status reward_all(struct grpo *grpo, struct grpo_batch *batch, cohort_error *err)
 {
@@ -238,6 +174,8 @@ static cohort_status reward_all(struct grpo *grpo, struct grpo_batch *batch, coh
         grpo->reward(grpo->reward_context, batch->completions, batch->n, batch->rewards, batch->reward_lists, err);
     for (int64_t i = 0; status == COHORT_OK && i < n; i++)
         any = any || batch->reward_lists[i] != NULL;
+    for (int64_t i = 0; status == COHORT_OK && i < n; i++)
+        keep_sampled(&batch->completions[i / batch->n_functions], batch->reward_lists[i]);
     if (!any)
         reward_lists_free(batch);
     return status;
@@ -411,16 +349,17 @@ cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts
                                      .n_eos = grpo->model->config.n_eos,
                                      .stop = config->stop,
                                      .n_stop = config->n_stop,
-                                     .n_choosable = config->n_choosable};
+                                     .n_choosable = config->n_choosable,
+                                     .turns = grpo->turns != NULL};
     TRY_GOTO(grpo_rollout(grpo->engine, prompts, n_prompts, config->group, &pattern, (uint64_t)index,
                           batch->completions, grpo->progress, grpo->progress_context, grpo->arrived,
-                          grpo->arrived_context, err));
+                          grpo->arrived_context, grpo->turns, err));
     batch->rollout_seconds = clock_seconds() - batch->start;
     for (int32_t i = 0; i < batch->n; i++) {
         TRY_GOTO(episode_append_completion(&batch->episodes[i], &batch->completions[i], err));
         episode_take_routes(&batch->episodes[i], &batch->completions[i]);
         batch->n_sampled[i] = batch->episodes[i].n_sampled;
-        batch->completion_tokens += batch->completions[i].n_tokens;
+        batch->completion_tokens += batch->episodes[i].n_sampled;
         batch->tokens += batch->completions[i].n_prompt + batch->completions[i].n_tokens;
     }
 cleanup:

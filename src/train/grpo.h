@@ -65,6 +65,19 @@ typedef bool grpo_progress(void *context, const struct grpo_at *at);
 /* Told, while a rollout goes on, that all completions of a prompt are there: group[n]. */
 typedef cohort_status grpo_arrived(void *context, int32_t prompt, const struct completion *group, cohort_error *err);
 
+/* What answers the turns of a rollout's completions (recipe/episodes.h). */
+struct rollout_turns {
+    void *context;
+    /* The model's turn of a completion of this prompt ended. */
+    cohort_status (*turn)(void *context, int32_t prompt, const struct engine_turn *turn, cohort_error *err);
+    /* Hands the answers that are there to the engine; where idle, nothing else is to be done, it waits a little. */
+    cohort_status (*answer)(void *context, struct engine *engine, bool idle, cohort_error *err);
+    /* The completion lies where it stays until its episode is over, which may come later. */
+    cohort_status (*ended)(void *context, int32_t prompt, struct completion *completion, cohort_error *err);
+    /* A completion whose episode is over, each once; false: none at the moment. */
+    bool (*over)(void *context, int32_t *prompt);
+};
+
 struct grpo {
     struct model *model;
     /* NULL without KL. It may be model itself, which then wears reference_adapter while it scores: NULL, its base, or the
@@ -87,6 +100,7 @@ struct grpo {
     void *progress_context;
     grpo_arrived *arrived; /* may be NULL */
     void *arrived_context;
+    const struct rollout_turns *turns; /* NULL: completions have one turn */
 };
 
 /* What a batch produced: valid until grpo_batch_free. */
@@ -162,12 +176,12 @@ cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, in
                         struct grpo_batch *batch, struct metrics *metrics, cohort_error *err);
 
 /* The rollout alone: fills completions[n_prompts * n] in order. batch_index separates the draws of batches. Completions
- * of another kind must not be in flight. progress and arrived may be NULL. After a failure its own requests are
- * cancelled: they leave the engine at its next step. */
+ * of another kind must not be in flight. progress, arrived and turns may be NULL; with turns pattern->turns is set. After a
+ * failure its own requests are cancelled: they leave the engine at its next step. */
 cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
                            const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
                            grpo_progress *progress, void *progress_context, grpo_arrived *arrived,
-                           void *arrived_context, cohort_error *err);
+                           void *arrived_context, const struct rollout_turns *turns, cohort_error *err);
 
 /* An optimizer step on rows, those of one prompt consecutive. */
 cohort_status grpo_train(struct grpo *grpo, const struct grpo_row *rows, int32_t n, struct metrics *metrics,

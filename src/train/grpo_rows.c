@@ -73,7 +73,7 @@ cohort_status row_reference(struct grpo *grpo, const struct row_trees *trees, fl
 
 bool grpo_masks(const struct grpo_config *config, const struct episode *e)
 {
-    return config->mask_truncated && episode_truncated(e);
+    return e->finish_reason == FINISH_LOST || (config->mask_truncated && episode_truncated(e));
 }
 
 cohort_status grpo_cancelled(cohort_error *err) { return error_set(err, COHORT_ERR_CANCELLED, "stopped on request"); }

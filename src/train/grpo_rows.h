@@ -25,7 +25,7 @@ void row_values_free(float **values, int32_t n);
 /* Scores rows with the reference. */
 cohort_status row_reference(struct grpo *grpo, const struct row_trees *trees, float *const *values, cohort_error *err);
 
-/* Whether an episode is left out of the loss. */
+/* Whether an episode is left out of the loss: one that its environment lost always is. */
 bool grpo_masks(const struct grpo_config *config, const struct episode *episode);
 cohort_status grpo_cancelled(cohort_error *err);
 

@@ -18,12 +18,13 @@ declare -A may=(
     [rollout]="base text tensor format backend model"
     [train]="base text guide tensor format backend model rollout"
     [reward]="base text guide"
+    [environment]="base text"
     [run]="base format"
     [report]="base run"
-    [recipe]="base text guide tensor format backend model rollout train reward run report"
-    [bench]="base text guide tensor format backend model rollout train reward run recipe"
-    [command]="base text guide tensor format backend model rollout train reward run report recipe bench"
-    [api]="base text guide tensor format backend model rollout train reward run recipe command"
+    [recipe]="base text guide tensor format backend model rollout train reward environment run report"
+    [bench]="base text guide tensor format backend model rollout train reward environment run recipe"
+    [command]="base text guide tensor format backend model rollout train reward environment run report recipe bench"
+    [api]="base text guide tensor format backend model rollout train reward environment run recipe command"
 )
 for folder in src/*/; do
     folder=$(basename "$folder")

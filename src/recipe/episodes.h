@@ -1,0 +1,60 @@
+/* Episodes of several turns: what the model says goes to an environment, what that answers becomes tokens behind it.
+ *
+ * Owns the environment, and what is said in the episodes of the rollout in hand until it is attached to their completions
+ * (completion.episode). Nothing is ever rendered again: an answer's tokens are those of what the chat template writes
+ * behind the end of a turn (chat_turn_render), and what stands in it is content (I12). */
+#ifndef COHORT_RECIPE_EPISODES_H
+#define COHORT_RECIPE_EPISODES_H
+
+#include "environment/environment.h"
+#include "recipe/scoring.h"
+
+struct live_episode;
+
+struct episodes {
+    struct environment *environment; /* NULL: there are no turns */
+    struct session *session;         /* borrowed */
+    struct row_style style;
+    const cohort_observer *observer; /* borrowed */
+    int32_t max_turns;               /* of the model; 0: no limit */
+    int32_t max_iterations;          /* of calling tools; -1: no limit */
+    bool per_turn;                   /* rewards of turns stand at their tokens */
+    uint64_t seed;
+    struct rollout_turns hooks;
+    struct reward *reward; /* "environment"; NULL: it gives none */
+    char *label;
+    struct text command; /* of the program, which arguments has */
+    char *arguments[ENVIRONMENT_ARGUMENTS];
+    char *owned[2]; /* of arguments */
+    /* The rollout in hand. */
+    struct live_episode *list; /* [n_prompts * n] */
+    int32_t n_prompts, n;
+    int64_t waiting, waited; /* sequences that waited, summed over looks; and that were there */
+    int64_t serial;
+    bool warned;
+};
+
+/* Starts the environment that the options name, or the one that an embedding program bound (NULL: none), if there is one. Options used: those of the group "Environment". */
+cohort_status episodes_open(struct episodes *episodes, struct session *session, const struct options *options,
+                            const struct environment_binding *bound, const cohort_observer *observer, const char *run,
+                            cohort_error *err);
+void episodes_close(struct episodes *episodes);
+
+/* What a rollout is told of. */
+struct episodes_start {
+    const struct prompt_batch *batch;
+    struct prompt *prompts; /* [n_prompts] of batch; an observation changes them. NULL: it may not */
+    int32_t n_prompts, n;
+    uint64_t batch_index;
+    const uint64_t *ids; /* [n_prompts] that key the draws */
+    int64_t step;
+    bool eval;
+};
+/* Begins the episodes of a rollout, which follows. */
+cohort_status episodes_start(struct episodes *episodes, const struct episodes_start *start, cohort_error *err);
+/* Behind it: figures go to log. */
+cohort_status episodes_end(struct episodes *episodes, struct reward_log *log, cohort_error *err);
+/* In its place, where the rollout failed. */
+void episodes_abandon(struct episodes *episodes);
+
+#endif

@@ -1,0 +1,143 @@
+/* The completions of a batch's prompts: requests in, groups out as they are there. */
+#include "train/grpo_rows.h"
+
+#include "base/rng.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/* The order in which prompts are submitted: the longest first, so that at the end of a rollout few wait for one. What
+ * is drawn does not depend on it (I3). */
+struct place {
+    int32_t prompt, expected;
+};
+
+static int compare_places(const void *a, const void *b)
+{
+    const struct place *x = a, *y = b;
+    if (x->expected != y->expected)
+        return x->expected > y->expected ? -1 : 1;
+    return (x->prompt > y->prompt) - (x->prompt < y->prompt);
+}
+
+struct rollout {
+    struct engine *engine;
+    const struct grpo_prompt *prompts;
+    int32_t n_prompts, n;
+    struct place *places;           /* [n_prompts] in the order of their requests */
+    int64_t first_id, submitted;    /* of the requests */
+    int32_t *there;                 /* [n_prompts] completions that have come and whose episodes are over */
+    int64_t done;                   /* of all prompts */
+    struct completion *completions; /* [n_prompts * n] */
+    grpo_arrived *arrived;
+    void *arrived_context;
+    const struct rollout_turns *turns;
+};
+
+static int32_t prompt_of(const struct rollout *r, int64_t request) { return r->places[request - r->first_id].prompt; }
+
+static cohort_status submit_all(struct rollout *r, const struct engine_request *pattern, uint64_t batch_index,
+                                cohort_error *err)
+{
+    for (int32_t p = 0; p < r->n_prompts; p++)
+        r->places[p] = (struct place){.prompt = p, .expected = r->prompts[p].expected};
+    qsort(r->places, (size_t)r->n_prompts, sizeof *r->places, compare_places);
+    for (int32_t i = 0; i < r->n_prompts; i++) {
+        struct engine_request request = *pattern;
+        const struct grpo_prompt *prompt = &r->prompts[r->places[i].prompt];
+        int64_t id = 0;
+        request.prompt = prompt->tokens;
+        request.n_prompt = prompt->n_tokens;
+        request.n = r->n;
+        request.stream = rng_stream(batch_index, prompt->id);
+        TRY(engine_submit(r->engine, &request, &id, err));
+        r->submitted++;
+        if (i == 0)
+            r->first_id = id;
+    }
+    return COHORT_OK;
+}
+
+/* One more completion of a prompt is done with. */
+static cohort_status count_one(struct rollout *r, int32_t prompt, cohort_error *err)
+{
+    r->done++;
+    if (++r->there[prompt] == r->n && r->arrived != NULL)
+        TRY(r->arrived(r->arrived_context, prompt, r->completions + (int64_t)prompt * r->n, err));
+    return COHORT_OK;
+}
+
+static cohort_status take_completions(struct rollout *r, cohort_error *err)
+{
+    struct completion completion;
+    while (engine_poll(r->engine, &completion)) {
+        if (completion.request < r->first_id) { /* of a rollout that was given up */
+            completion_free(&completion);
+            continue;
+        }
+        const int32_t prompt = prompt_of(r, completion.request);
+        struct completion *place = &r->completions[(int64_t)prompt * r->n + completion.index];
+        *place = completion;
+        TRY(completion_check(place, err));
+        TRY(r->turns != NULL ? r->turns->ended(r->turns->context, prompt, place, err) : count_one(r, prompt, err));
+    }
+    return COHORT_OK;
+}
+
+static cohort_status serve_turns(struct rollout *r, bool idle, cohort_error *err)
+{
+    struct engine_turn turn;
+    int32_t prompt = 0;
+    while (engine_poll_turn(r->engine, &turn))
+        if (turn.request >= r->first_id)
+            TRY(r->turns->turn(r->turns->context, prompt_of(r, turn.request), &turn, err));
+    TRY(r->turns->answer(r->turns->context, r->engine, idle, err));
+    while (r->turns->over(r->turns->context, &prompt))
+        TRY(count_one(r, prompt, err));
+    return COHORT_OK;
+}
+
+cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
+                           const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
+                           grpo_progress *progress, void *progress_context, grpo_arrived *arrived,
+                           void *arrived_context, const struct rollout_turns *turns, cohort_error *err)
+{
+    struct rollout r = {.engine = engine,
+                        .prompts = prompts,
+                        .n_prompts = n_prompts,
+                        .n = n,
+                        .completions = completions,
+                        .arrived = arrived,
+                        .arrived_context = arrived_context,
+                        .turns = turns};
+    const int64_t total = (int64_t)n_prompts * n;
+    cohort_status status = COHORT_OK;
+    assert(pattern->turns == (turns != NULL));
+    TRY_GOTO(mem_alloc(&r.places, (size_t)n_prompts, sizeof *r.places, "rollout", err));
+    TRY_GOTO(mem_alloc(&r.there, (size_t)n_prompts, sizeof *r.there, "rollout", err));
+    TRY_GOTO(submit_all(&r, pattern, batch_index, err));
+    const int64_t before = engine_stats(engine).generated_tokens;
+    for (bool busy = true; busy || r.done < total;) {
+        TRY_GOTO(engine_step(engine, &busy, err));
+        const bool idle = !busy || engine_waits(engine);
+        TRY_GOTO(take_completions(&r, err));
+        if (turns != NULL)
+            TRY_GOTO(serve_turns(&r, idle, err));
+        const int64_t tokens = engine_stats(engine).generated_tokens - before;
+        if (progress != NULL && !progress(progress_context, &(struct grpo_at){.phase = "rollout",
+                                                                              .done = tokens,
+                                                                              .total = total * pattern->max_tokens,
+                                                                              .ended = r.done,
+                                                                              .begun = total})) {
+            status = grpo_cancelled(err);
+            goto cleanup;
+        }
+    }
+    assert(r.done == total);
+cleanup:
+    for (int64_t i = 0; status != COHORT_OK && i < r.submitted; i++)
+        engine_cancel(engine, r.first_id + i);
+    mem_free(r.places);
+    mem_free(r.there);
+    return status;
+}
