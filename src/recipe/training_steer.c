@@ -59,7 +59,7 @@ static void save(struct training *t, const struct optimizer *optimizer)
     if (t->state.step == t->saved_step)
         return;
     (void)stands(t, "save");
-    if (training_save(t, optimizer, true, &why) != COHORT_OK)
+    if (training_save(t, optimizer, true, false, &why) != COHORT_OK)
         observer_message(t->observer, "note: the checkpoint that was asked for could not be saved: %s; the run goes on",
                          why.message);
 }
