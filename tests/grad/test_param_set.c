@@ -124,7 +124,8 @@ static void check_state(struct training *t, struct backend *backend, const char 
     struct safetensors file;
     cohort_error err = {0};
     const struct param_set *set = t->test.model->trained;
-    must(train_state_write(folder, set, &state, NULL, &err), &err);
+    must(train_state_write(folder, set, &state, &err), &err);
+    must(train_state_write_tensors(folder, set, false, NULL, &err), &err);
     must(safetensors_open(&file, in_folder("trainer/optimizer.safetensors"), &err), &err);
     assert_int_equal(file.n_tensors, (set->table.n_params - N_FROZEN_TENSORS) * (type == DTYPE_BF16 ? 3 : 2));
     assert_null(safetensors_find(&file, "exp_avg.model.layers.0.self_attn.v_proj.weight"));

@@ -398,7 +398,8 @@ static void check_resumed(struct backend *backend, const char *word, const char 
         step_all(&whole, &optimizer, step);
     for (int step = 1; step <= 5; step++)
         step_all(&first, &again, step);
-    must(train_state_write(folder, &first, &state, NULL, &err), &err);
+    must(train_state_write(folder, &first, &state, &err), &err);
+    must(train_state_write_tensors(folder, &first, false, NULL, &err), &err);
     open_all(&second, backend, &again, format);
     for (int32_t i = 0; i < N_TENSORS; i++) {
         const struct param *p = &first.table.params[i];
