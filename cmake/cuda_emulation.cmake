@@ -47,6 +47,7 @@ if(COHORT_X86 AND NOT COHORT_SANITIZE)
   if(TARGET cohort_cli)
     add_executable(cohort_emulated ${COHORT_CLI_SOURCES})
     cohort_link_emulated(cohort_emulated)
+    target_link_libraries(cohort_emulated PRIVATE ${COHORT_CLI_LIBRARIES})
   endif()
 
   # The emulation itself.

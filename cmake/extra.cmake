@@ -55,7 +55,7 @@ if(COHORT_TESTS AND TARGET test_invariance)
   if(TARGET cohort_cli AND NOT CMAKE_CROSSCOMPILING_EMULATOR)
     add_executable(cohort_broken ${COHORT_CLI_SOURCES} $<TARGET_OBJECTS:broken_reduction>)
     set_target_properties(cohort_broken PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-    target_link_libraries(cohort_broken PRIVATE cohort_static m)
+    target_link_libraries(cohort_broken PRIVATE cohort_static ${COHORT_CLI_LIBRARIES})
     foreach(test program_rows grpo_exact)
       add_test(NAME test_negative_${test} COMMAND bash ${PROJECT_SOURCE_DIR}/tests/invariance/test_${test}.sh)
       set_tests_properties(test_negative_${test} PROPERTIES LABELS invariance TIMEOUT ${COHORT_TEST_SECONDS}
