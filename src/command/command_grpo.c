@@ -1,5 +1,5 @@
 /* cohort grpo: the main job; and cohort rloo, which is the same with other defaults. */
-#include "command/command.h"
+#include "command/command_grpo.h"
 
 #include "base/rng.h"
 #include "recipe/data_open.h"
@@ -62,8 +62,8 @@ static cohort_status train(struct grpo_job *job, cohort_error *err)
     return COHORT_OK;
 }
 
-static cohort_status run_command(struct options *options, const char *command, const struct reward_list *extra,
-                                 const cohort_observer *observer, cohort_error *err)
+cohort_status command_groups(struct options *options, const char *command, const struct reward_list *extra,
+                             const cohort_observer *observer, cohort_error *err)
 {
     struct grpo_job *job = NULL;
     cohort_status status = COHORT_OK;
@@ -93,11 +93,5 @@ cleanup:
 cohort_status command_grpo(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
                            cohort_error *err)
 {
-    return run_command(options, "grpo", extra, observer, err);
-}
-
-cohort_status command_rloo(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
-                           cohort_error *err)
-{
-    return run_command(options, "rloo", extra, observer, err);
+    return command_groups(options, "grpo", extra, observer, err);
 }

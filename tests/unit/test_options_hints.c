@@ -107,10 +107,10 @@ static void test_messages(void **state)
     says(FOR_SFT, "bema_update_freq",
          "called 'ema_decay' here; the bias-corrected mean of TRL's BEMACallback is not there");
     says(FOR_GRPO, "clip_ratio_c", "called 'delta' here");
-    says(FOR_SFT, "vespo_k_pos", "not an option of sft (it is one of grpo)");
+    says(FOR_SFT, "vespo_k_pos", "not an option of sft (it is one of grpo, rloo)");
     says(FOR_GENERATE, "temp", "called 'temperature'");
     says(FOR_GENERATE, "n_predict", "called 'max_completion_length'");
-    says(FOR_SFT, "scale_rewards", "not an option of sft (it is one of grpo)");
+    says(FOR_SFT, "scale_rewards", "not an option of sft (it is one of grpo, rloo)");
     says(FOR_GRPO, "neftune_noise_alpha", "not an option of grpo (it is one of sft)");
     says(FOR_GRPO, "actor_rollout_ref.rollout.n", "it is called 'num_generations' here");
     says(FOR_GRPO, "actor_rollout_ref.actor.optim.lr", "it is called 'learning_rate' here");
