@@ -37,9 +37,10 @@ static cohort_status list_of(const struct reward_row *row, double **list, cohort
 }
 
 static cohort_status reward_episodes(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
-                                     double **lists, cohort_error *err)
+                                     double **lists, struct reward_log *log, cohort_error *err)
 {
     const struct episodes *e = context;
+    (void)log;
     for (size_t i = 0; i < n_rows; i++) {
         rewards[i] = story_reward(rows[i].episode);
         if (e->per_turn && lists != NULL && !isnan(rewards[i]))
@@ -126,7 +127,7 @@ cohort_status episodes_open(struct episodes *e, struct session *session, const s
     e->hooks = episodes_hooks(e);
     return !environment_rewards(e->environment)
                ? COHORT_OK
-               : reward_create_lists(&e->reward, "environment", reward_episodes, e, err);
+               : reward_create_callback(&e->reward, "environment", reward_episodes, e, err);
 }
 
 void episodes_close(struct episodes *e)
