@@ -32,7 +32,7 @@ void environment_tell(const struct environment *env, const char *format, ...)
     if (env->options.tell == NULL)
         return;
     va_start(list, format);
-    vsnprintf(line, sizeof line, format, list);
+    (void)number_vformat(line, sizeof line, format, list);
     va_end(list);
     env->options.tell(env->options.tell_context, line);
 }

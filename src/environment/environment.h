@@ -56,7 +56,7 @@ struct environment_options {
     void (*tell)(void *context, const char *line); /* what a person should read; NULL: nobody */
     void *tell_context;
 };
-/* The command of python:FILE.py:CLASS (class), an object for each episode whose methods are tools, or python:FILE.py, whose
+/* The command of python:FILE:CLASS (class), an object for each episode whose methods are tools, or python:FILE, whose
  * functions are, or those that :NAME,NAME names. owned is for mem_free, also after a failure. option: in messages. */
 enum { ENVIRONMENT_ARGUMENTS = 9 };
 cohort_status environment_python(char *arguments[ENVIRONMENT_ARGUMENTS], char *owned[2], const char *option,

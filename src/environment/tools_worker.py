@@ -8,12 +8,12 @@ transformers' get_json_schema, calls and their answers TRL's. What functions pri
 """
 
 import asyncio
-import concurrent.futures
 import enum
 import importlib.util
 import inspect
 import json
 import os
+import queue
 import re
 import sys
 import threading
@@ -209,7 +209,7 @@ class Worker:
     def __init__(self, answers):
         self.answers, self.lock = answers, threading.Lock()
         self.tools, self.make, self.things, self.rewards = {}, None, {}, False
-        self.loop = None
+        self.loop, self.asked = None, queue.SimpleQueue()
 
     def say(self, **message):
         line = json.dumps(message)
@@ -231,12 +231,17 @@ class Worker:
             self.tools = functions_of(module, [n for n in names.split(",") if n])
         schemas = [schema_of(f) for f in self.tools.values()]
         threads = THREADS if getattr(module, "THREAD_SAFE", True) else 1
-        self.pool = concurrent.futures.ThreadPoolExecutor(threads)
+        for _ in range(threads):
+            threading.Thread(target=self.work, daemon=True).start()
         if self.make is not None or any(inspect.iscoroutinefunction(f) for f in self.tools.values()):
             self.loop = asyncio.new_event_loop()
             threading.Thread(target=self.loop.run_forever, daemon=True).start()
         self.say(type="ready", protocol=1, name=os.path.basename(path), tools=schemas, tools_only=True, rewards=self.rewards,
                  observes=self.make is not None, concurrency=65536 if self.make is not None else PLACES)
+
+    def work(self):
+        while True:
+            self.serve(self.asked.get())
 
     def wait(self, value):
         return asyncio.run_coroutine_threadsafe(value, self.loop).result() if inspect.isawaitable(value) else value
@@ -317,12 +322,11 @@ def main():
                 if not isinstance(error, Refused):
                     traceback.print_exc()
                 worker.say(type="error", message=str(error) if isinstance(error, Refused) else "%s: %s" % (type(error).__name__, error))
-                os._exit(1)
+                return
         elif m["type"] == "stop":
             break
         else:
-            worker.pool.submit(worker.serve, m)
-    os._exit(0)
+            worker.asked.put(m)
 
 
 main()

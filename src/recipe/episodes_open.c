@@ -41,6 +41,7 @@ static cohort_status reward_episodes(void *context, const struct reward_row *row
 {
     (void)log;
     const struct episodes *e = context;
+    (void)log;
     for (size_t i = 0; i < n_rows; i++) {
         rewards[i] = story_reward(rows[i].episode);
         if (e->per_turn && lists != NULL && !isnan(rewards[i]))

@@ -15,7 +15,7 @@ struct evaluation {
     int32_t n;
     struct episodes *episodes; /* that answer turns; NULL: none */
     int64_t step;              /* of the run, for these */
-    const struct stop *stop; /* NULL: none */
+    const struct stop *stop;   /* NULL: none */
     grpo_progress *progress;
     void *progress_context;
 };

@@ -16,7 +16,15 @@
 
 /* FAILED: nothing could be drawn, because the logits are not numbers or a bias or a constraint forbids every token.
  * LOST: its environment failed it, which whoever answers turns says; the engine never does. */
-enum finish_reason { FINISH_NONE, FINISH_EOS, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED, FINISH_LOST };
+enum finish_reason {
+    FINISH_NONE,
+    FINISH_EOS,
+    FINISH_STOP,
+    FINISH_LENGTH,
+    FINISH_CANCELLED,
+    FINISH_FAILED,
+    FINISH_LOST
+};
 const char *finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error", "lost" */
 
 /* A finished completion. tokens, logp and entropy include the EOS; text leaves out special tokens and the stop string,

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Writes the example's task: products of two numbers of two digits. usage: make_task.sh SEED DIR
+# Writes the example's task: products of two numbers of two digits. usage: make_products.sh SEED DIR
 #
-#   warmup.jsonl   conversations for cohort sft: one in five asks the calculator, the others guess, as somebody does who does not know better
+#   warmup.jsonl   conversations for cohort sft: one in three asks the calculator, the others guess, as somebody does who does not know better
 #   train.jsonl    questions with their answers, for cohort grpo
 #   heldout.jsonl  questions that nothing is trained on
 #
@@ -26,14 +26,15 @@ function ask(file, count,    i) {
 }
 BEGIN {
     state = (seed * 7919 + 12345) % 2147483646 + 1
+    tools = "\"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"calculate\"}}]"
     for (i = 0; i < 10; i++) draw(2)
     ask("heldout.jsonl", n_heldout)
     ask("train.jsonl", n_train)
     for (i = 0; i < n_warmup; i++) {
         question()
-        if (i % 5 == 0)
-            printf "{\"messages\": [%s, {\"role\": \"assistant\", \"content\": \"\", \"tool_calls\": [{\"type\": \"function\", \"function\": {\"name\": \"calculate\", \"arguments\": {\"expression\": \"%d*%d\"}}}]}, {\"role\": \"tool\", \"name\": \"calculate\", \"content\": \"%d\"}, {\"role\": \"assistant\", \"content\": \"%d\"}]}\n", asked(), a, b, a * b, a * b > (dir "/warmup.jsonl")
+        if (i % 3 == 0)
+            printf "{\"messages\": [%s, {\"role\": \"assistant\", \"content\": \"\", \"tool_calls\": [{\"type\": \"function\", \"function\": {\"name\": \"calculate\", \"arguments\": {\"expression\": \"%d*%d\"}}}]}, {\"role\": \"tool\", \"name\": \"calculate\", \"content\": \"%d\"}, {\"role\": \"assistant\", \"content\": \"%d\"}], %s}\n", asked(), a, b, a * b, a * b, tools > (dir "/warmup.jsonl")
         else
-            printf "{\"messages\": [%s, {\"role\": \"assistant\", \"content\": \"%d\"}]}\n", asked(), 100 + draw(9700) > (dir "/warmup.jsonl")
+            printf "{\"messages\": [%s, {\"role\": \"assistant\", \"content\": \"%d\"}], %s}\n", asked(), 100 + draw(9700), tools > (dir "/warmup.jsonl")
     }
 }'
