@@ -174,6 +174,17 @@ static const char *last_part(const char *path)
     return slash == NULL || slash[1] == '\0' ? path : slash + 1;
 }
 
+/* A model by the end of its path: of "runs/sft/final" the run too. */
+static const char *model_word(const char *path)
+{
+    const char *word = last_part(path);
+    if (strcmp(word, "final") != 0 && strncmp(word, "step-", 5) != 0)
+        return word;
+    while (word > path + 1 && word[-2] != '/')
+        word--;
+    return word > path + 1 ? word - 1 : path;
+}
+
 static void header(const struct watch *watch, const struct watch_look *look, int columns)
 {
     const struct watch_run *run = &watch->runs[watch->current];
@@ -186,7 +197,7 @@ static void header(const struct watch *watch, const struct watch_look *look, int
                  (long long)s->steps, 100.0 * (double)(s->step < 0 ? 0 : s->step) / (double)s->steps);
     else
         snprintf(part, sizeof part, "  step %lld", (long long)(s->step < 0 ? 0 : s->step));
-    snprintf(line, sizeof line, "%s  %s  %s", last_part(run->name), s->model == NULL ? "" : last_part(s->model),
+    snprintf(line, sizeof line, "%s  %s  %s", last_part(run->name), s->model == NULL ? "" : model_word(s->model),
              s->command == NULL ? "" : s->command);
     const int right = (int)(strlen(word) + strlen(part)), room = columns - 1 - right;
     put(0, 0, room - 1, A_BOLD, line);
@@ -257,6 +268,12 @@ static void progress_line(const struct watch_run *run, int y, int columns)
     put(y, 0, columns - 1, A_NORMAL, line);
 }
 
+/* A note is worth knowing, and no warning. */
+static bool is_warning(const struct watch_event *e)
+{
+    return e->rule != NULL && e->rule[0] != '\0' && (e->severity == NULL || strcmp(e->severity, "note") != 0);
+}
+
 /* The newest warning about a curve within the last 50 steps. */
 static bool is_warned(const struct watch_snapshot *s, const char *metric)
 {
@@ -277,7 +294,7 @@ static bool is_warned(const struct watch_snapshot *s, const char *metric)
             continue;
         for (size_t e = s->n_events; e-- > 0 && s->events[e].step >= s->step - 50;) {
             char rule_word[16];
-            if (s->events[e].rule == NULL || s->events[e].rule[0] == '\0')
+            if (!is_warning(&s->events[e]))
                 continue;
             snprintf(rule_word, sizeof rule_word, " %.8s ", s->events[e].rule);
             if (strstr(about[i].rules, rule_word) != NULL)
@@ -380,7 +397,7 @@ static void event_line(const struct watch_event *e, char *out, size_t size, bool
     struct tm parts;
     if (dated && e->time > 0.0 && localtime_r(&seconds, &parts) != NULL)
         strftime(when, sizeof when, "%m-%d %H:%M ", &parts);
-    snprintf(out, size, "%s%s%lld %s %s", when, e->rule != NULL && e->rule[0] != '\0' ? "! " : "", (long long)e->step,
+    snprintf(out, size, "%s%s%lld %s %s", when, is_warning(e) ? "! " : "", (long long)e->step,
              e->rule != NULL && e->rule[0] != '\0' ? e->rule : (e->kind == NULL ? "" : e->kind),
              e->text == NULL ? "" : e->text);
 }
@@ -435,8 +452,7 @@ static void page_of_run(const struct watch *watch, const struct watch_look *look
         size_t first = s->n_events > (size_t)(fit > 0 ? fit : 0) ? s->n_events - (size_t)fit : 0;
         for (size_t e = first; e < s->n_events && side < rows - 2; e++) {
             event_line(&s->events[e], line, sizeof line, true);
-            put(side++, 81, columns - 82,
-                s->events[e].rule != NULL && s->events[e].rule[0] != '\0' ? paint(look, CARE) : A_NORMAL, line);
+            put(side++, 81, columns - 82, is_warning(&s->events[e]) ? paint(look, CARE) : A_NORMAL, line);
         }
         return;
     }
@@ -445,7 +461,7 @@ static void page_of_run(const struct watch *watch, const struct watch_look *look
         if (s->events[e].kind == NULL || (strcmp(s->events[e].kind, "warning") != 0 && e + 1 != s->n_events))
             continue;
         event_line(&s->events[e], line, sizeof line, false);
-        put(y++, 0, columns - 1, strcmp(s->events[e].kind, "warning") == 0 ? paint(look, CARE) : A_NORMAL, line);
+        put(y++, 0, columns - 1, is_warning(&s->events[e]) ? paint(look, CARE) : A_NORMAL, line);
         break;
     }
     for (size_t i = s->n_first; i-- > 0 && y < rows - 2;) {

@@ -241,7 +241,7 @@ static bool take_event(void *context, const cohort_stored_event *event)
         s->saved_step = event->step;
         s->saved_at = event->time;
     }
-    s->n_warnings += strcmp(event->kind, "warning") == 0 ? 1 : 0;
+    s->n_warnings += strcmp(event->kind, "warning") == 0 && strcmp(event->severity, "note") != 0 ? 1 : 0;
     if (s->n_events == WATCH_EVENTS) { /* the oldest goes */
         cohort_free(s->events[0].kind);
         cohort_free(s->events[0].rule);

@@ -34,6 +34,8 @@ static bool add_mark(void *context, const cohort_stored_event *event)
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (strcmp(event->kind, words[i]) != 0)
             continue;
+        if (strcmp(event->kind, "warning") == 0 && strcmp(event->severity, "note") == 0)
+            continue; /* worth knowing, and nothing to look at */
         r->warnings += strcmp(event->kind, "warning") == 0;
         v->status = mem_grow(&r->marks, &r->marks_room, r->n_marks + 1, sizeof *r->marks, "report", v->err);
         if (v->status == COHORT_OK)

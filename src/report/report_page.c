@@ -1,6 +1,7 @@
 #include "report/report_page.h"
 
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "report/html.h"
 #include "report/report_samples.h"
 
@@ -195,18 +196,41 @@ static cohort_status write_what(struct report_run *run, struct text *out, cohort
 
 /* ---- warnings and events ---- */
 
+/* What people usually do about it: a warning's event has that as JSON. */
+static cohort_status write_usually(const cohort_stored_event *event, struct text *out, cohort_error *err)
+{
+    json_t *json = NULL;
+    cohort_status status = COHORT_OK;
+    if (event->json == NULL ||
+        json_text_parse(&json, event->json, strlen(event->json), "an event of the run", 1, 0, NULL) != COHORT_OK)
+        return COHORT_OK;
+    const char *usually = json_string_value(json_object_get(json, "usually"));
+    if (usually != NULL) {
+        TRY_GOTO(text_printf(out, err, ". Usually: "));
+        TRY_GOTO(html_string(out, usually, err));
+    }
+cleanup:
+    json_decref(json);
+    return status;
+}
+
 static bool add_warning(void *context, const cohort_stored_event *event)
 {
     struct listing *l = context;
+    const bool note = strcmp(event->severity, "note") == 0;
     if (strcmp(event->kind, "warning") != 0 && strcmp(event->kind, "skipped") != 0)
         return true;
     if (!l->any)
         l->status = text_printf(l->out, l->err, "<h2 id=\"warnings\">Warnings</h2>\n");
     l->any = true;
     if (l->status == COHORT_OK)
-        l->status = text_printf(l->out, l->err, "<p class=\"warning\">Step %lld: ", (long long)event->step);
+        l->status =
+            text_printf(l->out, l->err, "<p%s>%sStep %lld%s%s: ", note ? "" : " class=\"warning\"",
+                        note ? "Note. " : "", (long long)event->step, event->rule[0] == '\0' ? "" : ", ", event->rule);
     if (l->status == COHORT_OK)
         l->status = html_string(l->out, event->text, l->err);
+    if (l->status == COHORT_OK)
+        l->status = write_usually(event, l->out, l->err);
     if (l->status == COHORT_OK)
         l->status = text_printf(l->out, l->err, "</p>\n");
     return l->status == COHORT_OK;

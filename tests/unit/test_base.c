@@ -253,6 +253,7 @@ static void f16_is_rounded_to_even(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_shown),
         cmocka_unit_test(f16_is_rounded_to_even),
         cmocka_unit_test(test_philox_known_answer),
         cmocka_unit_test(test_error_context),
@@ -261,7 +262,6 @@ int main(void)
         cmocka_unit_test(test_file_look),
         cmocka_unit_test(test_wrong_file),
         cmocka_unit_test(test_hash_known_answers),
-        cmocka_unit_test(test_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
