@@ -251,17 +251,22 @@ static cohort_status write_files(const struct training *t, const char *dir, coho
 {
     const struct model *model = t->session.model;
     if (model->adapter == NULL)
-        TRY(model_config_save(&model->config, &t->session.config_files, model->type, dir, err));
+        TRY(model_config_save(&model->config, &t->session.config_files, t->session.f16 ? DTYPE_F16 : model->type, dir,
+                              err));
     TRY(checkpoint_write_tokenizer(&t->tokenizer, dir, err));
     return end_of_text_save(&t->session, t->options, dir, err);
 }
 
+/* last: no run goes on from it, so that a model whose files are F16 can be rounded to it. */
 static cohort_status write_weights(const struct training *t, struct checkpoint_folder *folder, checkpoint_fetch *fetch,
-                                   cohort_error *err)
+                                   bool last, cohort_error *err)
 {
     struct model *model = t->session.model;
     if (model->adapter != NULL)
         return session_adapter_write(&t->session.adapter, model, folder->temporary, fetch, &folder->manifest, err);
+    if (t->session.f16 && last)
+        return checkpoint_write_weights_f16(folder->temporary, &model->base.table, fetch, &model->base,
+                                            &folder->manifest, err);
     return checkpoint_write_weights(folder->temporary, &model->base.table, 0, fetch, &model->base, &folder->manifest,
                                     err);
 }
@@ -283,7 +288,7 @@ static cohort_status save_model(struct training *t, const char *name, bool mean,
     TRY(run_folder_path(&t->run, name, &path, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
     TRY_GOTO(write_files(t, folder.temporary, err));
-    TRY_GOTO(write_weights(t, &folder, mean ? param_set_fetch_mean : param_set_fetch, err));
+    TRY_GOTO(write_weights(t, &folder, mean ? param_set_fetch_mean : param_set_fetch, true, err));
     TRY_GOTO(checkpoint_folder_commit(&folder, err));
     tell_kept(t, &folder, name);
 cleanup:
@@ -323,7 +328,7 @@ static cohort_status save_begin(struct save_beside *s, const struct optimizer *o
 
 static cohort_status write_large(struct save_beside *s, cohort_error *err)
 {
-    TRY(write_weights(s->t, &s->folder, s->beside ? param_set_fetch_beside : param_set_fetch, err));
+    TRY(write_weights(s->t, &s->folder, s->beside ? param_set_fetch_beside : param_set_fetch, false, err));
     TRY(train_state_write_tensors(s->folder.temporary, s->t->session.model->trained, s->beside, &s->folder.manifest,
                                   err));
     return checkpoint_folder_commit(&s->folder, err);
