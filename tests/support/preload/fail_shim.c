@@ -6,6 +6,7 @@
  *                     fstat, access, opendir, readdir, and SQLite's pread and pwrite: the k-th fails with FAIL_ERRNO (5: EIO)
  *   FAIL_KIND=full    as a disk that is full from the k-th write on: whatever needs room fails with ENOSPC
  *   FAIL_KIND=frozen  as a disk that is read-only from the k-th change on: whatever changes something fails with EROFS
+ *   FAIL_KIND=network statfs says that every folder lies on NFS
  *   FAIL_AT=K         which call fails, from 1; 0: none
  *   FAIL_COUNT=FILE   where the number of calls is written at exit
  *   FAIL_UNDER=DIR    of file: only calls on paths below DIR, or on descriptors of such files */
@@ -21,12 +22,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 static atomic_long n_calls;
 static long fail_at;
 static int fail_errno = EIO;
-static bool on_alloc, on_file, on_full, on_frozen, ready;
+static bool on_alloc, on_file, on_full, on_frozen, on_network, ready;
 static char under[512];
 static size_t under_length;
 
@@ -43,6 +45,7 @@ __attribute__((constructor)) static void begin(void)
     on_file = kind != NULL && strcmp(kind, "file") == 0;
     on_full = kind != NULL && strcmp(kind, "full") == 0;
     on_frozen = kind != NULL && strcmp(kind, "frozen") == 0;
+    on_network = kind != NULL && strcmp(kind, "network") == 0;
     ready = true;
 }
 
@@ -288,6 +291,15 @@ int access(const char *path, int mode)
 {
     REAL(int, access, const char *, int)
     return (on_frozen && (mode & W_OK) != 0 && refused(path, false)) || fails(path) ? -1 : access_real(path, mode);
+}
+
+int statfs(const char *path, struct statfs *st)
+{
+    REAL(int, statfs, const char *, struct statfs *)
+    const int code = statfs_real(path, st);
+    if (code == 0 && on_network)
+        st->f_type = 0x6969;
+    return code;
 }
 
 FILE *fopen(const char *restrict path, const char *restrict mode)
