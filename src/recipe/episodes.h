@@ -8,6 +8,11 @@
 
 #include "environment/environment.h"
 #include "recipe/scoring.h"
+#include "recipe/turn_rewards_list.h"
+
+#define MODE(id, word) TURN_REWARDS_##id,
+enum turn_rewards { TURN_REWARDS_LIST(MODE) };
+#undef MODE
 
 struct live_episode;
 

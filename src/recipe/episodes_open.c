@@ -2,15 +2,10 @@
 #include "recipe/episodes_internal.h"
 
 #include "recipe/episode_story.h"
-#include "recipe/turn_rewards_list.h"
 #include "text/chat_turn.h"
 
 #include <math.h>
 #include <string.h>
-
-#define MODE(id, word) TURN_REWARDS_##id,
-enum turn_rewards { TURN_REWARDS_LIST(MODE) };
-#undef MODE
 
 static void tell(void *context, const char *line) { observer_message(context, "%s", line); }
 

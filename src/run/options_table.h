@@ -314,13 +314,13 @@ OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "end a completion at any of these strings")
 
 /* ---- Guided: names as vLLM has them ---- */
-OPTION(GUIDED_REGEX, "guided_regex", TEXT, NULL, FOR_GUIDED, "Guided", KEPT,
+OPTION(GUIDED_REGEX, "guided_regex", TEXT, NULL, FOR_GUIDED, "Guided", NO_RUN,
        "completions match this regular expression as a whole (docs/GUIDED.md)")
-OPTION(GUIDED_CHOICE, "guided_choice", TEXTS, NULL, FOR_GUIDED, "Guided", KEPT,
+OPTION(GUIDED_CHOICE, "guided_choice", TEXTS, NULL, FOR_GUIDED, "Guided", NO_RUN,
        "completions are one of these texts")
-OPTION(GUIDED_AFTER_THINK, "guided_after_think", SWITCH, "false", FOR_GUIDED, "Guided", KEPT,
+OPTION(GUIDED_AFTER_THINK, "guided_after_think", SWITCH, "false", FOR_GUIDED, "Guided", NO_RUN,
        "what guides a completion begins behind </think>; up to there everything is allowed")
-OPTION(GUIDED_CLOSE, "guided_close", INT(0, COUNT), "0", FOR_GUIDED, "Guided", KEPT,
+OPTION(GUIDED_CLOSE, "guided_close", INT(0, COUNT), "0", FOR_GUIDED, "Guided", NO_RUN,
        "finish a guided text on a shortest way from N tokens before the maximum length on; 0: never")
 
 /* ---- Loss ---- */

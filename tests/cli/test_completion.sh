@@ -49,7 +49,8 @@ for page in "" $("$COHORT" --help | awk '/^  [a-z]/ {print $1}'); do
     succeeds "$COHORT" --man $page
     cp out "page$page.1"
     if command -v mandoc >/dev/null; then
-        mandoc -T lint -W warning "page$page.1" >lint 2>&1 || wrong "mandoc: page$page.1: $(head -n 3 lint)"
+        { mandoc -T lint -W warning "page$page.1" || true; } 2>&1 | grep -v 'missing date' >lint || true # a page has no date: it is the program's
+        [ ! -s lint ] || wrong "mandoc: page$page.1: $(head -n 3 lint)"
     fi
     if command -v groff >/dev/null; then
         groff -man -ww -z -Tutf8 "page$page.1" 2>lint

@@ -54,16 +54,17 @@ cp -r bf16 wide; stated wide '"float32"'
 succeeds probs wide --dtype f32; exact=$(cat out)
 succeeds probs wide; is "$(cat out)" "$exact" "BF16 computed in F32 because the config says so"; said 0 .
 
-# Training: F16 becomes F32 for good, a resumed run and its reference go on from there.
+# Training: F16 is computed in F32, of which checkpoints are, and written as F16 in the end; a resumed run is the same run.
 for i in 1 2 3 4; do echo '{"prompt": "ab", "completion": "cd", "answer": "1"}'; done >rows.jsonl
 succeeds "$COHORT" sft --model f16 --data rows.jsonl --steps 2 --save-steps 1 --out r --device cpu --threads 1
-said 1 'weights are F16: computed in F32, which keeps every value, and written as F32'
-grep -q '"torch_dtype": "float32"' r/final/config.json || wrong "final/ is not F32"
-head -c 3000 r/final/model.safetensors | grep -aq '"dtype":"F32"' || wrong "the tensors of final/ are not F32"
+said 1 'weights are F16: computed in F32, which keeps every value, and written as F16 in the end'
+grep -q '"torch_dtype": "float16"' r/final/config.json || wrong "final/ is not F16"
+head -c 3000 r/final/model.safetensors | grep -aq '"dtype":"F16"' || wrong "the tensors of final/ are not F16"
+head -c 3000 r/checkpoints/step-1/model.safetensors | grep -aq '"dtype":"F32"' || wrong "the tensors of a checkpoint are not F32"
 cp r/final/model.safetensors whole
 rm -rf r/final r/checkpoints/step-2
 succeeds "$COHORT" sft --model f16 --data rows.jsonl --steps 2 --save-steps 1 --out r --device cpu --threads 1 --resume latest
-said 0 F16
+said 1 'written as F16 in the end'
 cmp -s whole r/final/model.safetensors || wrong "a resumed run of an F16 model is not the same run"
 grpo() { "$COHORT" grpo --model f16 --data rows.jsonl --reward accuracy --beta 0.1 --prompts-per-step 1 --num-generations 2 --max-completion-length 4 --save-steps 1 --out g --device cpu --threads 1 "$@"; }
 succeeds grpo --steps 1

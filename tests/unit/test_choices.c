@@ -6,6 +6,7 @@
 
 #include "backend/backend.h"
 #include "format/model_preset.h"
+#include "recipe/episodes.h"
 #include "recipe/memory_plan.h"
 #include "recipe/offload_list.h"
 #include "recipe/run_inputs.h"
@@ -92,6 +93,7 @@ static const struct meaning {
 #define COMPARED(id, word, ...)  {OPTION_LOSS_TYPE, word, PREFERENCE_##id - PREFERENCE_CPO_SIGMOID},
 #define MARKED(id, word, ...)    {OPTION_LOSS_TYPE, word, PREFERENCE_##id - PREFERENCE_KTO},
 #define DIVERGED(id, word)       {OPTION_F_DIVERGENCE_TYPE, word, PREFERENCE_DIVERGENCE_##id},
+#define REWARDED(id, word)       {OPTION_TURN_REWARDS, word, TURN_REWARDS_##id},
 #define PREFERRED(id, word)      {OPTION_METRIC_FOR_BEST_MODEL, word, BEST_OF_##id},
     OPTIM_LIST(OPTIMIZED) OFFLOAD_LIST(OFFLOADED) EVAL_STRATEGY_LIST(EVALUATED) BEST_METRIC_LIST(BETTER)
         SFT_LOSS_LIST(SFT_WORD) TRUNCATION_LIST(CUT) PACKING_LIST(PACKED) LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL)
@@ -101,8 +103,8 @@ static const struct meaning {
                         COMPLETION_ORDER_LIST(ORDERED) RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF)
                             PRESET_LIST(PRESET) CPU_ISA_LIST(ISA) ROUTER_REPLAY_LIST(REPLAYED) DPO_LOSS_LIST(PAIRED)
                                 CPO_LOSS_LIST(COMPARED) KTO_LOSS_LIST(MARKED) PREFERENCE_DIVERGENCE_LIST(DIVERGED)
-                                    PREFERENCE_METRIC_LIST(PREFERRED)
-                                        KTO_METRIC_LIST(PREFERRED){OPTION_RECOMPUTE, "auto", 0},
+                                    PREFERENCE_METRIC_LIST(PREFERRED) KTO_METRIC_LIST(PREFERRED)
+                                        TURN_REWARDS_LIST(REWARDED){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
 };
 
