@@ -64,10 +64,11 @@ cohort_status cohort_live_read(cohort_live *live, const cohort_live_state **stat
     cohort_live_state *s = &live->state;
     memset(s, 0, sizeof *s);
     s->size = sizeof *s;
-    if (json_unpack(live->answer, "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:F, s:F, s:I, s:b, s:b, s:b, s:I}", "phase",
-                    &s->phase, "unit", &s->unit, "step", &step, "steps", &steps, "done", &done, "total", &total,
-                    "ended", &ended, "begun", &begun, "per_second", &s->per_second, "seconds", &s->seconds,
-                    "saved_step", &saved, "paused", &paused, "pausing", &pausing, "saving", &saving, "memory_bytes", &memory) != 0)
+    if (json_unpack(live->answer, "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:F, s:F, s:I, s:b, s:b, s:b, s:I}",
+                    "phase", &s->phase, "unit", &s->unit, "step", &step, "steps", &steps, "done", &done, "total",
+                    &total, "ended", &ended, "begun", &begun, "per_second", &s->per_second, "seconds", &s->seconds,
+                    "saved_step", &saved, "paused", &paused, "pausing", &pausing, "saving", &saving, "memory_bytes",
+                    &memory) != 0)
         return unreadable(err);
     s->step = step;
     s->steps = steps;
