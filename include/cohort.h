@@ -157,6 +157,11 @@ typedef enum cohort_command {
     COHORT_FORK,
     COHORT_REPORT,
     COHORT_PLOT,
+    COHORT_DPO,
+    COHORT_KTO,
+    COHORT_ORPO,
+    COHORT_CPO,
+    COHORT_RLOO,
     COHORT_WATCH
 } cohort_command;
 
@@ -483,7 +488,7 @@ typedef struct cohort_stored_run {
     size_t size;
     const char *path;    /* the folder, as it was given */
     const char *name;    /* the last part of it */
-    const char *command; /* "sft" or "grpo" */
+    const char *command; /* "sft", "grpo", "dpo" */
     const char *model;   /* the folder or file that option model named */
     /* "running"; "finished"; "stopped": on request; "failed"; "gone": it says that it is running, and its process has
      * ended without a word. */
