@@ -18,7 +18,7 @@ enum command { COMMAND_LIST(COMMAND) N_COMMANDS };
 enum option_command {
     COMMAND_LIST(COMMAND) FOR_PREFERENCE = FOR_DPO | FOR_KTO | FOR_ORPO | FOR_CPO, /* learn from preferences */
     FOR_ROWS = FOR_SFT | FOR_PREFERENCE, /* rows of a data set are what a step takes */
-    FOR_GROUPS = FOR_GRPO | FOR_RLOO, /* groups of completions are sampled and rewarded */
+    FOR_GROUPS = FOR_GRPO | FOR_RLOO,    /* groups of completions are sampled and rewarded */
     FOR_TRAIN = FOR_ROWS | FOR_GROUPS
 };
 #undef COMMAND
@@ -62,7 +62,7 @@ struct option_spec {
     const char *placeholder;    /* of STRING: what --help shows after the flag ("DIR") */
     const char *alone;          /* of STRING: what the flag means without a value; NULL: it needs one */
     unsigned commands;
-    const char *group; /* heading in --help: "Model", "Data", "Rollout", "Guided", "Loss", "Optimizer", "Run", "Machine" */
+    const char *group; /* heading in --help: "Model", "Data", "Rollout" and so on */
     const char *help;  /* one line, with units */
     bool single;       /* of FLOAT: used in single precision, in which it must not vanish */
     bool count;        /* of FLOAT: a count or a share; a whole number is written as an integer is */

@@ -96,7 +96,8 @@ static void says(enum option_command command, const char *name, const char *what
 static void test_messages(void **state)
 {
     (void)state;
-    says(FOR_EVAL, "max_steps", "eval has no option 'max_steps', called 'steps' here (an option of sft, grpo, dpo, kto, orpo, cpo, rloo)");
+    says(FOR_EVAL, "max_steps",
+         "eval has no option 'max_steps', called 'steps' here (an option of sft, grpo, dpo, kto, orpo, cpo, rloo)");
     says(FOR_GRPO, "train-data", "it is called 'data'");
     says(FOR_SFT, "train_batch_size", "called 'batch_size' here");
     says(FOR_GRPO, "train_batch_size", "called 'prompts_per_step' here");
