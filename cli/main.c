@@ -135,27 +135,27 @@ static bool is_help(const char *argument)
     return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 || strcmp(argument, "help") == 0;
 }
 
-static int run(cohort_options *options, bool trains)
+static int run(cohort_options *options, bool training)
 {
     struct cli_terminal terminal;
     cohort_observer observer;
     cohort_error err = {0};
     cohort_stop *stop = NULL; /* lives as long as the process, whose signal handlers trigger it */
     cohort_status status = cohort_stop_create(&stop, &err);
-    cli_terminal_begin(&terminal, &observer, stop, trains);
+    cli_terminal_begin(&terminal, &observer, stop, training);
     if (status == COHORT_OK)
         status = cohort_options_set_stop(options, stop, &err);
     if (status == COHORT_OK)
         status = cohort_run(options, &observer, &err);
     cli_terminal_end(&terminal);
-    if (status != COHORT_OK && (trains || !(status == COHORT_ERR_CANCELLED && terminal.output_failed))) {
+    if (status != COHORT_OK && (training || !(status == COHORT_ERR_CANCELLED && terminal.output_failed))) {
         char line[sizeof err.message + 16];
         snprintf(line, sizeof line, "cohort: %s", err.message);
         cli_print_wrapped(stderr, line, cli_columns(STDERR_FILENO));
     }
     if (terminal.output_failed && !terminal.output_closed)
         fprintf(stderr, "cohort: standard output could not be written\n");
-    if (terminal.output_failed && !trains)
+    if (terminal.output_failed && !training)
         return EXIT_FAILED;
     switch (status) {
     case COHORT_OK: return EXIT_OK;
@@ -176,6 +176,20 @@ static bool fill_standard_descriptors(void)
             open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
             return false;
     return true;
+}
+
+static bool trains(cohort_command command)
+{
+    switch (command) {
+    case COHORT_SFT:
+    case COHORT_GRPO:
+    case COHORT_DPO:
+    case COHORT_KTO:
+    case COHORT_ORPO:
+    case COHORT_CPO:
+    case COHORT_RLOO: return true;
+    default: return false;
+    }
 }
 
 int main(int argc, char **argv)
@@ -216,7 +230,7 @@ int main(int argc, char **argv)
     int code = EXIT_USAGE;
     if (cli_parse(options, cohort_options_bare(options), argc - 2, argv + 2) &&
         !(command == COHORT_WATCH && cli_watch(options, &code)))
-        code = run(options, command == COHORT_SFT || command == COHORT_GRPO);
+        code = run(options, trains(command));
     cohort_options_destroy(options);
     return code;
 }

@@ -60,7 +60,6 @@ void param_set_close(struct param_set *set)
         be->ops->free(be, t->states);
         be->ops->free(be, t->work);
     }
-    mem_free(set->vector_at);
     mem_free(t->first);
     mem_free(t->keeps);
     mem_free(t->at);
@@ -120,16 +119,13 @@ static void stages_of(const struct param_set *set, bool values, size_t stages[2]
     }
 }
 
-/* The bytes of the vectors in the block that they have where the rest of the values is offloaded. at: NULL, or gets the
- * place of each. */
-static size_t vectors_bytes(const struct param_set *set, size_t *at)
+/* The vectors' bytes up to param i, in the block that they have where the rest of the values is offloaded. */
+static size_t vectors_before(const struct param_set *set, int32_t i)
 {
     enum { ALIGNMENT = PARAM_ALIGNMENT * sizeof(float) };
     size_t bytes = 0;
-    for (int32_t j = 0; j < set->table.n_params; j++) {
+    for (int32_t j = 0; j < i; j++) {
         const struct param *p = &set->table.params[j];
-        if (at != NULL)
-            at[j] = bytes;
         const bool last = j + 1 == set->table.n_params || !p[1].adjacent;
         if (p->rank == 1)
             bytes += storage_bytes(p->format, p->count);
@@ -152,11 +148,9 @@ cohort_status param_set_allocate(struct param_set *set, cohort_error *err)
     size_t stages[2];
     assert(set->values == NULL);
     stages_of(set, true, stages);
-    if (on_host) {
-        TRY(mem_alloc(&set->vector_at, (size_t)set->table.n_params, sizeof *set->vector_at, "table of vectors", err));
-        TRY(set->backend->ops->alloc(set->backend, &set->vectors, vectors_bytes(set, set->vector_at) + 1,
+    if (on_host)
+        TRY(set->backend->ops->alloc(set->backend, &set->vectors, vectors_before(set, set->table.n_params) + 1,
                                      "vectors of the weights", err));
-    }
     return take(set, on_host, &set->values, set->table.bytes, stages, "weights", err);
 }
 
@@ -166,7 +160,8 @@ struct param_bytes param_set_value_sizes(const struct param_set *set, unsigned o
     if ((offload & PARAM_OFFLOAD_VALUES) == 0 || set->backend->ops->alloc_host == NULL)
         return (struct param_bytes){.own = set->table.bytes};
     stages_of(set, true, stages);
-    return (struct param_bytes){.own = stages[0] + stages[1] + vectors_bytes(set, NULL), .host = set->table.bytes};
+    return (struct param_bytes){.own = stages[0] + stages[1] + vectors_before(set, set->table.n_params),
+                                .host = set->table.bytes};
 }
 
 void param_set_copy(struct param_set *to, const struct param_set *from)
@@ -327,7 +322,7 @@ void param_set_zero_grad(struct param_set *set)
 void *param_values(const struct param_set *set, const struct param *param)
 {
     if (set->vectors != NULL && param->rank == 1)
-        return set->vectors + set->vector_at[index_of(set, param)];
+        return set->vectors + vectors_before(set, index_of(set, param));
     return (char *)set->values + param->offset;
 }
 

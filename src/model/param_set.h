@@ -57,7 +57,6 @@ struct param_set {
     struct param_table table; /* owned */
     void *values;             /* [table.bytes], NULL while the set is only open; with PARAM_OFFLOAD_VALUES the host's */
     char *vectors;            /* with PARAM_OFFLOAD_VALUES: those of rank 1, in the backend's own memory */
-    size_t *vector_at;        /* (host) [n_params] where each of them lies there, owned; NULL without vectors */
     unsigned offload;         /* PARAM_OFFLOAD_* */
     struct param_training training;
 };

@@ -158,7 +158,7 @@
       "It is grpo with other defaults: the baseline, the loss and the KL are RLOO's. Writes checkpoints, "             \
       "metrics.jsonl and final/ into the run folder.",                                                                 \
       "cohort rloo --model model --data sums.jsonl --reward accuracy --out runs/rloo",                                 \
-      "cohort rloo --model model --data sums.jsonl --reward accuracy --out runs/rloo --num-generations 4")\
+      "cohort rloo --model model --data sums.jsonl --reward accuracy --out runs/rloo --num-generations 4")             \
     X(WATCH, watch, "look at a run while it goes on, pause it, save it",                                               \
       "look at runs while they go on, or after it",                                                                    \
       "NAME ...",                                                                                                      \

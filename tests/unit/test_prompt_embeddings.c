@@ -1,6 +1,6 @@
 /* Embeddings in place of a prompt's ids, through the public functions: the embedding's own rows give the completions of
  * the ids, bit for bit, alone and among others, whatever the ids say; other rows give others; what cannot be used is
- * refused. On a CPU, or with --device NAME. */
+ * refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +16,6 @@
 
 enum { N = 70, TOKENS = 20 };
 
-static const char *device = "cpu"; /* --device NAME */
 static char folder[] = "/tmp/cohort-embeddings-XXXXXX";
 
 static void set(cohort_options *options, const char *name, const char *value)
@@ -55,7 +54,7 @@ static cohort_model *make_model(const char *dtype)
     cohort_options_destroy(options);
     assert_int_equal(cohort_options_create(&options, COHORT_GENERATE, &err), COHORT_OK);
     set(options, "model", dir);
-    set(options, "device", device);
+    set(options, "device", "cpu");
     set(options, "threads", "2");
     if (cohort_model_open(&model, options, 256, &err) != COHORT_OK)
         fail_msg("%s", err.message);
@@ -160,10 +159,8 @@ static void test_bf16(void **state)
     check("bf16");
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-    if (argc > 2 && strcmp(argv[1], "--device") == 0)
-        device = argv[2];
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_f32), cmocka_unit_test(test_bf16)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
