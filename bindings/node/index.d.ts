@@ -310,7 +310,7 @@ export interface DatasetExample {
   [column: string]: unknown;
 }
 
-type OwnOptions = 'model' | 'out' | 'data' | 'evalData' | 'reward' | 'resume' | 'config' | 'device' | 'repetitionPenalty' | 'lossType';
+type OwnOptions = 'model' | 'out' | 'data' | 'evalData' | 'reward' | 'resume' | 'config' | 'device' | 'repetitionPenalty' | 'lossType' | 'tools' | 'environment';
 
 export interface GRPOTrainerConfig<T = unknown> extends Omit<GRPOOptions, OwnOptions> {
   modelPath?: string;
