@@ -13,9 +13,10 @@ struct row_guides {
     struct guide_options options;
     enum guide_kind kind;
     const char *origin;   /* the option */
-    const char *column;   /* NULL: shared holds for all rows */
-    struct guide *shared; /* or, with a column, the last one, which text was */
+    const char *column;   /* of the rows, which has what guides each of them; NULL: one guide holds for all */
+    struct guide *shared; /* it, or the last one of a column, made of text */
     struct text text;
+    const cohort_observer *observer;
     int32_t close;
 };
 /* Session and options must stay. Options used: those of the group Guided. */

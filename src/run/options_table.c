@@ -2,6 +2,7 @@
 #include "backend/cpu_isa_list.h"
 #include "bench/bench_list.h"
 #include "format/preset_list.h"
+#include "guide/guide_kind_list.h"
 #include "recipe/offload_list.h"
 #include "recipe/recompute_list.h"
 #include "recipe/sft_row_list.h"

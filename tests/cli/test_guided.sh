@@ -43,6 +43,34 @@ for length in 12 13 30; do
     is "$(field finish_reason <out)" '"eos"' "a text that is closed at $length"
 done
 
+# --- JSON ---
+person='{"type": "object", "properties": {"name": {"type": "string", "maxLength": 9}, "age": {"type": "integer", "minimum": 0, "maximum": 150}}, "required": ["name", "age"], "additionalProperties": false}'
+matches '^\{"name": ".*", "age": (-0|1?[0-9]?[0-9]|150)\}$' --guided-json "$person" --max-tokens 120
+echo "$person" >person.json
+succeeds generate --guided-json "$person" --max-tokens 120
+cp out inline
+succeeds generate --guided-json person.json --max-tokens 120
+same out inline
+cat >rows.jsonl <<'END'
+{"prompt": "hello", "shape": {"enum": ["first", "1st"]}}
+{"prompt": "hello", "shape": "{\"const\": [2, {}]}"}
+{"prompt": "hello", "shape": true}
+END
+succeeds "$COHORT" generate --model m --threads 1 --batch rows.jsonl --chat false --guided-json @shape --max-tokens 40 --guided-close 40
+is "$(field completion <out | sed -n 2p)" '"[2, {}]"' "what the second row's schema leaves"
+is "$(field completion <out | sed -n 1p | grep -cE '(first|1st)')" 1 "what the first row's schema leaves"
+is "$(field finish_reason <out | sort -u)" '"eos"' "what ended the rows"
+echo '{"prompt": "hello"}' >>rows.jsonl
+fails 1 "rows.jsonl:4: guided_json: the row has no text in its column 'shape'" "$COHORT" generate --model m --batch rows.jsonl --chat false --guided-json @shape
+echo '{"prompt": "hello", "shape": {"items": {"not": {}}}}' >bad.jsonl
+fails 1 "bad.jsonl:1: guided_json: at #/items/not: this keyword cannot be enforced" "$COHORT" generate --model m --batch bad.jsonl --chat false --guided-json @shape
+fails 1 "guided_json: at #/uniqueItems: this keyword cannot be enforced" generate --guided-json '{"uniqueItems": true, "type": "array", "maxItems": 0}'
+succeeds generate --guided-json '{"uniqueItems": true, "type": "array", "maxItems": 0}' --guided-unsupported ignore
+is "$(cat out)" '[]' "an empty list"
+has err 'not enforced: #/uniqueItems'
+fails 2 "guided_json:1:3: " generate --guided-json '{"a'
+fails 1 "guided_json: .*nowhere.json" generate --guided-json nowhere.json
+
 # --- what is refused ---
 fails 2 "guided_regex: at byte 3 of the regular expression: '\(' without '\)'" generate --guided-regex '(a'
 fails 2 "one option guides completions" generate --guided-regex a --guided-choice b

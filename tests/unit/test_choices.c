@@ -6,6 +6,7 @@
 
 #include "backend/backend.h"
 #include "format/model_preset.h"
+#include "guide/guide.h"
 #include "recipe/memory_plan.h"
 #include "recipe/offload_list.h"
 #include "recipe/run_inputs.h"
@@ -80,6 +81,8 @@ static const struct meaning {
 #define OFFLOADED(id, word, ...) {OPTION_OFFLOAD, word, OFFLOAD_##id},
 #define PRESET(id, word, ...)    {OPTION_PRESET, word, PRESET_##id},
 #define ISA(id, word, ...)       {OPTION_ISA, word, CPU_ISA_##id},
+#define SPACED(id, word)         {OPTION_GUIDED_WHITESPACE, word, GUIDE_SPACE_##id},
+#define ENFORCED(id, word)       {OPTION_GUIDED_UNSUPPORTED, word, GUIDE_UNSUPPORTED_##id},
 #define REPLAYED(id, word)       {OPTION_ROUTER_REPLAY, word, ROUTER_REPLAY_##id},
     OPTIM_LIST(OPTIMIZED) OFFLOAD_LIST(OFFLOADED) EVAL_STRATEGY_LIST(EVALUATED) BEST_METRIC_LIST(BETTER)
         SFT_LOSS_LIST(SFT_WORD) TRUNCATION_LIST(CUT) PACKING_LIST(PACKED) LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL)
@@ -87,8 +90,9 @@ static const struct meaning {
                 ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE) OUTPUT_FORMAT_LIST(FORM) STOP_ON_LIST(STOPS)
                     OUTPUT_FORMAT_LIST(LOGGED) EXPORT_FORMAT_LIST(EXPORTED) EXPORT_TABLE_LIST(TABLED)
                         COMPLETION_ORDER_LIST(ORDERED) RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF)
-                            PRESET_LIST(PRESET) CPU_ISA_LIST(ISA)
-                                ROUTER_REPLAY_LIST(REPLAYED){OPTION_RECOMPUTE, "auto", 0},
+                            PRESET_LIST(PRESET) CPU_ISA_LIST(ISA) GUIDE_WHITESPACE_LIST(SPACED)
+                                GUIDE_UNSUPPORTED_LIST(ENFORCED)
+                                    ROUTER_REPLAY_LIST(REPLAYED){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
 };
 
