@@ -223,6 +223,9 @@ COHORT_API cohort_status cohort_shell_completion(const char *shell, char **out, 
 COHORT_API cohort_status cohort_options_docs(char **out, cohort_error *err);
 COHORT_API void cohort_free(void *block);
 
+/* Where a reward function logs about a row: cohort_reward_log_metric, cohort_reward_log_extra. */
+typedef struct cohort_reward_log cohort_reward_log;
+
 /* One completion to score in a reward of the caller's. All pointers are valid during the call. */
 typedef struct cohort_reward_row {
     size_t size;
@@ -238,8 +241,17 @@ typedef struct cohort_reward_row {
     /* Of a prompt that went through the chat template, the completion taken apart: {"thinking", "content", "tool_calls"} as
      * JSON (docs/REWARDS.md). NULL: the prompt is text. */
     const char *parsed_json;
-    size_t parsed_length; /* in bytes */
+    size_t parsed_length;   /* in bytes */
+    cohort_reward_log *log; /* NULL: of the rows of cohort_trainer_rollout, which log nothing */
 } cohort_reward_row;
+
+/* Within a reward function: a number for the metrics of the step, under its own name (several of one name in a step: their
+ * mean), and a value for a column of completions.jsonl and of the run's record, in the row that the log is of (NULL is
+ * COHORT_ERR_ARGUMENT). json: any value. */
+COHORT_API cohort_status cohort_reward_log_metric(cohort_reward_log *log, const char *name, double value,
+                                                  cohort_error *err);
+COHORT_API cohort_status cohort_reward_log_extra(cohort_reward_log *log, const char *column, const char *json,
+                                                 cohort_error *err);
 
 /* Fills rewards[n_rows] for rows[0], ..., rows[n_rows - 1]; NaN: unscorable. A status other than COHORT_OK stops the
  * run with its error (at the last checkpoint), whose message may be set in err. */

@@ -41,6 +41,11 @@ MODELS = {
                           config=Qwen3MoeConfig, fused=True,
                           keys=dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24,
                                      norm_topk_prob=False, decoder_sparse_step=2)),
+    # weights in F16, computed in fp32
+    "experts_f16": dict(H=2, K=1, D=16, C=32, F=40, L=2, V=64, tie=False, theta=1e6, std=0.3, seed=20,
+                        config=Qwen3MoeConfig, f16=True,
+                        keys=dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, norm_topk_prob=True,
+                                   mlp_only_layers=[0])),
     "mixtral": dict(H=4, K=2, D=8, C=32, F=24, L=2, V=64, tie=False, theta=1e6, std=0.3, seed=19, config=MixtralConfig,
                     keys=dict(num_local_experts=4, num_experts_per_tok=2)),
 }
@@ -124,9 +129,10 @@ def build(spec):
 def save(model, spec, folder):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if spec.get("bf16"):
-        model = model.to(torch.bfloat16)
-        model.config.dtype = torch.bfloat16
+    for kind, dtype in (("bf16", torch.bfloat16), ("f16", torch.float16)):
+        if spec.get(kind):
+            model = model.to(dtype)
+            model.config.dtype = dtype
     model.save_pretrained(folder, save_original_format=not spec.get("fused"),
                           **({"max_shard_size": spec["shard"]} if "shard" in spec else {}))
     if spec.get("old_config"):  # as transformers 4 wrote it: rope_theta at the top level, torch_dtype

@@ -44,7 +44,7 @@ def main():
     library, folder = os.path.realpath(sys.argv[1]), os.path.join(sys.argv[2], "cohort")
     os.makedirs(folder, exist_ok=True)
     for name in sorted(os.listdir(os.path.join(HERE, "cohort"))):
-        if name.endswith((".py", ".typed")):
+        if name.endswith((".py", ".pyi", ".typed")):
             shutil.copyfile(os.path.join(HERE, "cohort", name), os.path.join(folder, name))
     shutil.copyfile(WORKER, os.path.join(folder, "_worker.py"))
     shutil.copyfile(library, os.path.join(folder, "libcohort.so"))

@@ -209,6 +209,7 @@ void public_rows_free(struct public_rows *rows)
         text_free(&rows->texts[i]);
     for (size_t i = 0; rows->parsed != NULL && i < rows->n; i++)
         text_free(&rows->parsed[i]);
+    mem_free(rows->logs);
     mem_free(rows->texts);
     mem_free(rows->parsed);
     mem_free(rows->rows);
@@ -228,10 +229,12 @@ static cohort_status write_parsed(const struct reward_row *row, struct text *out
     return status;
 }
 
-cohort_status public_rows_make(struct public_rows *out, const struct reward_row *rows, size_t n, cohort_error *err)
+cohort_status public_rows_make(struct public_rows *out, const struct reward_row *rows, size_t n, struct reward_log *log,
+                               cohort_error *err)
 {
     memset(out, 0, sizeof *out);
     out->n = n;
+    TRY(mem_alloc(&out->logs, n, sizeof *out->logs, "reward rows", err));
     TRY(mem_alloc(&out->pointers, n, sizeof *out->pointers, "reward rows", err));
     TRY(mem_alloc(&out->rows, n, sizeof *out->rows, "reward rows", err));
     TRY(mem_alloc(&out->texts, n, sizeof *out->texts, "reward rows", err));
@@ -240,6 +243,7 @@ cohort_status public_rows_make(struct public_rows *out, const struct reward_row 
         TRY(json_text_write(rows[i].data, JSON_COMPACT, &out->texts[i], err));
         TRY(write_parsed(&rows[i], &out->parsed[i], err));
         out->pointers[i] = &out->rows[i];
+        out->logs[i] = (cohort_reward_log){.log = log, .row = i};
         out->rows[i] = (cohort_reward_row){.size = sizeof *out->rows,
                                            .row_json = out->texts[i].data,
                                            .prompt = rows[i].prompt,
@@ -252,17 +256,43 @@ cohort_status public_rows_make(struct public_rows *out, const struct reward_row 
                                            .prompt_length = rows[i].prompt_length,
                                            .completion_length = rows[i].completion_length,
                                            .parsed_json = out->parsed[i].data,
-                                           .parsed_length = out->parsed[i].length};
+                                           .parsed_length = out->parsed[i].length,
+                                           .log = log == NULL ? NULL : &out->logs[i]};
     }
     return COHORT_OK;
 }
 
-static cohort_status call_public_reward(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
-                                        cohort_error *err)
+static cohort_status not_logged(cohort_error *err)
 {
+    return error_set(err, COHORT_ERR_MEMORY, "reward log: out of memory");
+}
+
+cohort_status cohort_reward_log_metric(cohort_reward_log *log, const char *name, double value, cohort_error *err)
+{
+    if (log == NULL || name == NULL || *name == '\0')
+        return missing(err, "cohort_reward_log_metric", "log and name");
+    return reward_log_metric(log->log, name, value, 1) ? COHORT_OK : not_logged(err);
+}
+
+cohort_status cohort_reward_log_extra(cohort_reward_log *log, const char *column, const char *json, cohort_error *err)
+{
+    json_t *value = NULL;
+    if (log == NULL || column == NULL || *column == '\0' || json == NULL)
+        return missing(err, "cohort_reward_log_extra", "log, column and json");
+    TRY(json_text_parse(&value, json, strlen(json), "cohort_reward_log_extra: json", 1, JSON_TEXT_ANY | JSON_TEXT_NUL,
+                        err));
+    const bool good = reward_log_extra(log->log, column, log->row, value);
+    json_decref(value);
+    return good ? COHORT_OK : not_logged(err);
+}
+
+static cohort_status call_public_reward(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
+                                        double **lists, struct reward_log *log, cohort_error *err)
+{
+    (void)lists;
     const struct reward_binding *binding = context;
     struct public_rows handed = {0};
-    cohort_status status = public_rows_make(&handed, rows, n_rows, err);
+    cohort_status status = public_rows_make(&handed, rows, n_rows, log, err);
     if (status == COHORT_OK)
         status = binding->function(binding->context, handed.pointers, n_rows, rewards, err);
     public_rows_free(&handed);
@@ -270,14 +300,14 @@ static cohort_status call_public_reward(void *context, const struct reward_row *
 }
 
 static cohort_status call_public_tokens(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
-                                        double **lists, cohort_error *err)
+                                        double **lists, struct reward_log *log, cohort_error *err)
 {
     const struct reward_binding *binding = context;
     struct public_rows handed = {0};
     cohort_status status = COHORT_OK;
     for (size_t i = 0; i < n_rows; i++)
         TRY(reward_list_new(&lists[i], rows[i].n_tokens, err));
-    status = public_rows_make(&handed, rows, n_rows, err);
+    status = public_rows_make(&handed, rows, n_rows, log, err);
     if (status == COHORT_OK)
         status = binding->tokens(binding->context, handed.pointers, n_rows, lists, err);
     for (size_t i = 0; status == COHORT_OK && i < n_rows; i++)
@@ -298,9 +328,8 @@ static cohort_status add_reward(cohort_options *options, const char *function, c
     TRY(mem_grow(&options->bindings, &options->binding_room, n + 1, sizeof(struct reward_binding *), "rewards", err));
     TRY(mem_alloc(&binding, 1, sizeof *binding, "reward", err));
     *binding = *what;
-    cohort_status status = what->function != NULL
-                               ? reward_create_callback(&options->rewards[n], name, call_public_reward, binding, err)
-                               : reward_create_lists(&options->rewards[n], name, call_public_tokens, binding, err);
+    cohort_status status = reward_create_callback(
+        &options->rewards[n], name, what->function != NULL ? call_public_reward : call_public_tokens, binding, err);
     if (status != COHORT_OK) {
         mem_free(binding);
         return status;

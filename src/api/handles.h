@@ -40,14 +40,21 @@ struct cohort_stop {
 
 /* Rows for rewards in the form of the public header; pointers[n] is what is handed out. Texts that struct reward_row
  * already has are borrowed. */
+struct cohort_reward_log {
+    struct reward_log *log;
+    size_t row; /* from 0 */
+};
+
 struct public_rows {
+    cohort_reward_log *logs;
     const cohort_reward_row **pointers;
     cohort_reward_row *rows;
     struct text *texts, *parsed; /* each row's JSON, and that of its completion taken apart */
     size_t n;
 };
-/* They must be freed also after a failure. */
-cohort_status public_rows_make(struct public_rows *out, const struct reward_row *rows, size_t n, cohort_error *err);
+/* They must be freed also after a failure. log: where functions log; NULL: nowhere. */
+cohort_status public_rows_make(struct public_rows *out, const struct reward_row *rows, size_t n, struct reward_log *log,
+                               cohort_error *err);
 void public_rows_free(struct public_rows *rows);
 
 /* Returns COHORT_ERR_STATE, with function in the message, in a child that was forked after process owner opened what (a

@@ -28,9 +28,10 @@ struct cohort_trainer {
 };
 
 static cohort_status give_scores(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
-                                 double **lists, cohort_error *err)
+                                 double **lists, struct reward_log *log, cohort_error *err)
 {
     const cohort_trainer *trainer = context;
+    (void)log;
     for (size_t i = 0; trainer->token_scores != NULL && i < n_rows; i++) {
         const size_t n = (size_t)rows[i].n_tokens;
         if (trainer->token_scores[i] == NULL)
@@ -124,7 +125,7 @@ cohort_status cohort_trainer_open(cohort_trainer **out, cohort_options *options,
     TRY_GOTO(options_tell(options, &trainer->observer, err));
     rewards = (struct reward_list){.rewards = options->rewards, .count = options->n_rewards};
     if (options->n_rewards == 0 && options_list_count(options->options, OPTION_REWARD) == 0) {
-        TRY_GOTO(reward_create_lists(&trainer->own_reward, "scores", give_scores, trainer, err));
+        TRY_GOTO(reward_create_callback(&trainer->own_reward, "scores", give_scores, trainer, err));
         rewards = (struct reward_list){.rewards = &trainer->own_reward, .count = 1};
     }
     TRY_GOTO(grpo_run_open(&trainer->run, options->options, &rewards, &trainer->observer, err));
@@ -285,7 +286,7 @@ static cohort_status make_rows(cohort_trainer *trainer, cohort_error *err)
     TRY(mem_alloc(&table, (size_t)batch->n, sizeof *table, "reward rows", err));
     const struct prompt_batch prompts = grpo_run_prompts(&trainer->run);
     scoring_table(&prompts, batch->n_prompts, batch->n / batch->n_prompts, batch->completions, table);
-    cohort_status status = public_rows_make(&trainer->rows, table, (size_t)batch->n, err);
+    cohort_status status = public_rows_make(&trainer->rows, table, (size_t)batch->n, NULL, err);
     if (status != COHORT_OK)
         public_rows_free(&trainer->rows);
     mem_free(table);

@@ -102,7 +102,7 @@ struct backend_sizes {
 struct weight_source {
     enum storage_format format;
     const void *data;   /* backend memory, [n, k] row-major */
-    const void *scales; /* of a format that has them apart from the data; NULL for F32 and BF16 */
+    const void *scales; /* of a format that has them apart from the data; NULL for F32, BF16 and F16 */
     int64_t n, k;
     bool lowrank; /* it is a factor of a struct lowrank */
 };

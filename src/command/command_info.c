@@ -376,6 +376,8 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
         if (dir != NULL && types.n[DTYPE_F32] + types.n[DTYPE_BF16] + types.n[DTYPE_F16] == 0)
             TRY_GOTO(text_printf(&notes, err, "%s: no weights in this folder\n", dir));
         TRY_GOTO(model_open(&model, backend, &config, type, 0, err));
+        if (adapter.there && session_writes_f16(options, &config, &types))
+            session_store_f16(model, &types, &adapter.settings);
         TRY_GOTO(print_model(&config, &model->base.table, &types, type, &out, err));
         if (adapter.there) {
             TRY_GOTO(model_adapt(model, &adapter.settings, err));

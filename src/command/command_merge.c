@@ -35,6 +35,7 @@ cohort_status command_merge(struct options *options, const struct reward_list *e
     struct tokenizer_files small = {0};
     struct text notes = {0};
     enum dtype type = DTYPE_BF16;
+    struct checkpoint_types types = {0};
     bool there = false;
     cohort_status status = COHORT_OK;
     if (adapter == NULL || out == NULL)
@@ -56,7 +57,8 @@ cohort_status command_merge(struct options *options, const struct reward_list *e
             error_context(err, "the base model that %s names; pass --model DIR if it lies elsewhere", adapter);
         goto cleanup;
     }
-    TRY_GOTO(session_type(options, &config, dir, true, &type, NULL, &notes, err));
+    TRY_GOTO(session_type(options, &config, dir, true, &type, &types, &notes, err));
+    const bool f16 = session_writes_f16(options, &config, &types);
     observer_notes(observer, &notes);
     TRY_GOTO(architecture_params(&config, storage_of(type), &params, err));
     TRY_GOTO(adapter_merge_open(&merge, dir, &params, &config, adapter, &settings, err));
@@ -66,12 +68,14 @@ cohort_status command_merge(struct options *options, const struct reward_list *e
     TRY_GOTO(checkpoint_read_tokenizer(&small, tokenizer, err));
     TRY_GOTO(checkpoint_read_documents(&small, dir, err));
     TRY_GOTO(checkpoint_write_tokenizer(&small, folder.temporary, err));
-    TRY_GOTO(model_config_save(&config, &files, type, folder.temporary, err));
-    TRY_GOTO(
-        checkpoint_write_weights(folder.temporary, &params, 0, adapter_merge_fetch, &merge, &folder.manifest, err));
+    TRY_GOTO(model_config_save(&config, &files, f16 ? DTYPE_F16 : type, folder.temporary, err));
+    TRY_GOTO(f16 ? checkpoint_write_weights_f16(folder.temporary, &params, adapter_merge_fetch, &merge,
+                                                &folder.manifest, err)
+                 : checkpoint_write_weights(folder.temporary, &params, 0, adapter_merge_fetch, &merge, &folder.manifest,
+                                            err));
     TRY_GOTO(checkpoint_folder_commit(&folder, err));
     observer_message(observer, "%s: %.1f M parameters, %s; %d projections with the adapter merged into them", out,
-                     (double)params.n_weights / 1e6, dtype_name(type), (int)merge.layout.n_sites);
+                     (double)params.n_weights / 1e6, dtype_name(f16 ? DTYPE_F16 : type), (int)merge.layout.n_sites);
 cleanup:
     checkpoint_folder_abandon(&folder);
     adapter_merge_close(&merge);

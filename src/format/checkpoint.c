@@ -5,7 +5,9 @@
 #include "base/number.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "format/checkpoint_convert.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -166,6 +168,58 @@ cleanup:
     mem_free(sources);
     mem_free(writings);
     mem_free(shard_of);
+    return status;
+}
+
+/* A table in F32 on its way to one in F16. */
+struct narrowing {
+    const struct param_table *from;
+    struct param_table to;
+    checkpoint_fetch *fetch;
+    void *context;
+    float *room; /* [NARROWED] */
+};
+enum { NARROWED = 1 << 16 };
+
+static cohort_status fetch_narrowed(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                    cohort_error *err)
+{
+    const struct narrowing *n = context;
+    const struct param *wide = n->from->params + (param - n->to.params);
+    for (int64_t done = 0, part; done < count; done += part) {
+        part = count - done < NARROWED ? count - done : NARROWED;
+        TRY(n->fetch(n->context, wide, first + done, part, n->room, err));
+        uint16_t *half = (uint16_t *)to + done;
+        if (checkpoint_convert(DTYPE_F32, (const unsigned char *)n->room, part, DTYPE_F16, half))
+            continue;
+        int64_t i = 0;
+        while ((half[i] & 0x7c00u) != 0x7c00u)
+            i++;
+        return error_set(err, COHORT_ERR_NUMERIC,
+                         "%s: element %lld is %g, which F16 does not hold (beyond 65504), and the model is written in "
+                         "F16 as it was read; go on with --dtype f32, which writes F32",
+                         param->name, (long long)(first + done + i), (double)n->room[i]);
+    }
+    return COHORT_OK;
+}
+
+cohort_status checkpoint_write_weights_f16(const char *dir, const struct param_table *table, checkpoint_fetch *fetch,
+                                           void *context, struct manifest *manifest, cohort_error *err)
+{
+    struct narrowing n = {.from = table, .fetch = fetch, .context = context};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&n.room, NARROWED, sizeof *n.room, "a part of a tensor", err));
+    TRY_GOTO(mem_alloc(&n.to.params, (size_t)table->n_params, sizeof *n.to.params, "tensors to write", err));
+    for (; n.to.n_params < table->n_params; n.to.n_params++) {
+        assert(table->params[n.to.n_params].format == STORAGE_F32);
+        n.to.params[n.to.n_params] = table->params[n.to.n_params];
+        n.to.params[n.to.n_params].format = STORAGE_F16;
+    }
+    param_table_layout(&n.to);
+    status = checkpoint_write_weights(dir, &n.to, 0, fetch_narrowed, &n, manifest, err);
+cleanup:
+    mem_free(n.room);
+    mem_free(n.to.params);
     return status;
 }
 

@@ -24,6 +24,9 @@ cohort_status checkpoint_look(const char *dir, const struct param_table *table, 
 /* The type to compute in where the user names none: as transformers, what config.json states, else the tensors' own;
  * F16 is computed in F32, which holds its values, and so is a mixture for which config.json states nothing. */
 enum dtype checkpoint_auto_type(const struct model_config *config, const struct checkpoint_types *types);
+/* Whether it is an F16 checkpoint, by config.json, else by its tensors: it is computed in F32 and what is made of it is
+ * written in F16. */
+bool checkpoint_is_f16(const struct model_config *config, const struct checkpoint_types *types);
 /* Appends a line for what a reader of the model might not expect: values that are rounded without having been asked to
  * (type is checkpoint_auto_type's), or computed in another type. writes: the model will be trained and written. Nothing
  * for most models. */
@@ -84,6 +87,11 @@ cohort_status checkpoint_source_fetch(void *context, const struct param *param, 
 cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table, size_t max_shard_bytes,
                                        checkpoint_fetch *fetch, void *context, struct manifest *manifest,
                                        cohort_error *err);
+
+/* The same of a table in F32, with every tensor rounded to F16. A value that F16 does not hold (beyond 65504) is
+ * COHORT_ERR_NUMERIC, by name. */
+cohort_status checkpoint_write_weights_f16(const char *dir, const struct param_table *table, checkpoint_fetch *fetch,
+                                           void *context, struct manifest *manifest, cohort_error *err);
 
 /* The files of a tokenizer as they stand: tokenizer.json, tokenizer_config.json, vocab.json, merges.txt,
  * special_tokens_map.json, added_tokens.json, chat_template.jinja, chat_templates/NAME.jinja, those that exist. A run

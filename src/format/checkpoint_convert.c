@@ -86,6 +86,27 @@ static bool to_bf16_from_f16(const unsigned char *from, int64_t count, uint16_t 
     return bad == 0;
 }
 
+/* Whatever is no finite number in F16 is refused. */
+static bool to_f16(enum dtype from_type, const unsigned char *from, int64_t count, uint16_t *to)
+{
+    uint32_t bad = 0;
+    if (from_type == DTYPE_F16)
+        memcpy(to, from, (size_t)count * sizeof *to);
+    for (int64_t i = 0; i < count; i++) {
+        if (from_type == DTYPE_F32) {
+            float value;
+            memcpy(&value, from + 4 * i, sizeof value);
+            to[i] = f16_from_f32(value);
+        } else if (from_type == DTYPE_BF16) {
+            uint16_t half;
+            memcpy(&half, from + 2 * i, sizeof half);
+            to[i] = f16_from_f32(f32_from_bf16(half));
+        }
+        bad |= (uint32_t)((to[i] & 0x7c00u) == 0x7c00u);
+    }
+    return bad == 0;
+}
+
 bool checkpoint_convert(enum dtype from_type, const unsigned char *from, int64_t count, enum dtype want, void *to)
 {
     if (want == DTYPE_F32) {
@@ -95,6 +116,8 @@ bool checkpoint_convert(enum dtype from_type, const unsigned char *from, int64_t
         case DTYPE_F16: return to_f32_from_f16(from, count, to);
         }
     }
+    if (want == DTYPE_F16)
+        return to_f16(from_type, from, count, to);
     switch (from_type) {
     case DTYPE_F32: return to_bf16_from_f32(from, count, to);
     case DTYPE_BF16: return to_bf16_from_bf16(from, count, to);

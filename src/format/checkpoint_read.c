@@ -423,6 +423,8 @@ static cohort_status not_finite(const struct safetensors *file, const struct saf
         float value = element(tensor, i);
         if (want == DTYPE_BF16)
             value = f32_from_bf16(bf16_from_f32(value));
+        if (want == DTYPE_F16)
+            value = f32_from_f16(f16_from_f32(value));
         if (!isfinite(value))
             break;
         i++;
@@ -432,7 +434,9 @@ static cohort_status not_finite(const struct safetensors *file, const struct saf
                      "%s: tensor %.200s: element %" PRId64 " is %g, expected %s; the checkpoint is "
                      "damaged or its training diverged",
                      file->path, tensor->name, i, (double)value,
-                     isfinite(value) ? "a value within BF16's range" : "a finite number");
+                     !isfinite(value)     ? "a finite number"
+                     : want == DTYPE_BF16 ? "a value within BF16's range"
+                                          : "a value within F16's range");
 }
 
 /* hash: NULL, or gets the bytes of the tensor as they stand in the file. */

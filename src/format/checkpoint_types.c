@@ -13,6 +13,11 @@ enum dtype checkpoint_auto_type(const struct model_config *config, const struct 
     return total(types) > 0 && types->n[DTYPE_BF16] == total(types) ? DTYPE_BF16 : DTYPE_F32;
 }
 
+bool checkpoint_is_f16(const struct model_config *config, const struct checkpoint_types *types)
+{
+    return config->has_dtype ? config->dtype == DTYPE_F16 : total(types) > 0 && types->n[DTYPE_F16] == total(types);
+}
+
 cohort_status checkpoint_type_notes(const char *dir, const struct model_config *config,
                                     const struct checkpoint_types *types, enum dtype type, bool writes,
                                     struct text *notes, cohort_error *err)
@@ -32,7 +37,9 @@ cohort_status checkpoint_type_notes(const char *dir, const struct model_config *
     if (type == DTYPE_F32 && (f16 > 0 || (config->has_dtype && config->dtype == DTYPE_F16)))
         return text_printf(notes, err, "%s: %s: computed in F32, which keeps every value%s\n", dir,
                            f16 > 0 ? "weights are F16" : "config.json says float16",
-                           writes ? ", and written as F32" : "");
+                           !writes                            ? ""
+                           : checkpoint_is_f16(config, types) ? ", and written as F16 in the end"
+                                                              : ", and written as F32");
     if (type == DTYPE_F32 && !config->has_dtype && bf16 > 0)
         return text_printf(notes, err,
                            "%s: config.json states no dtype, %d of %d tensors are BF16, the others "

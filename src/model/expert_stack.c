@@ -139,7 +139,7 @@ void expert_stack_backward_weight(const struct expert_stack *stack, const struct
                                                   .gather_x = gather_x,
                                                   .dy = dy,
                                                   .x = x,
-                                                  .type = storage_dtype(stack->weight->format),
+                                                  .type = storage_act(stack->weight->format),
                                                   .dw = param_grad(stack->set, stack->weight)});
     if (adapter == NULL || !param_trains(adapter->set, adapter->a))
         return;

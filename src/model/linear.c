@@ -30,7 +30,7 @@ void linear_close(struct linear *linear)
     memset(linear, 0, sizeof *linear);
 }
 
-enum dtype linear_type(const struct linear *linear) { return storage_dtype(linear->weight->format); }
+enum dtype linear_type(const struct linear *linear) { return storage_act(linear->weight->format); }
 
 /* The set may still have no values: sizes do not need them. */
 static struct weight_source source_of(const struct linear *linear)

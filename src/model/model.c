@@ -153,6 +153,15 @@ cleanup:
     return status;
 }
 
+void model_store_f16(struct model *model)
+{
+    assert(model->type == DTYPE_F32 && model->base.values == NULL);
+    for (int32_t i = 0; i < model->base.table.n_params; i++)
+        if (model->base.table.params[i].rank > 1)
+            model->base.table.params[i].format = STORAGE_F16;
+    param_set_layout(&model->base);
+}
+
 /* Backend memory for the weights, and the rotation tables. */
 static cohort_status allocate(struct model *model, cohort_error *err)
 {

@@ -45,6 +45,9 @@ struct model {
  * copied. type: BF16 or F32; max_context: positions that will be used (at most config.max_positions; 0: all). */
 cohort_status model_open(struct model **out, struct backend *backend, const struct model_config *config,
                          enum dtype type, int32_t max_context, cohort_error *err);
+/* Has a model that is only open, in F32 and without what trains in it, keep its matrices as F16: those of a checkpoint
+ * whose tensors are F16, so that no value changes. */
+void model_store_f16(struct model *model);
 /* Allocates the weights of an opened model and reads them from a checkpoint of its shape. After an error the model can
  * only be destroyed. files: NULL, or gets the files and their hashes (checkpoint_read_hashed). */
 cohort_status model_read(struct model *model, const char *dir, struct weight_files *files, cohort_error *err);

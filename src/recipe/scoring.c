@@ -258,6 +258,8 @@ static cohort_status score_rows(const struct scoring *scoring, const struct rewa
         if (scoring->observer != NULL && (warning = reward_warning(scoring->rewards[f])) != NULL)
             observer_message(scoring->observer, "%s", warning);
         TRY_GOTO(status);
+        if (!reward_take_log(scoring->rewards[f], log, 0))
+            TRY_GOTO(error_set(err, COHORT_ERR_MEMORY, "rewards: out of memory"));
         spread(scoring, f, column, column_lists, n_rows, rewards, lists);
     }
     for (int32_t f = 0; f < scoring->n; f++) {

@@ -193,6 +193,22 @@ cohort_status session_type(const struct options *options, const struct model_con
     return COHORT_OK;
 }
 
+bool session_writes_f16(const struct options *options, const struct model_config *config,
+                        const struct checkpoint_types *types)
+{
+    enum dtype asked = DTYPE_F32;
+    return !session_asked_type(options, &asked) && checkpoint_is_f16(config, types);
+}
+
+void session_store_f16(struct model *model, const struct checkpoint_types *types,
+                       const struct adapter_settings *adapter)
+{
+    const bool f16 = types->n[DTYPE_F16] > 0 && types->n[DTYPE_F32] == 0 && types->n[DTYPE_BF16] == 0;
+    const bool apart = adapter == NULL || (!adapter->merged && !adapter->dora && adapter->saved.count == 0);
+    if (f16 && apart)
+        model_store_f16(model);
+}
+
 /* Checks, before anything large is allocated, whether the weights, and with training their gradient and optimizer
  * state, can fit. */
 static cohort_status check_room(const struct session *session, const struct options *options, bool training,
@@ -235,6 +251,7 @@ cohort_status session_open(struct session *session, const struct options *option
                                  : (need & SESSION_DROPOUT) != 0 ? ADAPTER_TRAINED_WITH_DROPOUT
                                                                  : ADAPTER_TRAINED;
     enum dtype type = DTYPE_F32;
+    struct checkpoint_types types = {0};
     struct model_config config = {0};
     char *path = NULL;
     bool there = false;
@@ -252,8 +269,11 @@ cohort_status session_open(struct session *session, const struct options *option
     TRY_GOTO(model_config_load(&config, &session->config_files, dir, err));
     if ((need & SESSION_CLASSIFIER) == 0)
         TRY_GOTO(check_language_model(&config, dir, err));
-    TRY_GOTO(session_type(options, &config, dir, training, &type, NULL, &session->notes, err));
+    TRY_GOTO(session_type(options, &config, dir, training, &type, &types, &session->notes, err));
+    session->f16 = session_writes_f16(options, &config, &types);
     TRY_GOTO(model_open(&session->model, session->backend, &config, type, 0, err));
+    if (session->f16 && (!training || session->adapter.there))
+        session_store_f16(session->model, &types, session->adapter.there ? &session->adapter.settings : NULL);
     if (session->adapter.there)
         TRY_GOTO(model_adapt(session->model, &session->adapter.settings, err));
     if (session->adapter.there && training)

@@ -39,6 +39,7 @@ struct session {
     struct session_adapter adapter;   /* the folders of all of it */
     uint64_t seed;                    /* of a new adapter's values */
     struct config_files config_files; /* of the model, for who writes it again */
+    bool f16;                         /* its files are F16: what is made of it is written so in the end */
     struct text notes;                /* lines about how the model is read, sent to the observer when opened */
     struct tokenizer *tokenizer;      /* NULL if not asked for or absent */
     struct chat_template *chat;       /* with SESSION_TOKENIZER */
@@ -64,6 +65,13 @@ cohort_status session_backend(struct backend **out, const struct options *option
 cohort_status session_type(const struct options *options, const struct model_config *config, const char *dir,
                            bool training, enum dtype *type, struct checkpoint_types *types, struct text *notes,
                            cohort_error *err);
+/* Whether a model of this folder is written in F16 in the end: its checkpoint is F16, and no other type was asked for. */
+bool session_writes_f16(const struct options *options, const struct model_config *config,
+                        const struct checkpoint_types *types);
+/* Of an opened model whose weights stay as they are: has it keep F16 matrices as they stand in the files, if all are, and
+ * nothing of the adapter (NULL: none) is made of them. */
+void session_store_f16(struct model *model, const struct checkpoint_types *types,
+                       const struct adapter_settings *adapter);
 /* Every line of notes as a message. observer may be NULL. */
 void observer_notes(const cohort_observer *observer, const struct text *notes);
 

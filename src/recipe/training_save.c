@@ -231,8 +231,8 @@ cleanup:
 /* ---- checkpoints ---- */
 
 /* Writes everything that other tools read in a model folder, or in that of an adapter. mean: the mean of the weights in
- * place of them. */
-static cohort_status write_model(const struct training *t, struct checkpoint_folder *folder, bool mean,
+ * place of them. last: no run goes on from it, so that a model whose files are F16 can be rounded to it. */
+static cohort_status write_model(const struct training *t, struct checkpoint_folder *folder, bool mean, bool last,
                                  cohort_error *err)
 {
     struct model *model = t->session.model;
@@ -241,8 +241,11 @@ static cohort_status write_model(const struct training *t, struct checkpoint_fol
     if (model->adapter != NULL) {
         TRY(session_adapter_write(&t->session.adapter, model, dir, fetch, &folder->manifest, err));
     } else {
-        TRY(model_config_save(&model->config, &t->session.config_files, model->type, dir, err));
-        TRY(checkpoint_write_weights(dir, &model->base.table, 0, fetch, &model->base, &folder->manifest, err));
+        TRY(model_config_save(&model->config, &t->session.config_files, t->session.f16 ? DTYPE_F16 : model->type, dir,
+                              err));
+        TRY(t->session.f16 && last
+                ? checkpoint_write_weights_f16(dir, &model->base.table, fetch, &model->base, &folder->manifest, err)
+                : checkpoint_write_weights(dir, &model->base.table, 0, fetch, &model->base, &folder->manifest, err));
     }
     TRY(checkpoint_write_tokenizer(&t->tokenizer, dir, err));
     return end_of_text_save(&t->session, t->options, dir, err);
@@ -257,7 +260,7 @@ static cohort_status save_folder(struct training *t, const char *name, const str
     cohort_status status = COHORT_OK;
     TRY(run_folder_path(&t->run, name, &path, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
-    TRY_GOTO(write_model(t, &folder, mean, err));
+    TRY_GOTO(write_model(t, &folder, mean, optimizer == NULL, err));
     if (optimizer != NULL) {
         TRY_GOTO(training_write_trainer(t, optimizer, folder.temporary, &folder.manifest, err));
         TRY_GOTO(run_folder_carry(&t->run, folder.temporary, err));

@@ -36,10 +36,18 @@ double reward_list_sum(const double *list, int32_t n_tokens)
 /* --- callbacks --- */
 
 struct callback_state {
-    reward_callback *function; /* NULL: lists is it */
-    reward_list_callback *lists;
+    reward_callback *function;
     void *context;
+    struct reward_log log; /* since reward_take_log */
 };
+
+static void callback_destroy(void *state)
+{
+    struct callback_state *callback = state;
+    if (callback != NULL)
+        reward_log_free(&callback->log);
+    mem_free(callback);
+}
 
 /* What a function of the caller's returned, and wrote into *said. */
 static cohort_status callback_result(cohort_status status, cohort_error *said, const char *name, cohort_error *err)
@@ -65,13 +73,21 @@ static cohort_status callback_score_lists(void *state, const char *name, const s
 {
     struct callback_state *callback = state;
     cohort_error said = {.status = COHORT_OK};
-    return callback_result(callback->lists == NULL
-                               ? callback->function(callback->context, rows, n_rows, rewards, &said)
-                               : callback->lists(callback->context, rows, n_rows, rewards, lists, &said),
+    return callback_result(callback->function(callback->context, rows, n_rows, rewards, lists, &callback->log, &said),
                            &said, name, err);
 }
 
-static const struct reward_kind callback_kind = {.destroy = mem_free, .score_lists = callback_score_lists};
+static const struct reward_kind callback_kind = {.destroy = callback_destroy, .score_lists = callback_score_lists};
+
+bool reward_take_log(struct reward *reward, struct reward_log *into, size_t first_row)
+{
+    if (reward->kind != &callback_kind)
+        return true;
+    struct callback_state *callback = reward->state;
+    const bool good = reward_log_merge(into, &callback->log, first_row);
+    reward_log_free(&callback->log);
+    return good;
+}
 
 /* --- creation --- */
 
@@ -246,19 +262,19 @@ cleanup:
     return status;
 }
 
-static cohort_status create_callback(struct reward **out, const char *name, const struct callback_state *callback,
+cohort_status reward_create_callback(struct reward **out, const char *name, reward_callback *callback, void *context,
                                      cohort_error *err)
 {
     struct reward *reward = NULL;
     struct callback_state *state = NULL;
     cohort_status status = COHORT_OK;
     *out = NULL;
-    if ((callback->function == NULL && callback->lists == NULL) || name == NULL || *name == '\0')
+    if (callback == NULL || name == NULL || *name == '\0')
         return error_set(err, COHORT_ERR_ARGUMENT, "a reward callback needs a name and a function");
     TRY(mem_alloc(&reward, 1, sizeof *reward, "reward", err));
     TRY_GOTO(mem_strdup(&reward->name, name, strlen(name), err));
     TRY_GOTO(mem_alloc(&state, 1, sizeof *state, "reward", err));
-    *state = *callback;
+    *state = (struct callback_state){.function = callback, .context = context};
     reward->kind = &callback_kind;
     reward->state = state;
     *out = reward;
@@ -266,18 +282,6 @@ static cohort_status create_callback(struct reward **out, const char *name, cons
 cleanup:
     reward_destroy(reward);
     return status;
-}
-
-cohort_status reward_create_callback(struct reward **out, const char *name, reward_callback *callback, void *context,
-                                     cohort_error *err)
-{
-    return create_callback(out, name, &(struct callback_state){.function = callback, .context = context}, err);
-}
-
-cohort_status reward_create_lists(struct reward **out, const char *name, reward_list_callback *callback, void *context,
-                                  cohort_error *err)
-{
-    return create_callback(out, name, &(struct callback_state){.lists = callback, .context = context}, err);
 }
 
 cohort_status reward_check(struct reward *reward, const json_t *data, int64_t prompt_index, cohort_error *err)

@@ -87,16 +87,13 @@ struct reward_options {
 bool reward_schema_is_text(const char *schema);
 cohort_status reward_create(struct reward **out, const char *spec, const struct reward_options *options,
                             cohort_error *err);
-/* A function in C; context stays the caller's. */
+/* A function in C; context stays the caller's. It fills rewards; to reward tokens also lists, as reward_score_lists has it;
+ * and may log (rows from 0). */
+struct reward_log;
 typedef cohort_status reward_callback(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
-                                      cohort_error *err);
+                                      double **lists, struct reward_log *log, cohort_error *err);
 cohort_status reward_create_callback(struct reward **out, const char *name, reward_callback *callback, void *context,
                                      cohort_error *err);
-/* The same for a function that may reward tokens, as reward_score_lists has it. */
-typedef cohort_status reward_list_callback(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
-                                           double **lists, cohort_error *err);
-cohort_status reward_create_lists(struct reward **out, const char *name, reward_list_callback *callback, void *context,
-                                  cohort_error *err);
 /* rewards[n_rows]: NaN stands for null. An infinite or NaN number from a program is an error, not null. */
 cohort_status reward_score(struct reward *reward, const struct reward_row *rows, size_t n_rows, double *rewards,
                            cohort_error *err);
@@ -120,6 +117,8 @@ bool reward_log_metric(struct reward_log *log, const char *name, double sum, int
 bool reward_log_extra(struct reward_log *log, const char *column, size_t row, json_t *value);
 /* Adds what from says of rows that begin with first_row of into. */
 bool reward_log_merge(struct reward_log *into, const struct reward_log *from, size_t first_row);
+/* What a callback has said since the last time, of rows that begin with first_row of into. False: out of memory. */
+bool reward_take_log(struct reward *reward, struct reward_log *into, size_t first_row);
 bool reward_log_empty(const struct reward_log *log);
 void reward_log_free(struct reward_log *log);
 

@@ -53,4 +53,21 @@ static inline float f32_from_f16(uint16_t half)
     return sign ? -magnitude : magnitude;
 }
 
+/* Round to nearest even; what is beyond 65504 by half a unit or more becomes infinite, NaN stays NaN. */
+static inline uint16_t f16_from_f32(float value)
+{
+    const uint32_t bits = f32_bits(value), magnitude = bits & 0x7fffffffu;
+    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000u);
+    if (magnitude > 0x7f800000u)
+        return (uint16_t)(sign | 0x7e00u);
+    if (magnitude >= 0x47800000u) /* 65536 */
+        return (uint16_t)(sign | 0x7c00u);
+    if (magnitude >= 0x38800000u) { /* 2^-14: normal; a carry goes into the exponent, at its end to infinity */
+        const uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1u);
+        return (uint16_t)(sign | ((rounded >> 13) - (112u << 10)));
+    }
+    /* In units of 2^-24, which fp32 addition rounds to: the sum lies between 0.5 and 1. */
+    return (uint16_t)(sign | (f32_bits(f32_from_bits(magnitude) + 0.5f) - f32_bits(0.5f)));
+}
+
 #endif

@@ -6,12 +6,18 @@
 
 #include "tensor/dtype.h"
 
-enum storage_format { STORAGE_F32, STORAGE_BF16, N_STORAGE_FORMATS };
+enum storage_format { STORAGE_F32, STORAGE_BF16, STORAGE_F16, N_STORAGE_FORMATS };
 
 /* The type of one value as operations read it. */
 static inline enum dtype storage_dtype(enum storage_format format)
 {
-    return format == STORAGE_F32 ? DTYPE_F32 : DTYPE_BF16;
+    return format == STORAGE_F32 ? DTYPE_F32 : format == STORAGE_BF16 ? DTYPE_BF16 : DTYPE_F16;
+}
+
+/* The type of activations beside a weight: products with F16 weights are those of the same values in F32. */
+static inline enum dtype storage_act(enum storage_format format)
+{
+    return format == STORAGE_BF16 ? DTYPE_BF16 : DTYPE_F32;
 }
 
 /* The format that stores values of a type as they are. type: F32 or BF16. */
@@ -25,7 +31,9 @@ static inline size_t storage_bytes(enum storage_format format, int64_t count)
 /* Value i of some on the host. */
 static inline float storage_get(enum storage_format format, const void *values, int64_t i)
 {
-    return format == STORAGE_F32 ? ((const float *)values)[i] : f32_from_bf16(((const uint16_t *)values)[i]);
+    return format == STORAGE_F32    ? ((const float *)values)[i]
+           : format == STORAGE_BF16 ? f32_from_bf16(((const uint16_t *)values)[i])
+                                    : f32_from_f16(((const uint16_t *)values)[i]);
 }
 
 /* The same, rounded to nearest even. */
@@ -34,7 +42,7 @@ static inline void storage_set(enum storage_format format, void *values, int64_t
     if (format == STORAGE_F32)
         ((float *)values)[i] = value;
     else
-        ((uint16_t *)values)[i] = bf16_from_f32(value);
+        ((uint16_t *)values)[i] = format == STORAGE_BF16 ? bf16_from_f32(value) : f16_from_f32(value);
 }
 
 #endif

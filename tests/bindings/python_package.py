@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
+import types
 import unittest
 
 import cohort
@@ -188,11 +189,16 @@ class Training(unittest.TestCase):
         def look(prompts, completions, completion_ids, trainer_state, log_metric, log_extra, answer, **columns):
             seen.update(prompts=prompts, completions=completions, ids=completion_ids, step=trainer_state.global_step, answer=answer, columns=columns)
             log_metric("my_metric", 3)
+            log_extra("seen", list(range(len(prompts))))
             return [0.5] * len(prompts)
 
         rows = [{"prompt": [{"role": "user", "content": "q"}], "answer": "1", "level": 2}]
-        trainer = GRPOTrainer(MODEL, look, args(max_steps=2), train_dataset=rows)
+        trainer = GRPOTrainer(MODEL, look, args(max_steps=2, log_completions=True), train_dataset=rows)
         trainer.train()
+        with open(os.path.join(trainer.output_dir, "completions.jsonl")) as file:
+            self.assertEqual([json.loads(line)["extra"]["seen"] for line in file][:8], list(range(8)))
+        with open(os.path.join(trainer.output_dir, "metrics.jsonl")) as file:
+            self.assertEqual(json.loads(file.readline())["my_metric"], 3)
         self.assertEqual(seen["prompts"][0], [{"role": "user", "content": "q"}])
         self.assertEqual(seen["completions"][0][0]["role"], "assistant")
         self.assertEqual((seen["answer"], seen["columns"]["level"], seen["step"]), (["1"] * 8, [2] * 8, 1))
@@ -376,9 +382,27 @@ class Arguments(unittest.TestCase):
             GRPOTrainer(MODEL, train_dataset=ROWS)
         with self.assertRaises(TypeError):
             GRPOTrainer(MODEL, 7, train_dataset=ROWS)
-        with self.assertRaises(FileNotFoundError) as caught:
-            GRPOTrainer("Qwen/Qwen3-0.6B", distinct, args(), train_dataset=ROWS).train()
-        self.assertIn("hf download Qwen/Qwen3-0.6B", str(caught.exception))
+        for name in ("./nowhere", "nowhere", "/nowhere/at/all"):
+            with self.assertRaises(FileNotFoundError):
+                GRPOTrainer(name, distinct, args(), train_dataset=ROWS).train()
+
+    def test_a_model_of_the_hub(self):
+        saved = sys.modules.get("huggingface_hub")
+        try:
+            sys.modules["huggingface_hub"] = None  # as if it were not there
+            with self.assertRaises(FileNotFoundError) as caught:
+                GRPOTrainer("Qwen/Qwen3-0.6B", distinct, args(), train_dataset=ROWS).train()
+            self.assertIn("hf download Qwen/Qwen3-0.6B", str(caught.exception))
+            there = types.ModuleType("huggingface_hub")
+            there.snapshot_download = lambda name, **kwargs: MODEL
+            sys.modules["huggingface_hub"] = there
+            trainer = GRPOTrainer("Qwen/Qwen3-0.6B", distinct, args(max_steps=1), train_dataset=ROWS)
+            trainer.train()
+            self.assertEqual(trainer.state.global_step, 1)
+        finally:
+            sys.modules.pop("huggingface_hub", None)
+            if saved is not None:
+                sys.modules["huggingface_hub"] = saved
 
     def test_lora_settings(self):
         from cohort._data import lora_options

@@ -43,6 +43,8 @@ static void test_null_arguments(void **state)
     REFUSED(cohort_options_add_reward(NULL, "x", NULL, NULL, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_options_add_token_reward(NULL, "x", NULL, NULL, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_options_set_stop(NULL, NULL, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_reward_log_metric(NULL, "x", 1.0, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_reward_log_extra(NULL, "x", "1", &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_help((cohort_command)99, &text, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_help(COHORT_GRPO, NULL, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_options_docs(NULL, &err), COHORT_ERR_ARGUMENT);

@@ -19,7 +19,7 @@ struct bench {
     struct case_trees trees;
 };
 
-enum kind { PLAIN, LORA, DORA, DROPPED, EXPERTS };
+enum kind { PLAIN, LORA, DORA, DROPPED, EXPERTS, LORA_F16 };
 
 /* With an adapter of every projection but the head that trains (EXPERTS: of experts alone), its B not 0 where b is not 0;
  * or plain. */
@@ -43,6 +43,8 @@ static void bench_open(struct bench *b, struct backend *backend, const char *fix
     must(model_config_load(&config, NULL, dir, &err), &err);
     must(model_open(&b->test.model, backend, &config, type, 0, &err), &err);
     struct model *model = b->test.model;
+    if (kind == LORA_F16)
+        model_store_f16(model);
     if (adapted) {
         adapter_settings_default(&settings);
         settings.r = rank;
@@ -260,6 +262,35 @@ static void test_frozen(void **state)
     on_all_providers(check_both_types);
 }
 
+/* A frozen base whose matrices stay in F16, as its files have them: log-probs and gradients have the bits of the one that
+ * holds the same values in F32, in half of the memory. */
+static void check_f16(struct backend *backend)
+{
+    struct bench wide, narrow;
+    float logp[2][CASE_SEQUENCES][CASE_TOKENS];
+    bench_open(&wide, backend, "model_experts_f16", DTYPE_F32, LORA, RANK, 0.004f);
+    bench_open(&narrow, backend, "model_experts_f16", DTYPE_F32, LORA_F16, RANK, 0.004f);
+    const struct param_set *one = &wide.test.model->adapter->set, *other = &narrow.test.model->adapter->set;
+    assert_true((double)narrow.test.model->base.table.bytes < 0.6 * (double)wide.test.model->base.table.bytes);
+    score(&wide, logp[0]);
+    score(&narrow, logp[1]);
+    assert_memory_equal(logp[0], logp[1], sizeof logp[0]);
+    case_backward(&wide.test, &wide.fixture, &wide.c, &wide.trees);
+    case_backward(&narrow.test, &narrow.fixture, &narrow.c, &narrow.trees);
+    const size_t bytes = (size_t)one->training.n_elements * sizeof(float);
+    void *const all[] = {fetched(backend, one->training.grad, bytes), fetched(backend, other->training.grad, bytes)};
+    assert_memory_equal(all[0], all[1], bytes);
+    free(all[0]), free(all[1]);
+    bench_close(&wide);
+    bench_close(&narrow);
+}
+
+static void test_f16(void **state)
+{
+    (void)state;
+    on_all_providers(check_f16);
+}
+
 /* In how many rows at a time a projection with magnitudes works changes no log-prob. */
 static void check_chunks(struct backend *backend)
 {
@@ -409,9 +440,9 @@ static void test_refused(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients), cmocka_unit_test(test_frozen),
-                                       cmocka_unit_test(test_chunks), cmocka_unit_test(test_differences),
-                                       cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients),   cmocka_unit_test(test_frozen),
+                                       cmocka_unit_test(test_f16),         cmocka_unit_test(test_chunks),
+                                       cmocka_unit_test(test_differences), cmocka_unit_test(test_refused)};
     test_arguments(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -166,6 +166,23 @@ static inline struct array *array_of(const void *memory, int64_t count, enum dty
     return a;
 }
 
+/* The same values in F16 and in F32. */
+static inline void halves_of(int64_t count, uint64_t stream, double scale, const struct array **f16,
+                             const struct array **f32)
+{
+    struct array *wide = array_new(count, DTYPE_F32, stream, scale), *narrow = array_new(count, DTYPE_F16, 0, 0.0);
+    for (int64_t i = 0; i < count; i++) {
+        /* Every seventh is subnormal in F16. */
+        const float value = ((const float *)wide->x)[i] * (i % 7 == 3 ? 0x1p-15f : 1.0f);
+        ((uint16_t *)narrow->x)[i] = f16_from_f32(value);
+        ((float *)wide->x)[i] = f32_from_f16(((const uint16_t *)narrow->x)[i]);
+    }
+    push(wide);
+    push(narrow);
+    *f16 = narrow;
+    *f32 = wide;
+}
+
 static inline struct array *ids_of(const int32_t *ids, int64_t count) { return array_of(ids, count, DTYPE_F32); }
 
 static inline double get(const struct array *a, int64_t i) { return at(a->x, a->type, i); }

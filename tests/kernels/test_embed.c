@@ -26,6 +26,19 @@ static void check(int64_t tokens, int64_t width, int32_t vocab, const int32_t *t
     arrays_free();
 }
 
+static void check_f16(int64_t width)
+{
+    static const int32_t token[] = {2, 0, 2, 3, 1};
+    const struct array *f16 = NULL, *f32 = NULL, *id = ids_of(token, 5), *y = array_new(5 * width, DTYPE_F32, 0, 0.0);
+    halves_of(4 * width, 1, 1.0, &f16, &f32);
+    backend->ops->embed_forward(backend, &(struct embed_forward){5, width, id->d, f16->d, DTYPE_F16, y->d});
+    pull(y);
+    for (int64_t t = 0; t < 5; t++)
+        assert_memory_equal((float *)y->x + t * width, (float *)f32->x + token[t] * width,
+                            (size_t)width * sizeof(float));
+    arrays_free();
+}
+
 static void test_widths(void **state)
 {
     (void)state;
@@ -36,6 +49,7 @@ static void test_widths(void **state)
             use_threads(threads);
             check(5, test_width[w], 4, token, DTYPE_F32, 0);
             check(5, test_width[w], 4, token, DTYPE_BF16, 0);
+            check_f16(test_width[w]);
         }
 }
 

@@ -262,6 +262,62 @@ static void test_backward(void **state)
         }
 }
 
+/* Weights in F16: the bits of the same values in F32. */
+static void check_f16(const struct shape *s, bool gather)
+{
+    struct bench b;
+    struct weight *narrow[MOST_GROUPS], *wide[MOST_GROUPS];
+    const struct array *f16 = NULL, *f32 = NULL;
+    cohort_error err = {0};
+    bench_open(&b, s, DTYPE_F32);
+    halves_of(s->groups * s->n * s->k, 5, 1.0, &f16, &f32);
+    for (int32_t g = 0; g < s->groups; g++)
+        for (int which = 0; which < 2; which++) {
+            const struct array *a = which == 0 ? f16 : f32;
+            const struct weight_source source = {.format = which == 0 ? STORAGE_F16 : STORAGE_F32,
+                                                 .data = (const char *)a->d +
+                                                         (size_t)(g * s->n * s->k) * dtype_bytes(a->type),
+                                                 .n = s->n,
+                                                 .k = s->k};
+            if (backend->ops->weight_create(backend, which == 0 ? &narrow[g] : &wide[g], &source, &err) != COHORT_OK)
+                fail_msg("%s", err.message);
+        }
+    const int64_t rows = gather ? b.rows / s->each : b.rows;
+    const struct array *x = array_new(rows * s->k, DTYPE_F32, 2, 1.0), *dy = array_new(rows * s->n, DTYPE_F32, 3, 1.0),
+                       *y = array_new(b.rows * s->n, DTYPE_F32, 0, 0.0),
+                       *y2 = array_new(b.rows * s->n, DTYPE_F32, 0, 0.0),
+                       *dx = array_new(b.rows * s->k, DTYPE_F32, 0, 0.0),
+                       *dx2 = array_new(b.rows * s->k, DTYPE_F32, 0, 0.0);
+    for (int which = 0; which < 2; which++) {
+        const struct weight *const *w = (const struct weight *const *)(which == 0 ? narrow : wide);
+        backend->ops->grouped_forward(
+            backend, &(struct grouped_forward){
+                         .groups = &b.groups, .w = w, .gather = gather, .x = x->d, .y = which == 0 ? y->d : y2->d});
+        backend->ops->grouped_backward_input(backend,
+                                             &(struct grouped_backward_input){.groups = &b.groups,
+                                                                              .w = w,
+                                                                              .gather = gather,
+                                                                              .dy = dy->d,
+                                                                              .dx = which == 0 ? dx->d : dx2->d,
+                                                                              .dx_type = DTYPE_F32});
+    }
+    expect_same("y of F16 weights", y, y2);
+    expect_same("dx of F16 weights", dx, dx2);
+    for (int32_t g = 0; g < s->groups; g++) {
+        backend->ops->weight_destroy(backend, narrow[g]);
+        backend->ops->weight_destroy(backend, wide[g]);
+    }
+    bench_close(&b);
+}
+
+static void test_f16(void **state)
+{
+    (void)state;
+    EACH_PRODUCT
+    for (int i = 0; i < (test_options.small ? 4 : N_SHAPES); i++)
+        check_f16(&shapes[i], i % 2 == 1);
+}
+
 /* ---- Changes of low rank ---- */
 
 /* Weights like those of a stack [groups, n, k], in values of size scale. */
@@ -461,8 +517,8 @@ int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward), cmocka_unit_test(test_row_invariance),    cmocka_unit_test(test_backward),
-        cmocka_unit_test(test_change),  cmocka_unit_test(test_change_invariance),
+        cmocka_unit_test(test_forward), cmocka_unit_test(test_row_invariance), cmocka_unit_test(test_backward),
+        cmocka_unit_test(test_f16),     cmocka_unit_test(test_change),         cmocka_unit_test(test_change_invariance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -208,6 +208,58 @@ static void test_reference(void **state)
     }
 }
 
+/* ---- F16 weights: the bits of the same values in F32 ---- */
+
+static void check_f16(int64_t m, int64_t n, int64_t k)
+{
+    const struct array *f16 = NULL, *f32 = NULL;
+    struct weight *narrow = NULL, *wide = NULL;
+    cohort_error err = {0};
+    halves_of(n * k, 5, 1.0, &f16, &f32);
+    const struct array *x = array_new(m * k, DTYPE_F32, 2, 1.0), *dy = array_new(m * n, DTYPE_F32, 3, 1.0),
+                       *y = array_new(m * n, DTYPE_F32, 0, 0.0), *y2 = array_new(m * n, DTYPE_F32, 0, 0.0),
+                       *dx = array_new(m * k, DTYPE_F32, 4, 1.0), *dx2 = array_new(m * k, DTYPE_F32, 4, 1.0);
+    for (int which = 0; which < 2; which++)
+        if (backend->ops->weight_create(backend, which == 0 ? &narrow : &wide,
+                                        &(struct weight_source){.format = which == 0 ? STORAGE_F16 : STORAGE_F32,
+                                                                .data = which == 0 ? f16->d : f32->d,
+                                                                .n = n,
+                                                                .k = k},
+                                        &err) != COHORT_OK)
+            fail_msg("%s", err.message);
+    for (int which = 0; which < 2; which++) {
+        const struct weight *w = which == 0 ? narrow : wide;
+        backend->ops->matmul_forward(
+            backend,
+            &(struct matmul_forward){
+                .w = w, .m = m, .x = x->d, .y = which == 0 ? y->d : y2->d, .y_stride = n, .y_type = DTYPE_F32});
+        backend->ops->matmul_backward_input(backend, &(struct matmul_backward_input){.w = w,
+                                                                                     .m = m,
+                                                                                     .dy = dy->d,
+                                                                                     .dy_stride = n,
+                                                                                     .dx = which == 0 ? dx->d : dx2->d,
+                                                                                     .dx_type = DTYPE_F32,
+                                                                                     .accumulate = true});
+    }
+    expect_same("y of F16 weights", y, y2);
+    expect_same("dx of F16 weights", dx, dx2);
+    backend->ops->weight_destroy(backend, narrow);
+    backend->ops->weight_destroy(backend, wide);
+    arrays_free();
+}
+
+static void test_f16(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][3] = {{1, 1, 1},    {1, 33, 64},   {2, 31, 31},  {5, 32, 32},   {17, 65, 95},
+                                        {64, 7, 130}, {33, 100, 17}, {3, 2100, 5}, {12, 128, 543}};
+    EACH_PRODUCT
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes - (test_options.small ? 2 : 0); s++) {
+        use_threads(1 + (int)s % 3);
+        check_f16(shapes[s][0], shapes[s][1], shapes[s][2]);
+    }
+}
+
 /* ---- Row invariance ---- */
 
 /* y = rows first .. first + m of x; skew: elements that x and its copy lie off a line. */
@@ -493,6 +545,7 @@ int main(int argc, char **argv)
     EACH_PRODUCT printf("%s is tested\n", provider);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_f16),
         cmocka_unit_test(test_row_invariance),
         cmocka_unit_test(test_large_invariance),
         cmocka_unit_test(test_backward_input_parts),

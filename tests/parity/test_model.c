@@ -21,7 +21,8 @@ static const struct {
                 {"model_mistral_tied", false},  {"model_qwen3_window", true},
                 {"model_qwen2_window", false},  {"model_mistral_window", false},
                 {"model_mistral_wide", false},  {"model_experts", true},
-                {"model_experts_fused", false}, {"model_mixtral", false}};
+                {"model_experts_fused", false}, {"model_mixtral", false},
+                {"model_experts_f16", false}};
 enum { N_FIXTURES = sizeof fixtures / sizeof *fixtures };
 
 struct variant {

@@ -8,7 +8,9 @@
 #include "base/hash.h"
 #include "base/rng.h"
 #include "base/wrong_file.h"
+#include "tensor/dtype.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -200,13 +202,39 @@ static void test_wrong_file(void **state)
     assert_null(wrong_file(NULL, 0, WRONG_FILE_JSON));
 }
 
+/* Every F16 number is its own rounding; between two neighbours the nearer one is taken, of equally near ones the even. */
+static void f16_is_rounded_to_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x10000u; h++) {
+        const uint16_t half = (uint16_t)h;
+        const float value = f32_from_f16(half);
+        if ((half & 0x7c00u) == 0x7c00u && (half & 0x3ffu) != 0) {
+            assert_true(isnan(value) && isnan(f32_from_f16(f16_from_f32(value))));
+            continue;
+        }
+        assert_int_equal(f16_from_f32(value), half);
+        if ((half & 0x7fffu) >= 0x7bffu)
+            continue;
+        const float next = f32_from_f16((uint16_t)(half + 1)), middle = value + (next - value) / 2;
+        assert_int_equal(f16_from_f32(middle), half % 2 == 0 ? half : half + 1);
+        assert_int_equal(f16_from_f32(nextafterf(middle, value)), half);
+        assert_int_equal(f16_from_f32(nextafterf(middle, next)), half + 1);
+    }
+    assert_int_equal(f16_from_f32(65519.996f), 0x7bff);
+    assert_int_equal(f16_from_f32(65520.0f), 0x7c00);
+    assert_int_equal(f16_from_f32(-1e30f), 0xfc00);
+    assert_int_equal(f16_from_f32(-INFINITY), 0xfc00);
+    assert_int_equal(f16_from_f32(1e-30f), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_philox_known_answer), cmocka_unit_test(test_error_context),
-        cmocka_unit_test(test_atomic_write),        cmocka_unit_test(test_long_messages),
-        cmocka_unit_test(test_file_look),           cmocka_unit_test(test_wrong_file),
-        cmocka_unit_test(test_hash_known_answers),
+        cmocka_unit_test(f16_is_rounded_to_even), cmocka_unit_test(test_philox_known_answer),
+        cmocka_unit_test(test_error_context),     cmocka_unit_test(test_atomic_write),
+        cmocka_unit_test(test_long_messages),     cmocka_unit_test(test_file_look),
+        cmocka_unit_test(test_wrong_file),        cmocka_unit_test(test_hash_known_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

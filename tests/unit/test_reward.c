@@ -423,8 +423,10 @@ static void test_regex_unicode(void **state)
 }
 
 static cohort_status whole_length(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
-                                  cohort_error *err)
+                                  double **lists, struct reward_log *log, cohort_error *err)
 {
+    (void)lists;
+    (void)log;
     (void)context;
     (void)n_rows;
     (void)err;
@@ -500,8 +502,10 @@ static void test_format(void **state)
 }
 
 static cohort_status lengths(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
-                             cohort_error *err)
+                             double **lists, struct reward_log *log, cohort_error *err)
 {
+    (void)lists;
+    (void)log;
     double *scale = context;
     for (size_t i = 0; i < n_rows; i++) {
         if (rows[i].completion[0] == '!')
@@ -535,8 +539,10 @@ static void test_callback(void **state)
 }
 
 static cohort_status misbehave(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
-                               cohort_error *err)
+                               double **lists, struct reward_log *log, cohort_error *err)
 {
+    (void)lists;
+    (void)log;
     const int *status = context;
     (void)rows;
     (void)n_rows;

@@ -44,10 +44,7 @@ def model_folder(model: Any, processing_class: Any, folder: str) -> str:
     """The folder of a checkpoint; a model of transformers is saved to folder/model."""
     if isinstance(model, (str, os.PathLike)):
         path = os.fspath(model)
-        if not os.path.exists(path):
-            raise FileNotFoundError("model %r is no folder on this machine; download it first, for example with `hf download %s --local-dir FOLDER`,"
-                                    " and give FOLDER" % (path, path))
-        return path
+        return path if os.path.exists(path) else _downloaded(path)
     if not hasattr(model, "save_pretrained"):
         raise TypeError("model is a %s; expected the folder of a checkpoint, or a model of transformers" % type(model).__name__)
     path = os.path.join(folder, "model")
@@ -59,6 +56,21 @@ def model_folder(model: Any, processing_class: Any, folder: str) -> str:
         tokenizer = AutoTokenizer.from_pretrained(model.config._name_or_path)
     tokenizer.save_pretrained(path)
     return path
+
+
+def _downloaded(name: str) -> str:
+    """The folder of a model of the Hub's, by huggingface_hub where it is there: from its cache, else from the network."""
+    advice = "model %r is no folder on this machine; download it first, for example with `hf download %s --local-dir FOLDER`, and give FOLDER" % (name, name)
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise FileNotFoundError("model %r is no folder on this machine" % name)
+    try:
+        from huggingface_hub import snapshot_download  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        raise FileNotFoundError(advice) from None
+    try:
+        return str(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "LICENSE*"]))
+    except Exception as error:
+        raise FileNotFoundError("%s (huggingface_hub: %s)" % (advice, str(error).strip().splitlines()[0])) from None
 
 
 def template_of(processing_class: Any, model: str, folder: str) -> Optional[str]:

@@ -8,7 +8,7 @@ from ctypes import (
     CFUNCTYPE, POINTER, Structure, byref, c_bool, c_char, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p,
     sizeof,
 )
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, cast
 
 
 class Error(Exception):
@@ -101,14 +101,15 @@ class Metrics(Structure):
     _fields_ = [("size", c_size_t), ("items", POINTER(Metric)), ("count", c_size_t)]
 
 
-OUTPUT = CFUNCTYPE(None, c_void_p, POINTER(c_char), c_size_t)
-MESSAGE = CFUNCTYPE(None, c_void_p, c_char_p)
-PROGRESS = CFUNCTYPE(c_bool, c_void_p, POINTER(Progress))
-METRICS = CFUNCTYPE(None, c_void_p, POINTER(Metrics))
+OUTPUT: Callable[..., Any] = CFUNCTYPE(None, c_void_p, POINTER(c_char), c_size_t)
+MESSAGE: Callable[..., Any] = CFUNCTYPE(None, c_void_p, c_char_p)
+PROGRESS: Callable[..., Any] = CFUNCTYPE(c_bool, c_void_p, POINTER(Progress))
+METRICS: Callable[..., Any] = CFUNCTYPE(None, c_void_p, POINTER(Metrics))
 
 
 class Observer(Structure):
-    _fields_ = [("size", c_size_t), ("context", c_void_p), ("output", OUTPUT), ("message", MESSAGE), ("progress", PROGRESS), ("metrics", METRICS)]
+    _fields_ = cast(Any, [("size", c_size_t), ("context", c_void_p), ("output", OUTPUT), ("message", MESSAGE), ("progress", PROGRESS),
+                          ("metrics", METRICS)])
 
 
 class Option(Structure):
@@ -118,19 +119,19 @@ class Option(Structure):
     ]
 
 
-VISIT_OPTION = CFUNCTYPE(c_bool, c_void_p, POINTER(Option))
+VISIT_OPTION: Callable[..., Any] = CFUNCTYPE(c_bool, c_void_p, POINTER(Option))
 
 
 class RewardRow(Structure):
     _fields_ = [
         ("size", c_size_t), ("row_json", c_char_p), ("prompt", POINTER(c_char)), ("completion", POINTER(c_char)), ("tokens", POINTER(c_int32)),
         ("n_tokens", c_int32), ("finish_reason", c_char_p), ("prompt_index", c_int64), ("completion_index", c_int32), ("prompt_length", c_size_t),
-        ("completion_length", c_size_t),
+        ("completion_length", c_size_t), ("parsed_json", c_char_p), ("parsed_length", c_size_t), ("log", c_void_p),
     ]
 
 
-REWARD = CFUNCTYPE(c_int, c_void_p, POINTER(POINTER(RewardRow)), c_size_t, POINTER(c_double), POINTER(ErrorStruct))
-TOKEN_REWARD = CFUNCTYPE(c_int, c_void_p, POINTER(POINTER(RewardRow)), c_size_t, POINTER(POINTER(c_double)), POINTER(ErrorStruct))
+REWARD: Callable[..., Any] = CFUNCTYPE(c_int, c_void_p, POINTER(POINTER(RewardRow)), c_size_t, POINTER(c_double), POINTER(ErrorStruct))
+TOKEN_REWARD: Callable[..., Any] = CFUNCTYPE(c_int, c_void_p, POINTER(POINTER(RewardRow)), c_size_t, POINTER(POINTER(c_double)), POINTER(ErrorStruct))
 
 
 class Request(Structure):
@@ -149,7 +150,7 @@ class CompletionStruct(Structure):
     ]
 
 
-TOKEN = CFUNCTYPE(None, c_void_p, c_int64, c_int32, c_int32, c_float, POINTER(c_char), c_size_t, c_char_p)
+TOKEN: Callable[..., Any] = CFUNCTYPE(None, c_void_p, c_int64, c_int32, c_int32, c_float, POINTER(c_char), c_size_t, c_char_p)
 
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "cohort_version": (c_char_p, []),
@@ -168,6 +169,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "cohort_options_explain": (c_int, [c_void_p, c_char_p, POINTER(c_void_p), POINTER(c_bool), POINTER(ErrorStruct)]),
     "cohort_options_add_reward": (c_int, [c_void_p, c_char_p, REWARD, c_void_p, POINTER(ErrorStruct)]),
     "cohort_options_add_token_reward": (c_int, [c_void_p, c_char_p, TOKEN_REWARD, c_void_p, POINTER(ErrorStruct)]),
+    "cohort_reward_log_metric": (c_int, [c_void_p, c_char_p, c_double, POINTER(ErrorStruct)]),
+    "cohort_reward_log_extra": (c_int, [c_void_p, c_char_p, c_char_p, POINTER(ErrorStruct)]),
     "cohort_options_set_stop": (c_int, [c_void_p, c_void_p, POINTER(ErrorStruct)]),
     "cohort_run": (c_int, [c_void_p, POINTER(Observer), POINTER(ErrorStruct)]),
     "cohort_model_open": (c_int, [POINTER(c_void_p), c_void_p, c_int32, POINTER(ErrorStruct)]),
@@ -353,6 +356,3 @@ def options_of(command: str) -> list[dict[str, Any]]:
 
     call("cohort_options_list", command_of(command), visit, None)
     return found
-
-
-Notify = Callable[[str], None]

@@ -22,20 +22,19 @@ def name_of(function: Any) -> str:
 
 
 class Rewards:
-    """Functions that C asks, and what they log."""
+    """Functions that C asks."""
 
     def __init__(self, bridge: Bridge, state: Callable[[], Dict[str, Any]]) -> None:
         self.bridge, self.state = bridge, state
         self.loop: Optional[asyncio.AbstractEventLoop] = None
-        self.metrics: Dict[str, List[float]] = {}  # of the step that goes on
-        self.extra: List[Dict[str, Any]] = []
 
     def add(self, options: c.Options, function: RewardFunction, name: str) -> None:
         if worker.is_async(function) and self.loop is None:
             self.loop = asyncio.new_event_loop()
 
         def answered(rows: Any, n: int, err: Any) -> Optional[List[Any]]:
-            answers = self.bridge.here(lambda: self._score(function, name, [rows[i].contents for i in range(n)]), None)
+            listed = [rows[i].contents for i in range(n)]
+            answers = self.bridge.here(lambda: self._score(function, name, listed), None)
             if answers is None:
                 message = "%s raised %s" % (name, type(self.bridge.raised).__name__)
                 err.contents.status, err.contents.message = REWARD_FAILED, message.encode()[:1199]
@@ -77,14 +76,18 @@ class Rewards:
             given.append({
                 "columns": json.loads(row.row_json), "prompt": c.text_at(row.prompt, row.prompt_length),
                 "completion": c.text_at(row.completion, row.completion_length), "tokens": list(row.tokens[: row.n_tokens]) if row.n_tokens else [],
-                "finish_reason": row.finish_reason.decode(),
+                "finish_reason": row.finish_reason.decode(), "parsed": json.loads(row.parsed_json) if row.parsed_json else None,
             })
         try:
             answers: List[Dict[str, Any]] = worker.score(function, name, given, self.state(), self.loop)
         except worker.Refused as error:
             raise c.RewardError(str(error)) from None
-        for key, values in answers[0].pop("metrics", {}).items():
-            self.metrics.setdefault(key, []).extend(values)
+        for key, values in answers[0].get("metrics", {}).items():
+            for value in values:
+                c.call("cohort_reward_log_metric", rows[0].log, key.encode(), math.nan if value is None else value)
+        for row, answer in zip(rows, answers):
+            for column, value in answer.get("extra", {}).items():
+                c.call("cohort_reward_log_extra", row.log, column.encode(), json.dumps(value).encode())
         values = [answer["reward"] for answer in answers]
         if not getattr(function, "rewards_tokens", False):
             for i, value in enumerate(values):

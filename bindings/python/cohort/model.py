@@ -164,10 +164,10 @@ class Model:
     def _ids(self, prompt: Prompt, thinking: bool) -> List[int]:
         if isinstance(prompt, str):
             return self.encode(prompt)
-        listed = list(prompt)
+        listed: List[Any] = list(prompt)
         if listed and isinstance(listed[0], dict):
             return self.chat_ids(listed, thinking)
-        return [int(token) for token in listed]  # type: ignore[arg-type]
+        return [int(token) for token in listed]
 
     def _submit(self, ids: List[int], before: int, n: int, max_tokens: int, seed: int, stop: Sequence[str], sampling: "dict[str, Any]") -> int:
         request = c.Request()
@@ -219,7 +219,7 @@ class Model:
         Returns a Completion, with n > 1 a list of n; of a list of prompts a list of these.
         """
         several = isinstance(prompt, list) and len(prompt) > 0 and (isinstance(prompt[0], str) or isinstance(prompt[0], (list, tuple)))
-        prompts: List[Any] = list(prompt) if several else [prompt]  # type: ignore[arg-type]
+        prompts: List[Any] = list(prompt) if several else [prompt]
         c.lib.cohort_on_token(self._open(), c.TOKEN(), None)
         numbers: List[int] = []
         found: "dict[int, List[Completion]]" = {}

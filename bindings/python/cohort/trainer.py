@@ -50,8 +50,6 @@ class _Log(Watcher):
         step = int(metrics.get("step") or 0)
         evaluated = {name: value for name, value in metrics.items() if name.startswith("eval_")}
         trained = {name: value for name, value in metrics.items() if not name.startswith("eval_")}
-        for name, values in trainer.taken_metrics().items():
-            trained[name] = sum(values) / len(values)
         state.epoch = float(metrics.get("epoch") or state.epoch)
         if len(trained) > 2 and step > 0:
             state.global_step = step
@@ -120,10 +118,6 @@ class Trainer:
     # ---- what differs between trainers
 
     def add_rewards(self, options: c.Options, bridge: Bridge) -> None: ...
-
-    def taken_metrics(self) -> Dict[str, List[float]]:
-        """What rewards logged in this step; taken once."""
-        return {}
 
     # ---- training
 
@@ -315,12 +309,6 @@ class GRPOTrainer(Trainer):
             name = name_of(function)
             names[name] = names.get(name, 0) + 1
             self._rewards.add(options, function, name if names[name] == 1 else "%s_%d" % (name, names[name]))
-
-    def taken_metrics(self) -> Dict[str, List[float]]:
-        taken = self._rewards.metrics if self._rewards is not None else {}
-        if self._rewards is not None:
-            self._rewards.metrics = {}
-        return taken
 
     def close_rewards(self) -> None:
         if self._rewards is not None:

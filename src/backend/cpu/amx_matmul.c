@@ -118,6 +118,7 @@ static void kernel(const void *block, const void *panel, int64_t steps, int rows
 const struct cpu_matmul matmul_bf16_amx = {
     .name = "amx-bf16",
     .type = DTYPE_BF16,
+    .b_type = DTYPE_BF16,
     .mr = MR,
     .nr = NR,
     .k_unit = K_UNIT,

@@ -242,10 +242,10 @@ static const struct backend_ops ops_avx512 = OPS(avx512);
 
 struct level {
     const struct backend_ops *ops;
-    const struct cpu_matmul *bf16, *f32;
+    const struct cpu_matmul *bf16, *f32, *f16;
 };
 #define LEVEL(id, word, kernels, product)                                                                              \
-    [CPU_ISA_##id] = {&ops_##kernels, &matmul_bf16_##product, &matmul_f32_##kernels},
+    [CPU_ISA_##id] = {&ops_##kernels, &matmul_bf16_##product, &matmul_f32_##kernels, &matmul_f16_##kernels},
 #if defined(COHORT_X86)
 static const struct level levels[N_CPU_ISAS] = {CPU_ISA_LIST(LEVEL)};
 #else
@@ -314,6 +314,7 @@ cohort_status backend_cpu_create(struct backend **out, enum cpu_isa isa, int thr
     backend->state = state;
     state->matmul_bf16 = levels[isa].bf16;
     state->matmul_f32 = levels[isa].f32;
+    state->matmul_f16 = levels[isa].f16;
     backend->ops = levels[isa].ops;
     TRY_GOTO(start_threads(backend, threads, err));
     backend->alone_ns = ALONE_NS;

@@ -73,7 +73,7 @@ struct cpu_worker {
 
 /* The CPU backend's own state. */
 struct cpu_state {
-    const struct cpu_matmul *matmul_bf16, *matmul_f32; /* providers, chosen once */
+    const struct cpu_matmul *matmul_bf16, *matmul_f32, *matmul_f16; /* providers, chosen once */
     struct pool *pool;
     struct cpu_worker *worker; /* [threads of the pool] */
     void *blocks;              /* of all workers */

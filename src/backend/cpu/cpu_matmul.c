@@ -32,8 +32,7 @@ static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 static const struct cpu_matmul *provider_of(struct backend *backend, enum dtype type)
 {
     const struct cpu_state *state = backend->state;
-    assert(type == DTYPE_F32 || type == DTYPE_BF16);
-    return type == DTYPE_F32 ? state->matmul_f32 : state->matmul_bf16;
+    return type == DTYPE_F32 ? state->matmul_f32 : type == DTYPE_BF16 ? state->matmul_bf16 : state->matmul_f16;
 }
 
 /* Bytes of one step of a block and of a panel. */
@@ -155,7 +154,7 @@ static void multiply_item(const struct job *job, int64_t item, char *panel)
     } else {
         for (int64_t j = panel_begin; j < panel_end; j++)
             p->pack_b_t(panel + (size_t)(j - panel_begin) * panel_bytes,
-                        q->b + (size_t)(j * p->nr) * dtype_bytes(p->type), q->b_stride,
+                        q->b + (size_t)(j * p->nr) * dtype_bytes(p->b_type), q->b_stride,
                         (int)min64(p->nr, q->n - j * p->nr), q->k);
     }
     for (int64_t i = block_begin; i < block_end; i++) {
@@ -402,7 +401,7 @@ static void *multiply_blocks(struct backend *backend, struct product *q, const s
     for (int64_t n0 = 0; n0 < w->n; n0 += REDUCTION_BLOCK) {
         q->k = min64(REDUCTION_BLOCK, w->n - n0); /* the first is the largest, so that the scratch grows only there */
         q->a = dy + (size_t)n0 * type_bytes;
-        q->b = (const char *)w->natural + (size_t)(n0 * w->k) * type_bytes;
+        q->b = (const char *)w->natural + (size_t)(n0 * w->k) * dtype_bytes(w->provider->b_type);
         q->how = n0 > 0 ? MATMUL_ADD : how;
         scratch = multiply(backend, q);
         if (scratch == NULL)
@@ -507,18 +506,18 @@ cohort_status cpu_weight_create(struct backend *backend, struct weight **out, co
     cohort_status status = COHORT_OK;
     struct weight *weight = NULL;
     *out = NULL;
-    if (source->format != STORAGE_F32 && source->format != STORAGE_BF16)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "weight [%lld, %lld] has format %d; products take F32 or BF16",
-                         (long long)n, (long long)k, (int)source->format);
+    if (source->format != STORAGE_F32 && source->format != STORAGE_BF16 && source->format != STORAGE_F16)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "weight [%lld, %lld] has format %d; products take F32, BF16 or F16", (long long)n,
+                         (long long)k, (int)source->format);
     assert(source->scales == NULL);
-    const enum dtype type = storage_dtype(source->format);
-    const struct cpu_matmul *p = provider_of(backend, type);
+    const struct cpu_matmul *p = provider_of(backend, storage_dtype(source->format));
     size_t bytes = packed_bytes(p, n, k);
     if (bytes == 0)
         return error_set(err, COHORT_ERR_ARGUMENT, "weight [%lld, %lld] is not a possible shape", (long long)n,
                          (long long)k);
     TRY(mem_alloc(&weight, 1, sizeof *weight, "weight", err));
-    *weight = (struct weight){.natural = source->data, .provider = p, .n = n, .k = k, .type = type};
+    *weight = (struct weight){.natural = source->data, .provider = p, .n = n, .k = k, .type = p->type};
     TRY_GOTO(cpu_alloc(backend, &weight->packed, bytes, "packed weight", err));
     cpu_weight_refresh(backend, weight);
     *out = weight;
@@ -533,7 +532,7 @@ static void pack_panels(const void *context, int64_t begin, int64_t end, int thr
     const struct weight *weight = context;
     const struct cpu_matmul *p = weight->provider;
     const size_t panel_bytes = (size_t)div_up(weight->k, p->k_unit) * b_step_bytes(p);
-    const size_t type_bytes = dtype_bytes(weight->type);
+    const size_t type_bytes = dtype_bytes(p->b_type);
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
         int64_t row = i * p->nr;

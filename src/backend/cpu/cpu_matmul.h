@@ -24,7 +24,8 @@ enum matmul_store { MATMUL_SET, MATMUL_ADD, MATMUL_ADD_NONZERO };
 
 struct cpu_matmul {
     const char *name;
-    enum dtype type;     /* of A, B and the weights as stored */
+    enum dtype type;     /* of A */
+    enum dtype b_type;   /* of B and the weights as stored: the same, or F16 where A is F32 */
     int mr, nr;          /* rows of a block, columns of a panel */
     int k_unit;          /* k is padded with zeros to a multiple of this: one step */
     int a_bytes;         /* size of a packed element of A */
@@ -48,10 +49,11 @@ struct cpu_matmul {
                   enum matmul_store how);
 };
 
-/* The fp32 kernels, for F32 and for BF16 operands widened on the fly. */
-extern const struct cpu_matmul matmul_f32_portable, matmul_bf16_portable;
-extern const struct cpu_matmul matmul_f32_avx2, matmul_bf16_avx2;
-extern const struct cpu_matmul matmul_f32_avx512, matmul_bf16_avx512;
+/* The fp32 kernels, for F32 and for BF16 operands widened on the fly. Those for weights in F16 are the ones for F32 with
+ * another packing of B: x, y and the bits are F32's. */
+extern const struct cpu_matmul matmul_f32_portable, matmul_bf16_portable, matmul_f16_portable;
+extern const struct cpu_matmul matmul_f32_avx2, matmul_bf16_avx2, matmul_f16_avx2;
+extern const struct cpu_matmul matmul_f32_avx512, matmul_bf16_avx512, matmul_f16_avx512;
 /* The bf16 dot product instructions. */
 extern const struct cpu_matmul matmul_bf16_dot, matmul_bf16_amx;
 
@@ -71,7 +73,7 @@ struct weight {
     void *packed;        /* [panels][steps][...] */
     const struct cpu_matmul *provider;
     int64_t n, k;
-    enum dtype type;
+    enum dtype type; /* of x and y; natural is of the provider's b_type */
 };
 
 size_t cpu_weight_bytes(struct backend *backend, const struct weight_source *source);

@@ -6,7 +6,7 @@
 
 enum { CONVERT_CHUNK = 16384 };
 
-/* From any type to F32 or BF16; F16 exists in checkpoints only. */
+/* From any type to F32 or BF16; F16 is a type of stored weights only. */
 static void convert_chunk(const struct convert *p, int64_t first, int64_t count)
 {
     const void *x = act_at(p->x, p->x_type, first);

@@ -16,14 +16,16 @@ static void embed_tokens(const void *context, int64_t begin, int64_t end, int th
         float *y = p->y + t * p->width;
         if (p->type == DTYPE_F32)
             memcpy(y, x, (size_t)p->width * sizeof *y);
-        else
+        else if (p->type == DTYPE_BF16)
             act_widen(x, DTYPE_BF16, p->width, y);
+        else
+            for (int64_t c = 0; c < p->width; c++)
+                y[c] = f32_from_f16(((const uint16_t *)x)[c]);
     }
 }
 
 void CPU_NAME(embed_forward)(struct backend *backend, const struct embed_forward *p)
 {
-    assert(p->type != DTYPE_F16);
     cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.15), p->tokens, 0, embed_tokens, p);
 }
 

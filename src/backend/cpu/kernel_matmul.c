@@ -62,6 +62,17 @@ static void pack_b_f32(void *panel, const void *w, int64_t stride, int cols, int
                 to[i * NR + c] = c < cols ? from[c * stride + i] : 0.0f;
     }
 }
+static void pack_b_f16(void *panel, const void *w, int64_t stride, int cols, int64_t k)
+{
+    const uint16_t *from = w;
+    float *to = panel;
+    for (int64_t k0 = 0; k0 < k; k0 += STRIP) {
+        int64_t end = k0 + STRIP < k ? k0 + STRIP : k;
+        for (int c = 0; c < NR; c++)
+            for (int64_t i = k0; i < end; i++)
+                to[i * NR + c] = c < cols ? f32_from_f16(from[c * stride + i]) : 0.0f;
+    }
+}
 static void pack_b_bf16(void *panel, const void *w, int64_t stride, int cols, int64_t k)
 {
     const uint16_t *from = w;
@@ -87,6 +98,15 @@ static void pack_b_t_f32(void *panel, const void *w, int64_t stride, int cols, i
 static void pack_b_t_bf16(void *panel, const void *w, int64_t stride, int cols, int64_t k)
 {
     pack_b_t_bytes(panel, w, (size_t)stride * 2, (size_t)cols * 2, NR * 2, k);
+}
+
+static void pack_b_t_f16(void *panel, const void *w, int64_t stride, int cols, int64_t k)
+{
+    const uint16_t *from = w;
+    float *to = panel;
+    for (int64_t i = 0; i < k; i++, to += NR, from += stride)
+        for (int c = 0; c < NR; c++)
+            to[c] = c < cols ? f32_from_f16(from[c]) : 0.0f;
 }
 
 /* rows and type are constants where this is inlined: the accumulators live in registers. */
@@ -211,6 +231,7 @@ void CPU_NAME(matmul_store)(const float *c, int64_t c_stride, int rows, int64_t 
 const struct cpu_matmul CPU_NAME(matmul_f32) = {
     .name = STRING(CPU_ISA_NAME),
     .type = DTYPE_F32,
+    .b_type = DTYPE_F32,
     .mr = MR,
     .nr = NR,
     .k_unit = 1,
@@ -225,9 +246,28 @@ const struct cpu_matmul CPU_NAME(matmul_f32) = {
     .store = CPU_NAME(matmul_store),
 };
 
+const struct cpu_matmul CPU_NAME(matmul_f16) = {
+    .name = STRING(CPU_ISA_NAME),
+    .type = DTYPE_F32,
+    .b_type = DTYPE_F16,
+    .mr = MR,
+    .nr = NR,
+    .k_unit = 1,
+    .a_bytes = 4,
+    .b_bytes = 4,
+    .products_per_ns = PRODUCTS_PER_NS,
+    .pack_a = pack_a_f32,
+    .pack_a_t = pack_a_t_f32,
+    .pack_b = pack_b_f16,
+    .pack_b_t = pack_b_t_f16,
+    .kernel = kernel_f32,
+    .store = CPU_NAME(matmul_store),
+};
+
 const struct cpu_matmul CPU_NAME(matmul_bf16) = {
     .name = STRING(CPU_ISA_NAME),
     .type = DTYPE_BF16,
+    .b_type = DTYPE_BF16,
     .mr = MR,
     .nr = NR,
     .k_unit = 1,

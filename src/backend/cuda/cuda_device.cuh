@@ -164,9 +164,23 @@ static __device__ __forceinline__ float exp2_approximate(float x)
 static __device__ __forceinline__ float bf16_to_float(uint16_t x) { return __uint_as_float((uint32_t)x << 16); }
 static __device__ __forceinline__ uint16_t float_to_bf16(float x) { return (uint16_t)(pack_bf16(x, 0.0f) & 0xffffu); }
 
-/* Elements of an activation or weight: T is uint16_t (bf16) or float. */
+/* Elements of an activation or weight: T is uint16_t (bf16) or float, of a weight half_element too. */
 static __device__ __forceinline__ float load_element(const uint16_t *x) { return bf16_to_float(*x); }
 static __device__ __forceinline__ float load_element(const float *x) { return *x; }
+/* An F16 weight. */
+struct half_element {
+    uint16_t bits;
+};
+static __device__ __forceinline__ float load_element(const half_element *x)
+{
+    const uint32_t sign = (uint32_t)(x->bits & 0x8000u) << 16, exponent = x->bits >> 10 & 0x1fu,
+                   mantissa = x->bits & 0x3ffu;
+    if (exponent == 0) {
+        const float magnitude = (float)mantissa * 0x1p-24f;
+        return sign != 0 ? -magnitude : magnitude;
+    }
+    return __uint_as_float(sign | (exponent == 31 ? 0x7f800000u : (exponent + 112u) << 23) | mantissa << 13);
+}
 static __device__ __forceinline__ void store_element(uint16_t *x, float v) { *x = float_to_bf16(v); }
 static __device__ __forceinline__ void store_element(float *x, float v) { *x = v; }
 

@@ -259,7 +259,8 @@ struct weight {
     const void *natural;
     void *transposed; /* [k, n], owned; NULL: not a factor */
     int64_t n, k;
-    enum dtype type;
+    enum dtype type;   /* of x and y */
+    enum dtype stored; /* of natural: the same, or F16 where type is F32 */
 };
 size_t cuda_weight_bytes(struct backend *, const struct weight_source *source);
 cohort_status cuda_weight_create(struct backend *, struct weight **out, const struct weight_source *source,

@@ -217,13 +217,17 @@ cohort_status cuda_weight_create(struct backend *backend, struct weight **out, c
     struct weight *w = NULL;
     cohort_status status = COHORT_OK;
     *out = NULL;
-    if (source->format != STORAGE_F32 && source->format != STORAGE_BF16)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "weight [%lld, %lld] has format %d; products take F32 or BF16",
-                         (long long)source->n, (long long)source->k, (int)source->format);
+    if (source->format != STORAGE_F32 && source->format != STORAGE_BF16 && source->format != STORAGE_F16)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "weight [%lld, %lld] has format %d; products take F32, BF16 or F16", (long long)source->n,
+                         (long long)source->k, (int)source->format);
     assert(source->scales == NULL);
     TRY(mem_alloc(&w, 1, sizeof *w, "weight", err));
-    *w =
-        (struct weight){.natural = source->data, .n = source->n, .k = source->k, .type = storage_dtype(source->format)};
+    *w = (struct weight){.natural = source->data,
+                         .n = source->n,
+                         .k = source->k,
+                         .type = storage_act(source->format),
+                         .stored = storage_dtype(source->format)};
     if (source->lowrank)
         TRY_GOTO(cuda_alloc(backend, &w->transposed, cuda_weight_bytes(backend, source), "transposed weight", err));
     cuda_weight_refresh(backend, w);
@@ -259,7 +263,7 @@ static bool broken_forward(struct backend *backend, const struct matmul_forward 
         return false;
     matmul_make_input(backend, p);
     matmul_copy_before(backend, p);
-    const size_t bytes = dtype_bytes(w->type);
+    const size_t bytes = dtype_bytes(w->type), b_bytes = dtype_bytes(w->stored);
     for (int part = 0; part < 2; part++) {
         struct plain_product plain = {.rows = p->m,
                                       .columns = w->n,
@@ -267,10 +271,11 @@ static bool broken_forward(struct backend *backend, const struct matmul_forward 
                                       .a = (const char *)p->x + (size_t)(part * half) * bytes,
                                       .a_row = w->k,
                                       .a_depth = 1,
-                                      .b = (const char *)w->natural + (size_t)(part * half) * bytes,
+                                      .b = (const char *)w->natural + (size_t)(part * half) * b_bytes,
                                       .b_column = w->k,
                                       .b_depth = 1,
                                       .type = w->type,
+                                      .b_type = w->stored,
                                       .d = p->y,
                                       .d_row = p->y_stride,
                                       .d_type = p->y_type,
@@ -285,7 +290,7 @@ static bool broken_forward(struct backend *backend, const struct matmul_forward 
 static struct weight staged(struct backend *backend, const struct weight *w)
 {
     struct weight there = *w;
-    there.natural = cuda_stage(backend, w->natural, (size_t)(w->n * w->k) * dtype_bytes(w->type), false);
+    there.natural = cuda_stage(backend, w->natural, (size_t)(w->n * w->k) * dtype_bytes(w->stored), false);
     return there;
 }
 
@@ -311,6 +316,7 @@ static void forward(struct backend *backend, const struct matmul_forward *p)
                                                             .b_column = w->k,
                                                             .b_depth = 1,
                                                             .type = w->type,
+                                                            .b_type = w->stored,
                                                             .d = p->y,
                                                             .d_row = p->y_stride,
                                                             .d_type = p->y_type,
@@ -356,6 +362,7 @@ static void backward_input(struct backend *backend, const struct matmul_backward
                                                             .b_column = 1,
                                                             .b_depth = w->k,
                                                             .type = w->type,
+                                                            .b_type = w->stored,
                                                             .d = p->dx,
                                                             .d_row = w->k,
                                                             .d_type = p->dx_type,
@@ -399,6 +406,7 @@ static void backward_weight(struct backend *backend, const struct matmul_backwar
                                                             .b_column = 1,
                                                             .b_depth = p->k,
                                                             .type = p->type,
+                                                            .b_type = p->type,
                                                             .d = p->dw,
                                                             .d_row = p->k,
                                                             .d_type = DTYPE_F32,

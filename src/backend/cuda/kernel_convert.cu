@@ -35,7 +35,7 @@ static __device__ __forceinline__ float half_to_float(uint16_t half)
     return sign ? -magnitude : magnitude;
 }
 
-/* F16 exists in checkpoints only: an element a thread will do. */
+/* F16 is a type of stored weights only: an element a thread will do. */
 template <typename TO>
 static __global__ void __launch_bounds__(THREADS)
     convert_half_kernel(int64_t count, const uint16_t *__restrict__ x, TO *__restrict__ y)

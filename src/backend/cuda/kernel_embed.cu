@@ -30,7 +30,6 @@ static __global__ void __launch_bounds__(COPY_THREADS)
 
 extern "C" void cuda_embed_forward(struct backend *backend, const struct embed_forward *p)
 {
-    assert(p->type != DTYPE_F16);
     if (p->tokens == 0)
         return;
     const struct cuda_state *s = cuda_state_of(backend);
@@ -42,6 +41,10 @@ extern "C" void cuda_embed_forward(struct backend *backend, const struct embed_f
         auto kernel = in_fours ? embed_forward_kernel<float, true> : embed_forward_kernel<float, false>;
         LAUNCH_BEHIND(begins_early(s), kernel, grid, dim3((unsigned)threads), 0, s->stream, (int)p->width, p->token,
                       (const float *)p->table, p->y);
+    } else if (p->type == DTYPE_F16) {
+        auto kernel = embed_forward_kernel<half_element, false>;
+        LAUNCH_BEHIND(begins_early(s), kernel, grid, dim3((unsigned)threads), 0, s->stream, (int)p->width, p->token,
+                      (const half_element *)p->table, p->y);
     } else {
         auto kernel = in_fours ? embed_forward_kernel<uint16_t, true> : embed_forward_kernel<uint16_t, false>;
         LAUNCH_BEHIND(begins_early(s), kernel, grid, dim3((unsigned)threads), 0, s->stream, (int)p->width, p->token,

@@ -84,7 +84,8 @@ __device__ __forceinline__ bool find_tile(const grouped_product &p, int slot, in
 
 /* ---- Plain arithmetic ---- */
 
-template <typename T, typename D, bool TRANSPOSED, bool WEIGHTS>
+/* A: of the elements of a, which are weights without WEIGHTS. */
+template <typename A, typename T, typename D, bool TRANSPOSED, bool WEIGHTS>
 __global__ void __launch_bounds__(256) plain_kernel(const grouped_product p)
 {
     __shared__ float tile_a[PLAIN_DEPTH][PLAIN_TILE + 1], tile_b[PLAIN_DEPTH][PLAIN_TILE + 1];
@@ -100,7 +101,8 @@ __global__ void __launch_bounds__(256) plain_kernel(const grouped_product p)
     } else if (!find_tile<PLAIN_TILE>(p, (int)blockIdx.y, group, row0, rows)) {
         return;
     }
-    const T *a = (const T *)p.a + (int64_t)group * p.a_group, *b = (const T *)p.b;
+    const A *a = (const A *)p.a + (int64_t)group * p.a_group;
+    const T *b = (const T *)p.b;
     float sum[PLAIN_CELL][PLAIN_CELL] = {};
     for (int l0 = 0; l0 < depth; l0 += PLAIN_DEPTH) {
         for (int i = (int)threadIdx.x; i < PLAIN_TILE * PLAIN_DEPTH; i += 256) {
@@ -359,13 +361,13 @@ void launch(struct backend *backend, const row_groups *groups, const grouped_pro
     LAUNCH(kernel, grid, dim3(TILING::THREADS), TILING::SHARED_BYTES, cuda_state_of(backend)->stream, p);
 }
 
-template <typename T, typename D, bool TRANSPOSED, bool WEIGHTS>
+template <typename A, typename T, typename D, bool TRANSPOSED, bool WEIGHTS>
 void launch_plain(struct backend *backend, const row_groups *groups, const grouped_product &p)
 {
     const unsigned across = (unsigned)ceil_div(p.n_a, PLAIN_TILE);
     const dim3 grid = WEIGHTS ? dim3(across, (unsigned)ceil_div(p.n_b, PLAIN_TILE), (unsigned)groups->n)
                               : dim3(across, tiles_of(groups, PLAIN_TILE));
-    auto kernel = plain_kernel<T, D, TRANSPOSED, WEIGHTS>;
+    auto kernel = plain_kernel<A, T, D, TRANSPOSED, WEIGHTS>;
     LAUNCH(kernel, grid, dim3(256), 0, cuda_state_of(backend)->stream, p);
 }
 
@@ -387,8 +389,8 @@ void rows_product(struct backend *backend, const row_groups *groups, const group
 /* The stack of weights where products find it. */
 const void *staged(struct backend *backend, const struct weight *const *w, int32_t n_groups)
 {
-    return cuda_stage(backend, w[0]->natural, (size_t)n_groups * (size_t)(w[0]->n * w[0]->k) * dtype_bytes(w[0]->type),
-                      false);
+    return cuda_stage(backend, w[0]->natural,
+                      (size_t)n_groups * (size_t)(w[0]->n * w[0]->k) * dtype_bytes(w[0]->stored), false);
 }
 
 /* A product of these groups; all else is 0. */
@@ -417,7 +419,7 @@ grouped_product product_with(struct backend *backend, const struct row_groups *g
     p.ldb = backward ? w->n : w->k;
     p.ldd = backward ? w->k : w->n;
     assert(groups->n == 1 ||
-           (const char *)weights[1]->natural == (const char *)w->natural + (size_t)p.a_group * dtype_bytes(w->type));
+           (const char *)weights[1]->natural == (const char *)w->natural + (size_t)p.a_group * dtype_bytes(w->stored));
     return p;
 }
 
@@ -444,12 +446,15 @@ template <bool BACKWARD> void multiply(struct backend *backend, const struct row
     p.add = m.add;
     if (takes(w->type, w->n, w->k))
         (wide ? rows_product<BACKWARD, float> : rows_product<BACKWARD, uint16_t>)(backend, groups, p);
-    else if (w->type == DTYPE_F32)
-        (wide ? launch_plain<float, float, BACKWARD, false>
-              : launch_plain<float, uint16_t, BACKWARD, false>)(backend, groups, p);
+    else if (w->stored == DTYPE_F16) {
+        assert(wide);
+        launch_plain<half_element, float, float, BACKWARD, false>(backend, groups, p);
+    } else if (w->type == DTYPE_F32)
+        (wide ? launch_plain<float, float, float, BACKWARD, false>
+              : launch_plain<float, float, uint16_t, BACKWARD, false>)(backend, groups, p);
     else
-        (wide ? launch_plain<uint16_t, float, BACKWARD, false>
-              : launch_plain<uint16_t, uint16_t, BACKWARD, false>)(backend, groups, p);
+        (wide ? launch_plain<uint16_t, uint16_t, float, BACKWARD, false>
+              : launch_plain<uint16_t, uint16_t, uint16_t, BACKWARD, false>)(backend, groups, p);
     cuda_staged(backend, w->natural);
 }
 
@@ -470,9 +475,9 @@ void add_gradient(struct backend *backend, const struct grouped_backward_weight 
     if (takes(f.type, f.n, f.k))
         launch<many_rows, true, true, float>(backend, f.groups, p);
     else if (f.type == DTYPE_F32)
-        launch_plain<float, float, true, true>(backend, f.groups, p);
+        launch_plain<float, float, float, true, true>(backend, f.groups, p);
     else
-        launch_plain<uint16_t, float, true, true>(backend, f.groups, p);
+        launch_plain<uint16_t, uint16_t, float, true, true>(backend, f.groups, p);
     cuda_staged(backend, f.dw);
 }
 

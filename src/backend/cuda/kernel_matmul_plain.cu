@@ -3,6 +3,8 @@
 #include "backend/cuda/cuda_device.cuh"
 #include "backend/cuda/kernel_matmul_plain.h"
 
+#include <assert.h>
+
 namespace
 {
 
@@ -14,8 +16,8 @@ struct plain_args {
     int accumulate;
 };
 
-template <typename T, typename D>
-__global__ void __launch_bounds__(THREADS) plain_kernel(plain_args p, const T *a, const T *b, D *d)
+template <typename T, typename B, typename D>
+__global__ void __launch_bounds__(THREADS) plain_kernel(plain_args p, const T *a, const B *b, D *d)
 {
     __shared__ float tile_a[DEPTH][TILE + 1], tile_b[DEPTH][TILE + 1];
     const int64_t row0 = (int64_t)blockIdx.y * TILE, column0 = (int64_t)blockIdx.x * TILE;
@@ -52,12 +54,12 @@ __global__ void __launch_bounds__(THREADS) plain_kernel(plain_args p, const T *a
         }
 }
 
-template <typename T, typename D> void launch(cudaStream_t stream, const struct plain_product *p)
+template <typename T, typename B, typename D> void launch(cudaStream_t stream, const struct plain_product *p)
 {
     const plain_args args = {p->rows,     p->columns, p->depth, p->a_row,     p->a_depth,
                              p->b_column, p->b_depth, p->d_row, p->accumulate};
     const dim3 grid((unsigned)((p->columns + TILE - 1) / TILE), (unsigned)((p->rows + TILE - 1) / TILE));
-    LAUNCH((plain_kernel<T, D>), grid, dim3(THREADS), 0, stream, args, (const T *)p->a, (const T *)p->b, (D *)p->d);
+    LAUNCH((plain_kernel<T, B, D>), grid, dim3(THREADS), 0, stream, args, (const T *)p->a, (const B *)p->b, (D *)p->d);
 }
 
 } // namespace
@@ -67,19 +69,22 @@ void cuda_plain_product(struct backend *backend, const struct plain_product *pro
 {
     const int64_t most = (int64_t)65535 * TILE;
     struct plain_product p = *product;
+    assert(p.b_type == p.type || (p.b_type == DTYPE_F16 && p.type == DTYPE_F32 && p.d_type == DTYPE_F32));
     cudaStream_t stream = cuda_state_of(backend)->stream;
     for (int64_t first = 0; first < product->rows; first += most) {
         p.rows = product->rows - first < most ? product->rows - first : most;
         p.a = (const char *)product->a + first * p.a_row * (int64_t)dtype_bytes(p.type);
         p.d = (char *)product->d + first * p.d_row * (int64_t)dtype_bytes(p.d_type);
-        if (p.type == DTYPE_F32 && p.d_type == DTYPE_F32)
-            launch<float, float>(stream, &p);
+        if (p.b_type == DTYPE_F16)
+            launch<float, half_element, float>(stream, &p);
+        else if (p.type == DTYPE_F32 && p.d_type == DTYPE_F32)
+            launch<float, float, float>(stream, &p);
         else if (p.type == DTYPE_F32)
-            launch<float, uint16_t>(stream, &p);
+            launch<float, float, uint16_t>(stream, &p);
         else if (p.d_type == DTYPE_F32)
-            launch<uint16_t, float>(stream, &p);
+            launch<uint16_t, uint16_t, float>(stream, &p);
         else
-            launch<uint16_t, uint16_t>(stream, &p);
+            launch<uint16_t, uint16_t, uint16_t>(stream, &p);
     }
     cuda_note(backend, "plain product", cudaSuccess);
 }

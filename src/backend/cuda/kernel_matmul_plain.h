@@ -12,10 +12,10 @@ extern "C" {
 /* d[i, j] (+)= sum_l a[i * a_row + l * a_depth] * b[j * b_column + l * b_depth]. */
 struct plain_product {
     int64_t rows, columns, depth;
-    const void *a, *b; /* type */
+    const void *a, *b; /* type, b_type */
     int64_t a_row, a_depth, b_column, b_depth;
-    enum dtype type;
-    void *d; /* d_type, rows d_row elements apart */
+    enum dtype type, b_type; /* b_type: the same, or F16 where type and d_type are F32 */
+    void *d;                 /* d_type, rows d_row elements apart */
     int64_t d_row;
     enum dtype d_type;
     bool accumulate;
