@@ -233,6 +233,7 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     struct grpo_prompt *asked = NULL;
     struct prompt *prompts = NULL;
     size_t *rows = NULL;
+    struct row_constraints *guided = NULL;
     const bool keeps_extra = e->scoring->keeps_extra;
     cohort_status status = COHORT_OK;
     snprintf(s.prefix, sizeof s.prefix, set->name == NULL ? "eval_" : "eval_%s_", set->name == NULL ? "" : set->name);
@@ -241,11 +242,19 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     TRY_GOTO(mem_alloc(&rows, n_prompts, sizeof *rows, "evaluation", err));
     TRY_GOTO(mem_alloc(&s.completions, total, sizeof *s.completions, "evaluation", err));
     TRY_GOTO(mem_alloc(&s.rewards, total * (size_t)e->scoring->n, sizeof *s.rewards, "evaluation", err));
+    TRY_GOTO(mem_alloc(&guided, n_prompts, sizeof *guided, "evaluation", err));
     for (size_t i = 0; i < n_prompts; i++) {
+        char place[DATA_PLACE];
         rows[i] = i;
         TRY_GOTO(prompt_set_read(&set->prompts, i, &prompts[i], err));
-        asked[i] =
-            (struct grpo_prompt){.tokens = prompts[i].ids.ids, .n_tokens = (int32_t)prompts[i].ids.count, .id = i};
+        dataset_place(&set->prompts.data, i, place);
+        const int32_t room = set->prompts.session->model->max_context - (int32_t)prompts[i].ids.count;
+        TRY_GOTO(row_constraints_ask(&guided[i], e->guides, prompts[i].row, place, e->n,
+                                     room < e->pattern.max_tokens ? room : e->pattern.max_tokens, err));
+        asked[i] = (struct grpo_prompt){.tokens = prompts[i].ids.ids,
+                                        .n_tokens = (int32_t)prompts[i].ids.count,
+                                        .id = i,
+                                        .constraints = guided[i].constraints};
     }
     s.batch = (struct prompt_batch){.set = &set->prompts, .rows = rows, .prompts = prompts, .name = set->name};
     struct begun begun = {.e = e, .batch = &s.batch};
@@ -270,6 +279,9 @@ cleanup:
         completion_free(&s.completions[i]);
     for (size_t i = 0; prompts != NULL && i < n_prompts; i++)
         prompt_free(&prompts[i]);
+    for (size_t i = 0; guided != NULL && i < n_prompts; i++)
+        row_constraints_free(&guided[i]);
+    mem_free(guided);
     mem_free(s.completions);
     mem_free(s.rewards);
     mem_free(prompts);

@@ -101,6 +101,8 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     const double at_once = run->dynamic.on ? ceil(run->prompts_per_step * run->dynamic.oversample) : 0.0;
     rollout_need_add(&need, run->dynamic.on ? (int64_t)at_once : run->prompts_per_step, P, C, run->grpo.config.group);
     need.history = run->extent.lends ? need.context : rollout_history(&run->grpo.config.sampling, need.context);
+    if (run->guides.on && need.history < 0)
+        need.history = 0;
     memory_plan_begin(&plan, t->session.model, t->options, grpo_run_holds_reference(run), &run->runner, n, P + C,
                       (int64_t)run->prompts_per_step * P + (int64_t)n * C);
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
@@ -159,6 +161,7 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
                                     .scoring = &run->scoring,
                                     .sets = &run->held_out,
                                     .judge = &run->judge,
+                                    .guides = &run->guides,
                                     .pattern = run->pattern,
                                     .n = run->eval_n,
                                     .stop = options_stop(o),
@@ -483,6 +486,8 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
     TRY(record_keep(options, &keep, err));
     run->scoring.keeps_extra = keep != 0 || options_bool(options, OPTION_LOG_COMPLETIONS);
     TRY(grpo_run_configure(run, err));
+    TRY(row_guides_open(&run->guides, &run->t.session, options, observer, err));
+    TRY(row_guides_identity(&run->guides, &run->t.inputs, err));
     return run_identity_add_rewards(&run->t.inputs, options, err);
 }
 
@@ -566,6 +571,7 @@ void grpo_run_close(struct grpo_run *run)
     evaluation_judge_close(&run->judge);
     reference_sync_close(&run->sync);
     scoring_close(&run->scoring);
+    row_guides_close(&run->guides);
     session_request_free(&run->pattern);
     training_close(&run->t);
 }

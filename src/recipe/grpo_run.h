@@ -13,6 +13,7 @@
 #ifndef COHORT_RECIPE_GRPO_RUN_H
 #define COHORT_RECIPE_GRPO_RUN_H
 
+#include "recipe/row_guide.h"
 #include "recipe/evaluation_sets.h"
 #include "recipe/training.h"
 #include "train/reference_sync.h"
@@ -50,6 +51,7 @@ struct grpo_source {
 struct grpo_run {
     struct training t;
     struct scoring scoring;
+    struct row_guides guides;
     struct evaluation_sets held_out;
     struct evaluation_judge judge;
     bool has_held_out;

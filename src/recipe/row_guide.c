@@ -58,7 +58,8 @@ static cohort_status find_asked(struct row_guides *g, const struct options *opti
                                 cohort_error *err)
 {
     const char *regex = options_string(options, OPTION_GUIDED_REGEX),
-               *schema = options_string(options, OPTION_GUIDED_JSON);
+               *schema = options_string(options, OPTION_GUIDED_JSON),
+               *grammar = options_string(options, OPTION_GUIDED_GRAMMAR);
     if (regex != NULL) {
         ask(g, GUIDE_REGEX, "guided_regex", n);
         TRY(text_append(text, regex, strlen(regex), err));
@@ -71,9 +72,14 @@ static cohort_status find_asked(struct row_guides *g, const struct options *opti
         ask(g, GUIDE_JSON, "guided_json", n);
         TRY(read_source(g, schema, is_json(schema), text, err));
     }
+    if (grammar != NULL) {
+        ask(g, GUIDE_GBNF, "guided_grammar", n);
+        TRY(read_source(g, grammar, strstr(grammar, "::=") != NULL, text, err));
+    }
     if (*n > 1)
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "one option guides completions: give one of guided_regex, guided_choice and guided_json");
+                         "one option guides completions: give one of guided_regex, guided_choice, guided_json "
+                         "and guided_grammar");
     return COHORT_OK;
 }
 
@@ -118,6 +124,8 @@ cohort_status row_guides_open(struct row_guides *guides, const struct session *s
         TRY_GOTO(guide_create(&guides->shared, guides->vocabulary, guides->kind, text.data, text.length,
                               &guides->options, guides->origin, &ignored, err));
     tell_ignored(guides, &ignored);
+    guides->text = text;
+    text = (struct text){0};
 cleanup:
     text_free(&text);
     text_free(&ignored);
@@ -130,6 +138,14 @@ void row_guides_close(struct row_guides *guides)
     guide_vocabulary_destroy(guides->vocabulary);
     text_free(&guides->text);
     memset(guides, 0, sizeof *guides);
+}
+
+cohort_status row_guides_identity(const struct row_guides *guides, struct run_inputs *inputs, cohort_error *err)
+{
+    inputs->read[INPUT_GUIDE] = true;
+    if (!guides->on || guides->column != NULL)
+        return COHORT_OK;
+    return run_inputs_add_text(inputs, INPUT_GUIDE, guides->origin, guides->text.data, guides->text.length, err);
 }
 
 /* What a row's column says, as text. */
@@ -210,6 +226,16 @@ cohort_status row_constraints_open(struct row_constraints *c, const struct row_g
     return COHORT_OK;
 cleanup:
     row_constraints_free(c);
+    return status;
+}
+
+cohort_status row_constraints_ask(struct row_constraints *c, struct row_guides *guides, const json_t *row,
+                                  const char *place, int32_t n, int32_t max_tokens, cohort_error *err)
+{
+    struct guide *guide = NULL;
+    TRY(row_guide(guides, row, place, &guide, err));
+    const cohort_status status = row_constraints_open(c, guides, guide, n, max_tokens, err);
+    guide_release(guide);
     return status;
 }
 

@@ -71,6 +71,29 @@ has err 'not enforced: #/uniqueItems'
 fails 2 "guided_json:1:3: " generate --guided-json '{"a'
 fails 1 "guided_json: .*nowhere.json" generate --guided-json nowhere.json
 
+# --- grammars ---
+printf 'root ::= "<" word ("," word)* ">"\nword ::= [a-z]{2,5}\n' >words.gbnf
+matches '^<[a-z]{2,5}(,[a-z]{2,5})*>$' --guided-grammar words.gbnf --max-tokens 60 --guided-close 12
+succeeds generate --guided-grammar 'root ::= "yes"'
+is "$(cat out)" yes "a grammar on the command line"
+fails 2 "guided_grammar: line 1: rule 'b' is not defined" generate --guided-grammar 'root ::= b'
+
+# --- eval and grpo: the group is guided, what is trained is the model's distribution, ratio 1 ---
+cat >sums.jsonl <<'END'
+{"prompt": "1+1=", "answer": "2"}
+{"prompt": "1+2=", "answer": "3"}
+END
+succeeds "$COHORT" eval --model m --data sums.jsonl --reward accuracy --guided-regex '[0-9]' --max-completion-length 8 --n 8 --format jsonl
+is "$(field completion <out | grep -cvE '^"[0-9]"$')" 0 "completions of eval beside the digits"
+grpo() { succeeds "$COHORT" grpo --model m --data sums.jsonl --eval-data sums.jsonl --reward accuracy --max-steps 2 --num-generations 4 --prompts-per-step 2 --max-completion-length 8 --learning-rate 1e-3 --seed 3 "$@"; }
+grpo --guided-regex '[0-9]{1,2}' --out run
+is "$(sed 's/.*"completion": //' run/completions.jsonl | grep -cE '^"[0-9]{1,2}"')" "$(wc -l <run/completions.jsonl)" "guided completions of a run"
+has run/metrics.jsonl '"guided/kept_mass_mean": 0\.'
+has run/metrics.jsonl '"guided/kept_mass_min": '
+has run/metrics.jsonl '"sampling/sampling_logp_difference/max": 0[,.}]'
+grpo --guided-regex '[0-9]{1,2}' --threads 2 --out again
+same run/completions.jsonl again/completions.jsonl
+
 # --- what is refused ---
 fails 2 "guided_regex: at byte 3 of the regular expression: '\(' without '\)'" generate --guided-regex '(a'
 fails 2 "one option guides completions" generate --guided-regex a --guided-choice b
