@@ -155,7 +155,12 @@ typedef enum cohort_command {
     COHORT_RUNS,
     COHORT_FORK,
     COHORT_REPORT,
-    COHORT_PLOT
+    COHORT_PLOT,
+    COHORT_DPO,
+    COHORT_KTO,
+    COHORT_ORPO,
+    COHORT_CPO,
+    COHORT_RLOO
 } cohort_command;
 
 /* "generate" -> COHORT_GENERATE; false if there is no such command. */
@@ -477,7 +482,7 @@ typedef struct cohort_stored_run {
     size_t size;
     const char *path;    /* the folder, as it was given */
     const char *name;    /* the last part of it */
-    const char *command; /* "sft" or "grpo" */
+    const char *command; /* "sft", "grpo", "dpo" */
     const char *model;   /* the folder or file that option model named */
     /* "running"; "finished"; "stopped": on request; "failed"; "gone": it says that it is running, and its process has
      * ended without a word. */

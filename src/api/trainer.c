@@ -128,7 +128,7 @@ cohort_status cohort_trainer_open(cohort_trainer **out, cohort_options *options,
         TRY_GOTO(reward_create_callback(&trainer->own_reward, "scores", give_scores, trainer, err));
         rewards = (struct reward_list){.rewards = &trainer->own_reward, .count = 1};
     }
-    TRY_GOTO(grpo_run_open(&trainer->run, options->options, &rewards, &trainer->observer, err));
+    TRY_GOTO(grpo_run_open(&trainer->run, options->options, "grpo", &rewards, &trainer->observer, err));
     TRY_GOTO(begin(trainer, err));
 cleanup:
     atomic_store(&trainer->running, false);

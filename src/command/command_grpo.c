@@ -1,5 +1,5 @@
-/* cohort grpo: the main job. */
-#include "command/command.h"
+/* cohort grpo: the main job; and cohort rloo, which is the same with other defaults. */
+#include "command/command_grpo.h"
 
 #include "base/rng.h"
 #include "recipe/data_open.h"
@@ -61,13 +61,13 @@ static cohort_status train(struct grpo_job *job, cohort_error *err)
     return COHORT_OK;
 }
 
-cohort_status command_grpo(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
-                           cohort_error *err)
+cohort_status command_groups(struct options *options, const char *command, const struct reward_list *extra,
+                             const cohort_observer *observer, cohort_error *err)
 {
     struct grpo_job *job = NULL;
     cohort_status status = COHORT_OK;
     TRY(mem_alloc(&job, 1, sizeof *job, "run", err));
-    TRY_GOTO(grpo_run_open(&job->run, options, extra, observer, err));
+    TRY_GOTO(grpo_run_open(&job->run, options, command, extra, observer, err));
     TRY_GOTO(load_data(job, err));
     TRY_GOTO(grpo_run_begin(&job->run,
                             &(struct grpo_extent){.max_prompt = job->train.longest,
@@ -86,4 +86,10 @@ cleanup:
     dataset_order_free(&job->order);
     mem_free(job);
     return status;
+}
+
+cohort_status command_grpo(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
+                           cohort_error *err)
+{
+    return command_groups(options, "grpo", extra, observer, err);
 }

@@ -9,9 +9,9 @@
 /* What is drawn where --metric does not say. */
 static void choose(const struct report_run *run, const char **names, size_t *n)
 {
-    names[(*n)++] = report_run_is_sft(run) ? "loss" : "reward";
+    names[(*n)++] = report_run_takes_rows(run) ? "loss" : "reward";
     for (size_t i = 0; i < run->n_names && *n < CHART_SERIES; i++)
-        if (report_run_is_sft(run) ? strcmp(run->names[i], "eval_loss") == 0 : report_is_eval_reward(run->names[i]))
+        if (report_run_takes_rows(run) ? strcmp(run->names[i], "eval_loss") == 0 : report_is_eval_reward(run->names[i]))
             names[(*n)++] = run->names[i];
 }
 

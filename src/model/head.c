@@ -29,6 +29,7 @@ void head_work_plan(struct head_work *work, struct arena *arena, const struct mo
     work->entropy = arena_take(arena, R * sizeof(float));
     work->mean = work->extended ? arena_take(arena, R * sizeof(float)) : NULL;
     work->top = work->extended ? arena_take(arena, R * sizeof(int32_t)) : NULL;
+    work->lse_half = work->extended ? arena_take(arena, R * sizeof(float)) : NULL;
     if (!train)
         return;
     work->d_logits = arena_take(arena, (size_t)chunk * V * dtype_bytes(act));
@@ -77,8 +78,9 @@ void head_forward(struct model *model, struct head_work *work, const float *x, c
     struct backend *be = model->backend;
     int32_t n = outputs->count;
     size_t bytes = (size_t)n * sizeof(float);
-    const bool top = values->top != NULL, mean = values->mean != NULL;
-    assert(work->extended || (!top && !mean));
+    const bool top = values->top != NULL, mean = values->mean != NULL, squares = values->squares != NULL;
+    assert(work->extended || (!top && !mean && !squares));
+    assert(!squares || values->lse != NULL);
     if (n == 0)
         return;
     head_norm(model, work, x, outputs->row, n);
@@ -86,6 +88,14 @@ void head_forward(struct model *model, struct head_work *work, const float *x, c
     for (int32_t first = 0; first < n; first += (int32_t)work->chunk) {
         int32_t count = chunk_count(work, first, n);
         const float *logits = head_logits(model, work, first, count);
+        if (squares) /* exp(2 z) is what half the temperature makes of exp(z); the log-prob is overwritten below */
+            be->ops->head_stats(be, &(struct head_stats){.rows = count,
+                                                         .vocab = model->config.vocab_size,
+                                                         .logits = logits,
+                                                         .temperature = 0.5f * temperature,
+                                                         .target = work->target + first,
+                                                         .logp = work->logp + first,
+                                                         .lse = work->lse_half + first});
         be->ops->head_stats(be, &(struct head_stats){.rows = count,
                                                      .vocab = model->config.vocab_size,
                                                      .logits = logits,
@@ -104,6 +114,13 @@ void head_forward(struct model *model, struct head_work *work, const float *x, c
         be->ops->download(be, values->top, work->top, bytes);
     if (mean)
         be->ops->download(be, values->mean, work->mean, bytes);
+    if (values->lse != NULL)
+        be->ops->download(be, values->lse, work->lse, bytes);
+    if (squares) {
+        be->ops->download(be, values->squares, work->lse_half, bytes);
+        for (int32_t i = 0; i < n; i++)
+            values->squares[i] = (float)((double)values->squares[i] - 2.0 * (double)values->lse[i]);
+    }
 }
 
 void head_backward(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs,

@@ -17,11 +17,13 @@ struct head_outputs {
     int32_t n_waves;
 };
 
-/* What is asked of each output, into host arrays [count]; all but logp may be NULL. top and mean (struct head_stats)
- * only of a head_work that is extended. */
+/* What is asked of each output, into host arrays [count]; all but logp may be NULL. top and mean (struct head_stats), and
+ * squares only of a head_work that is extended. */
 struct head_values {
     float *logp, *entropy, *mean;
     int32_t *top;
+    float *lse;     /* log of the sum of exp(logit / temperature) */
+    float *squares; /* log of the sum over the vocabulary of p squared; asked only with lse */
 };
 /* Derivatives by them, host arrays [count]; all but logp may be NULL. */
 struct head_derivatives {
@@ -30,14 +32,15 @@ struct head_derivatives {
 
 struct head_work {
     int64_t max_rows, chunk;
-    bool extended;               /* it gives top and mean too; set before planning */
+    bool extended;               /* it gives top, mean and squares too; set before planning */
     bool train, keep;            /* keep: all rows' logits, else those of a chunk */
     int32_t *row, *target;       /* [max_rows] */
     void *hidden;                /* [max_rows, C] act: normed */
     float *logits;               /* [keep ? max_rows : chunk, V] */
     float *logp, *lse, *entropy; /* [max_rows] */
-    float *mean;                 /* [max_rows], extended; top too */
+    float *mean;                 /* [max_rows], extended; top and lse_half too */
     int32_t *top;
+    float *lse_half; /* of the logits at half the temperature: the sum of squares, not yet divided */
     /* backward */
     void *d_logits;            /* [chunk, V] act */
     float *d_hidden;           /* [max_rows, C] */

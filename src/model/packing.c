@@ -24,6 +24,15 @@ int32_t completion_fed(const struct completion_tokens *completion)
     return last > 0 ? last : 0;
 }
 
+/* Tokens of its completions that are fed. */
+static int64_t fed_by(const struct tree *tree)
+{
+    int64_t n = 0;
+    for (int32_t c = 0; c < tree->n_completions; c++)
+        n += completion_fed(&tree->completions[c]);
+    return n;
+}
+
 static cohort_status open_micro(struct packing *p, cohort_error *err)
 {
     TRY(mem_grow(&p->slice_begin, &p->micro_capacity, (size_t)p->n_micro + 2, sizeof *p->slice_begin, "micro-batches",
@@ -49,6 +58,12 @@ cohort_status packing_split(struct packing *packing, const struct tree *trees, i
     packing->n_micro = packing->n_slices = 0;
     for (int32_t t = 0; t < n_trees; t++) {
         bool open = false; /* this tree has a slice in the current micro-batch */
+        const int64_t all = trees[t].n_prompt + fed_by(&trees[t]), n = trees[t].n_completions;
+        if (packing->whole && packing->n_micro > 0 && all <= max_tokens && n <= max_completions &&
+            (used + all > max_tokens || completions + n > max_completions)) {
+            TRY(open_micro(packing, err));
+            used = completions = 0;
+        }
         for (int32_t c = 0; c < trees[t].n_completions; c++) {
             int64_t more = completion_fed(&trees[t].completions[c]);
             int64_t alone = trees[t].n_prompt + more;
@@ -92,6 +107,7 @@ static cohort_status reserve(struct packed *packed, const struct tree *trees, co
         const struct tree_slice *slice = &packing->slices[s];
         const struct tree *tree = &trees[slice->tree];
         tokens += (size_t)tree->n_prompt;
+        outputs += tree->prompt_wanted ? (size_t)tree->n_prompt : 0;
         seqs += 1 + (size_t)(slice->end - slice->begin);
         completions += (size_t)(slice->end - slice->begin);
         if ((size_t)(slice->end - slice->begin) > waves)
@@ -102,6 +118,9 @@ static cohort_status reserve(struct packed *packed, const struct tree *trees, co
         }
     }
     TRY(batch_reserve(&packed->batch, tokens, seqs, 2 * seqs, err));
+    TRY(mem_grow(&packed->prompt_output, &packed->slice_capacity,
+                 (size_t)(packing->slice_begin[micro + 1] - packing->slice_begin[micro]), sizeof(int32_t), "prompts",
+                 err));
     size_t capacity = packed->output_capacity;
     TRY(mem_grow(&packed->outputs.row, &capacity, outputs, sizeof(int32_t), "outputs", err));
     TRY(mem_grow(&packed->outputs.target, &packed->output_capacity, outputs, sizeof(int32_t), "outputs", err));
@@ -136,6 +155,9 @@ cohort_status packed_build(struct packed *packed, const struct tree *trees, cons
         int32_t tree_index = s - begin, prompt_row = batch->n_tokens;
         batch_add_seq(batch, tree->prompt, tree->n_prompt, 0, tree_index);
         batch_add_span(batch, 0, prompt_row, tree->n_prompt);
+        packed->prompt_output[tree_index] = tree->prompt_wanted && slice->begin == 0 ? outputs->count : -1;
+        for (int32_t i = 1; i < tree->n_prompt && packed->prompt_output[tree_index] >= 0; i++)
+            add_output(outputs, prompt_row + i - 1, tree->prompt[i]);
         if (packed->route_width > 0)
             TRY(batch_add_routes(batch, tree->n_prompt, slice->end - slice->begin, tree->prompt_routes,
                                  packed->route_width, err));
@@ -190,6 +212,7 @@ void packed_free(struct packed *packed)
     mem_free(packed->outputs.wave_begin);
     mem_free(packed->first_output);
     mem_free(packed->rest_output);
+    mem_free(packed->prompt_output);
     memset(packed, 0, sizeof *packed);
 }
 
@@ -220,7 +243,8 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
     runner->max_tokens = max_tokens;
     runner->max_outputs = max_tokens + max_completions;
     runner->decoder.noisy = runner->extras.noise;
-    runner->head.extended = runner->extras.top || runner->extras.mean;
+    runner->packing.whole = runner->extras.whole;
+    runner->head.extended = runner->extras.top || runner->extras.mean || runner->extras.squares;
     TRY(decoder_work_plan(&runner->decoder, arena, config, act, max_tokens, mode, err));
     runner->packed.route_width = mode == DECODER_INFER ? 0 : route_width(config);
     const size_t logits = runner->logits_bytes > 0 ? runner->logits_bytes : 64 << 20;
@@ -238,10 +262,14 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
     TRY(mem_alloc(&runner->logp, n, sizeof(float), "log-probs", err));
     TRY(mem_alloc(&runner->entropy, n, sizeof(float), "entropies", err));
     TRY(mem_alloc(&runner->d_logp, n, sizeof(float), "log-prob gradients", err));
-    if (runner->extras.mean) {
+    if (runner->extras.mean)
         TRY(mem_alloc(&runner->mean, n, sizeof(float), "mean log-probs", err));
+    if (runner->extras.d_mean)
         TRY(mem_alloc(&runner->d_mean, n, sizeof(float), "mean log-prob gradients", err));
-    }
+    if (runner->extras.lse)
+        TRY(mem_alloc(&runner->lse, n, sizeof(float), "log-sum-exps", err));
+    if (runner->extras.squares)
+        TRY(mem_alloc(&runner->squares, n, sizeof(float), "sums of squares", err));
     if (runner->extras.top)
         TRY(mem_alloc(&runner->top, n, sizeof *runner->top, "likeliest tokens", err));
     return mem_alloc(&runner->d_entropy, n, sizeof(float), "entropy gradients", err);
@@ -259,6 +287,8 @@ void tree_runner_free(struct tree_runner *runner)
     mem_free(runner->d_entropy);
     mem_free(runner->mean);
     mem_free(runner->d_mean);
+    mem_free(runner->lse);
+    mem_free(runner->squares);
     mem_free(runner->top);
     memset(runner, 0, sizeof *runner);
     runner->extras = extras;
@@ -277,8 +307,12 @@ void tree_runner_forward(struct tree_runner *runner, struct model *model, float 
     assert(runner->packed.outputs.count <= runner->max_outputs);
     const float *x = decoder_forward(model, &runner->decoder, &runner->packed.batch, NULL);
     head_forward(model, &runner->head, x, &runner->packed.outputs, temperature,
-                 &(struct head_values){
-                     .logp = runner->logp, .entropy = runner->entropy, .mean = runner->mean, .top = runner->top});
+                 &(struct head_values){.logp = runner->logp,
+                                       .entropy = runner->entropy,
+                                       .mean = runner->mean,
+                                       .top = runner->top,
+                                       .lse = runner->lse,
+                                       .squares = runner->squares});
 }
 
 void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature, bool with_entropy)

@@ -25,6 +25,7 @@ struct tree {
     const struct completion_tokens *completions;
     int32_t n_completions;
     const uint16_t *prompt_routes; /* [n_prompt, route_width]; NULL: not known */
+    bool prompt_wanted;            /* the log-probs of the prompt's tokens but the first are wanted too */
 };
 
 /* Completions begin .. end of a tree. */
@@ -38,6 +39,7 @@ struct packing {
     struct tree_slice *slices;
     int32_t *slice_begin;
     int32_t n_micro, n_slices;
+    bool whole; /* a tree is cut only where it fits into no micro-batch; set before packing_split */
     size_t slice_capacity, micro_capacity;
 };
 /* A micro-batch also holds at most max_completions completions. A prompt with one completion that does not fit into
@@ -52,9 +54,12 @@ struct packed {
     struct head_outputs outputs;
     int32_t *first_output; /* [completions here] output of token 0; -1: not wanted */
     int32_t *rest_output;  /* [completions here] output of the first wanted token behind it, the rest behind that */
+    int32_t
+        *prompt_output; /* [slices here] output of the prompt's second token, the others behind it; -1: not wanted here
+                               (a tree in several slices has them in the one of its first completion) */
     int32_t n_completions;
     int32_t route_width; /* of a model with experts that trains; 0: the batch gets no routes */
-    size_t output_capacity, completion_capacity, wave_capacity;
+    size_t output_capacity, completion_capacity, wave_capacity, slice_capacity;
 };
 cohort_status packed_build(struct packed *packed, const struct tree *trees, const struct packing *packing,
                            int32_t micro, cohort_error *err);
@@ -66,9 +71,13 @@ void packed_scatter(const struct packed *packed, int32_t c, int32_t n, const flo
 
 /* What a runner gives beyond log-probs and entropies. */
 struct tree_extras {
-    bool top;   /* whether a target is the likeliest token */
-    bool mean;  /* the mean log-prob of the vocabulary, and its gradient */
-    bool noise; /* on embeddings: batches may have it */
+    bool top;     /* whether a target is the likeliest token */
+    bool mean;    /* the mean log-prob of the vocabulary */
+    bool d_mean;  /* and its gradient */
+    bool lse;     /* the log of the sum of exp(logit / temperature) */
+    bool squares; /* the log of the sum over the vocabulary of p squared; only with lse */
+    bool noise;   /* on embeddings: batches may have it */
+    bool whole;   /* trees stay whole where they can (struct packing) */
 };
 
 /* Buffers and bookkeeping for running trees through a model; planned once and reused. */
@@ -80,8 +89,8 @@ struct tree_runner {
     struct packing packing;
     struct packed packed;
     float *logp, *entropy, *d_logp, *d_entropy; /* (host) [max_tokens + completions], in output order; owned */
-    float *mean, *d_mean;                       /* likewise, with extras.mean */
-    int32_t *top;                               /* likewise, with extras.top */
+    float *mean, *d_mean, *lse, *squares;       /* likewise, with the extras of their names */
+    int32_t *top;                               /* likewise */
     int64_t max_tokens, max_outputs;
     size_t logits_bytes; /* the backend's; set before planning (0: 64 MB) */
     bool keep_logits;    /* for the backward, which otherwise computes them again; set before planning too */
@@ -94,9 +103,9 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
 void tree_runner_free(struct tree_runner *runner);
 
 /* Runs one micro-batch (built into runner->packed) forward; log-probs and entropies are left in runner->logp,
- * runner->entropy, with extras in runner->top and runner->mean. */
+ * runner->entropy, extras in what has their names. */
 void tree_runner_forward(struct tree_runner *runner, struct model *model, float temperature);
-/* The backward of the same micro-batch, from runner->d_logp (and d_entropy if with_entropy, d_mean with extras.mean). */
+/* The backward of the same micro-batch, from runner->d_logp (and d_entropy if with_entropy, d_mean with extras.d_mean). */
 void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature, bool with_entropy);
 
 /* Log-probs (and entropies unless NULL) of every wanted token of trees, one pointer for each completion, in order. */

@@ -72,6 +72,8 @@ static cohort_status configure_loss(struct grpo_run *run, cohort_error *err)
                          options_choice_word(o, OPTION_LOSS_TYPE));
     if (!options_bool(o, OPTION_KL_IN_REWARD))
         return COHORT_OK;
+    if (c->beta == 0.0 && !options_given(o, OPTION_KL_IN_REWARD)) /* rloo's default, and no KL */
+        return COHORT_OK;
     if (c->beta == 0.0)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "kl_in_reward takes beta times the KL from the reward, and beta is 0: give beta, or leave "
@@ -128,15 +130,9 @@ static cohort_status configure_steps(struct grpo_run *run, cohort_error *err)
 static cohort_status configure_reference(struct grpo_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
-    if (!options_bool(o, OPTION_SYNC_REF_MODEL))
-        return COHORT_OK;
-    if (options_float(o, OPTION_BETA) == 0.0)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "sync_ref_model changes the reference of the KL, and beta is 0, so that there is none: give "
-                         "beta, or leave sync_ref_model out");
-    run->sync.steps = options_int(o, OPTION_REF_MODEL_SYNC_STEPS);
-    run->sync.alpha = options_float(o, OPTION_REF_MODEL_MIXUP_ALPHA);
-    return COHORT_OK;
+    run->reference.wanted = options_float(o, OPTION_BETA) != 0.0;
+    return run_reference_configure(&run->reference, o, run->t.observer,
+                                   "beta is 0, so that there is none: give beta, or leave sync_ref_model out", err);
 }
 
 static cohort_status configure_dynamic(struct grpo_run *run, cohort_error *err)
@@ -173,10 +169,6 @@ static void note_switches(const struct grpo_run *run)
             "note: cispo caps the ratio at epsilon_high, which is unset and so %g (epsilon): every gradient is "
             "scaled by it; the paper's setting is epsilon_high 5.0",
             c->epsilon_high);
-    if (run->sync.steps == 0 &&
-        (options_given(o, OPTION_REF_MODEL_MIXUP_ALPHA) || options_given(o, OPTION_REF_MODEL_SYNC_STEPS)))
-        observer_message(observer, "note: ref_model_mixup_alpha and ref_model_sync_steps do nothing without "
-                                   "sync_ref_model");
     if (c->type == LOSS_LUSPO && c->level != LOSS_LEVEL_SEQUENCE)
         observer_message(observer, "note: luspo is meant for importance_sampling_level sequence, as in its paper");
     if (c->type == LOSS_VESPO && c->level != LOSS_LEVEL_TOKEN)

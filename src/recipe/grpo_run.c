@@ -103,8 +103,8 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     need.history = run->extent.lends ? need.context : rollout_history(&run->grpo.config.sampling, need.context);
     if (run->guides.on && need.history < 0)
         need.history = 0;
-    memory_plan_begin(&plan, t->session.model, t->options, grpo_run_holds_reference(run), &run->runner, n, P + C,
-                      (int64_t)run->prompts_per_step * P + (int64_t)n * C);
+    memory_plan_begin(&plan, t->session.model, t->options, run_reference_holds(&run->reference, t), &run->runner, n,
+                      P + C, (int64_t)run->prompts_per_step * P + (int64_t)n * C);
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
     engine_keep_routes(run->engine);
     TRY(training_allocate(t, &plan, err));
@@ -274,8 +274,7 @@ static cohort_status advance(struct grpo_run *run, int32_t *begun, struct metric
     t->state.step++;
     if (grpo->warning[0] != '\0')
         record_event(t, "skipped", NULL, NULL, grpo->warning, NULL);
-    if (reference_sync_due(&run->sync, t->state.step))
-        reference_sync_mix(&run->sync, grpo->reference, t->session.model);
+    run_reference_step(&run->reference, t);
     t->state.skipped = grpo->skipped;
     t->state.batches = grpo->batches;
     t->state.tokens_seen = grpo->tokens_seen;
@@ -390,7 +389,7 @@ cleanup:
 static cohort_status write_more(void *context, const char *dir, struct manifest *manifest, cohort_error *err)
 {
     const struct grpo_run *run = context;
-    TRY(grpo_run_write_reference(run, dir, manifest, err));
+    TRY(run_reference_write(&run->reference, &run->t, dir, manifest, err));
     TRY(write_draws(run, dir, err));
     return run->n_live == 0 ? COHORT_OK : batch_file_write(dir, &run->live[0].batch, manifest, err);
 }
@@ -475,12 +474,12 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err)
     return COHORT_OK;
 }
 
-cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const struct reward_list *extra,
-                            const cohort_observer *observer, cohort_error *err)
+cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const char *command,
+                            const struct reward_list *extra, const cohort_observer *observer, cohort_error *err)
 {
     int64_t keep = 0;
     memset(run, 0, sizeof *run);
-    TRY(training_open(&run->t, options, "grpo", observer, err));
+    TRY(training_open(&run->t, options, command, observer, err));
     TRY(scoring_open(&run->scoring, options, extra, err));
     run->scoring.observer = observer;
     TRY(record_keep(options, &keep, err));
@@ -495,15 +494,16 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
 static void set_up_diagnosis(struct grpo_run *run)
 {
     const struct grpo_config *config = &run->grpo.config;
-    run->t.setup = (struct diagnosis_setup){
-        .group = config->group,
-        .prompts = run->prompts_per_step,
-        .eval_prompts = (int64_t)run->held_out.n_prompts,
-        .entropy_target = run->grpo.entropy.adaptive ? run->grpo.entropy.target : 0.0,
-        .reference_steps = options_bool(run->t.options, OPTION_SYNC_REF_MODEL)
-                               ? options_int(run->t.options, OPTION_REF_MODEL_SYNC_STEPS)
-                               : 0,
-        .sequence_ratio = config->loss.level != LOSS_LEVEL_TOKEN || config->loss.type == LOSS_GMPO};
+    run->t.setup =
+        (struct diagnosis_setup){.group = config->group,
+                                 .prompts = run->prompts_per_step,
+                                 .eval_prompts = (int64_t)run->held_out.n_prompts,
+                                 .entropy_target = run->grpo.entropy.adaptive ? run->grpo.entropy.target : 0.0,
+                                 .reference_steps = options_bool(run->t.options, OPTION_SYNC_REF_MODEL)
+                                                        ? options_int(run->t.options, OPTION_REF_MODEL_SYNC_STEPS)
+                                                        : 0,
+                                 .sequence_ratio = config->loss.level != LOSS_LEVEL_TOKEN ||
+                                                   config->loss.type == LOSS_GMPO || config->loss.type == LOSS_RLOO};
 }
 
 cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *extent, cohort_error *err)
@@ -515,13 +515,15 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     TRY(training_plan_schedule(t, err));
     TRY(load_held_out(run, err));
     TRY(allocate(run, err));
-    TRY(grpo_run_load_reference(run, err));
+    TRY(run_reference_load(&run->reference, t, err));
+    grpo->reference = run->reference.model;
+    grpo->reference_adapter = run->reference.adapter;
     set_up_diagnosis(run);
     TRY(training_begin(t, err));
     restore_entropy(run);
     grpo->batches = t->state.batches;
     TRY(read_draws(run, err));
-    TRY(grpo_run_check_reference(run, err));
+    TRY(run_reference_check(&run->reference, t, err));
     TRY(restore_batch(run, err));
     t->write_more = write_more;
     t->more_context = run;
@@ -538,7 +540,8 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     grpo->arrived_context = run;
     grpo->progress = report;
     grpo->progress_context = run;
-    training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL, "GRPO: reward", "reward.svg");
+    training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL,
+                   strcmp(t->command, "rloo") == 0 ? "RLOO: reward" : "GRPO: reward", "reward.svg");
     return COHORT_OK;
 }
 
@@ -564,12 +567,9 @@ void grpo_run_close(struct grpo_run *run)
     engine_destroy(run->engine);
     routing_free(&run->grpo.routing);
     tree_runner_free(&run->runner);
-    model_adapter_destroy(run->reference_adapter);
-    if (run->grpo.reference != run->t.session.model)
-        model_destroy(run->grpo.reference);
+    run_reference_close(&run->reference, &run->t);
     evaluation_sets_free(&run->held_out);
     evaluation_judge_close(&run->judge);
-    reference_sync_close(&run->sync);
     scoring_close(&run->scoring);
     row_guides_close(&run->guides);
     session_request_free(&run->pattern);

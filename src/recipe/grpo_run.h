@@ -15,8 +15,7 @@
 
 #include "recipe/row_guide.h"
 #include "recipe/evaluation_sets.h"
-#include "recipe/training.h"
-#include "train/reference_sync.h"
+#include "recipe/run_reference.h"
 
 /* What the code that knows where the rows come from tells grpo_run_begin. */
 struct grpo_extent {
@@ -56,9 +55,8 @@ struct grpo_run {
     struct evaluation_judge judge;
     bool has_held_out;
     struct grpo grpo;
-    struct reference_sync sync; /* of grpo.reference */
+    struct run_reference reference; /* with a KL in the loss or in the reward */
     struct tree_runner runner;
-    struct model_adapter *reference_adapter; /* of a run that began with an adapter, with KL; else NULL */
     struct engine *engine;
     struct engine_request pattern; /* of every completion */
     struct grpo_extent extent;
@@ -71,7 +69,6 @@ struct grpo_run {
     int64_t prompts_drawn; /* of the data, by the batches that steps took from */
     int32_t *longest;      /* [extent.rows] tokens of the longest completion of a row's last group; NULL: not kept */
     int64_t save_steps, eval_steps;
-    bool mixed;              /* the reference came from a checkpoint */
     bool started;            /* grpo_run_start is done */
     struct live_batch *live; /* [n_live] in the order of their draws; room for what one step takes from */
     int32_t n_live;
@@ -80,22 +77,12 @@ struct grpo_run {
     const char *phase;
 };
 
-/* options and observer are borrowed, and extra's rewards. *run is overwritten; close it also after a failure. */
-cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const struct reward_list *extra,
-                            const cohort_observer *observer, cohort_error *err);
+/* command: grpo or rloo, whose options they are. options and observer are borrowed, and extra's rewards. *run is overwritten; close it also after a failure. */
+cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const char *command,
+                            const struct reward_list *extra, const cohort_observer *observer, cohort_error *err);
 /* grpo_options.c, called by grpo_run_open: run->grpo's configuration. Defaults that depend on other options become values
  * that were given, so that config.yaml has them. */
 cohort_status grpo_run_configure(struct grpo_run *run, cohort_error *err);
-/* grpo_reference.c: whether the run has a reference (its KL is in the loss or in the reward); reading it, from the
- * checkpoint where it was mixed, else from the model that the run began with; whether a checkpoint had what its step
- * needs, once that is known; and trainer/reference of a checkpoint. */
-bool grpo_run_wants_reference(const struct grpo_run *run);
-/* Whether memory is held for one: the base of an adapter is there anyway. */
-bool grpo_run_holds_reference(const struct grpo_run *run);
-cohort_status grpo_run_load_reference(struct grpo_run *run, cohort_error *err);
-cohort_status grpo_run_check_reference(const struct grpo_run *run, cohort_error *err);
-cohort_status grpo_run_write_reference(const struct grpo_run *run, const char *dir, struct manifest *manifest,
-                                       cohort_error *err);
 /* Tokens that the longest prompt may have. COHORT_ERR_ARGUMENT where the completion leaves none. */
 cohort_status grpo_run_room(const struct grpo_run *run, int32_t *room, cohort_error *err);
 /* Before this call the owner adds to run->t.inputs what else the run reads. */

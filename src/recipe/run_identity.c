@@ -217,7 +217,7 @@ cleanup:
 static cohort_status defaults(const struct training *t, struct text *out, cohort_error *err)
 {
     struct options *options = NULL;
-    TRY(options_create(&options, strcmp(t->command, "sft") == 0 ? FOR_SFT : FOR_GRPO, err));
+    TRY(options_create(&options, (enum option_command)options_command(t->command), err));
     cohort_status status = COHORT_OK;
     if (strcmp(t->command, "grpo") == 0 && options_float(t->options, OPTION_BETA) != 0.0)
         status = options_set(options, "use_bias_correction_kl", "false", "an earlier version", err);

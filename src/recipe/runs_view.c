@@ -116,7 +116,7 @@ static cohort_status last_value(struct store_reader *reader, const char *name, i
 static cohort_status list_row(struct list *list, const cohort_stored_run *run, cohort_error *err)
 {
     struct table_out *out = &list->out;
-    const char *figure = strcmp(run->command, "grpo") == 0 ? "reward" : "loss";
+    const char *figure = (options_command(run->command) & FOR_GROUPS) != 0 ? "reward" : "loss";
     double value = (double)NAN;
     char updated[32];
     clock_text(run->updated, updated);
@@ -145,7 +145,7 @@ static cohort_status list_row(struct list *list, const cohort_stored_run *run, c
 static cohort_status list_line(struct list *list, const cohort_stored_run *run, cohort_error *err)
 {
     struct text line = {0}, shown = {0};
-    const char *figure = strcmp(run->command, "grpo") == 0 ? "reward" : "loss";
+    const char *figure = (options_command(run->command) & FOR_GROUPS) != 0 ? "reward" : "loss";
     char updated[32], steps[48], value[48] = "";
     double last = (double)NAN;
     struct store_reader reader;
@@ -265,7 +265,7 @@ static bool show_event(void *context, const cohort_stored_event *event)
 static bool is_default(const char *command, const char *line, size_t length)
 {
     const size_t name = strcspn(line, ":\n");
-    const struct option_spec *row = options_row(strcmp(command, "sft") == 0 ? FOR_SFT : FOR_GRPO, line, name);
+    const struct option_spec *row = options_row(options_command(command), line, name);
     double a = 0.0, b = 0.0;
     if (row == NULL || row->fallback == NULL || name + 2 > length)
         return false;

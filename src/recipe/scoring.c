@@ -32,11 +32,8 @@ static cohort_status read_weights(struct scoring *scoring, const struct options 
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "--reward-weights has %zu values for %d rewards; give one for each, in the same order", given,
                          (int)scoring->n);
-    for (size_t i = 0; i < given; i++) {
-        const char *item = options_list_item(options, OPTION_REWARD_WEIGHTS, i);
-        if (!number_read(item, strlen(item), &scoring->weights[i]))
-            return error_set(err, COHORT_ERR_INTERNAL, "--reward-weights: '%s' was not checked", item);
-    }
+    for (size_t i = 0; i < given; i++)
+        scoring->weights[i] = options_list_number(options, OPTION_REWARD_WEIGHTS, i);
     return COHORT_OK;
 }
 

@@ -147,7 +147,7 @@ void training_close(struct training *t)
 /* The options are those of the checkpoint at this point: a state that does not fit them is damaged. */
 static cohort_status check_state(const struct training *t, cohort_error *err)
 {
-    const bool grpo = strcmp(t->command, "grpo") == 0;
+    const bool grpo = (options_command(t->command) & FOR_GROUPS) != 0;
     const int64_t seed = options_int(t->options, OPTION_SEED), batches = step_plan_batches(&t->plan, t->state.step);
     if (t->state.adapts_entropy != (grpo && options_bool(t->options, OPTION_USE_ADAPTIVE_ENTROPY)))
         return error_set(

@@ -1,4 +1,4 @@
-/* What sft and grpo share: opening or resuming a run, the memory plan, checkpoints, the metrics file.
+/* What all that trains shares: opening or resuming a run, the memory plan, checkpoints, the metrics file.
  *
  * Checkpoints are written between optimizer steps (invariant I6). */
 #ifndef COHORT_RECIPE_TRAINING_H
@@ -25,7 +25,7 @@ enum { PACE_STEPS = 20 };
 struct training {
     struct options *options;
     const cohort_observer *observer;
-    const char *command; /* "sft" or "grpo" */
+    const char *command; /* "sft", "grpo", "dpo" */
     struct session session;
     struct run_folder run;
     struct report_to *report; /* where metrics go beside the folder */

@@ -2,6 +2,7 @@
 
 #include "base/number.h"
 #include "report/html.h"
+#include "run/options.h"
 
 #include <math.h>
 #include <string.h>
@@ -63,7 +64,10 @@ void report_run_close(struct report_run *run)
     memset(run, 0, sizeof *run);
 }
 
-bool report_run_is_sft(const struct report_run *run) { return strcmp(run->run->command, "sft") == 0; }
+bool report_run_takes_rows(const struct report_run *run)
+{
+    return (options_command(run->run->command) & FOR_ROWS) != 0;
+}
 
 cohort_status report_curve(struct report_run *run, const char *name, struct curve *curve, cohort_error *err)
 {
@@ -295,7 +299,7 @@ static cohort_status chart_across(struct report_run *runs, size_t n, const char 
 cohort_status report_learned(struct report_run *runs, size_t n, struct text *out, cohort_error *err)
 {
     static bool (*const kinds[])(const char *) = {is_reward, is_loss, is_accuracy, is_estimate};
-    const bool sft = report_run_is_sft(runs);
+    const bool sft = report_run_takes_rows(runs);
     if (n > 1) {
         for (size_t i = 0; i < runs->n_names; i++)
             for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)

@@ -18,7 +18,7 @@ struct report_run {
 /* *run is zeroed; close it after a failure too. folder: the run folder. */
 cohort_status report_run_open(struct report_run *run, const char *folder, cohort_error *err);
 void report_run_close(struct report_run *run);
-bool report_run_is_sft(const struct report_run *run);
+bool report_run_takes_rows(const struct report_run *run);
 /* A metric of the run as a curve, without points where it has none of that name. */
 cohort_status report_curve(struct report_run *run, const char *name, struct curve *curve, cohort_error *err);
 /* The mean reward of an evaluation's set of prompts: the metric of that name, and, where completions were kept, for each

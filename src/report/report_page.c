@@ -105,7 +105,7 @@ static cohort_status write_verdict(struct report_run *run, struct text *out, coh
     const char *name = first_eval_reward(run);
     bool said = false;
     TRY(text_printf(out, err, "<p class=\"verdict\">"));
-    if (report_run_is_sft(run)) {
+    if (report_run_takes_rows(run)) {
         TRY(say_trained(run, "loss", "The loss", out, err));
         struct curve curve = {0};
         TRY(report_curve(run, "eval_loss", &curve, err));

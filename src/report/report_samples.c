@@ -118,7 +118,7 @@ cohort_status report_samples(struct report_run *run, struct text *out, cohort_er
     struct moments held_out, trained;
     struct text set = {0};
     cohort_status status = COHORT_OK;
-    if (report_run_is_sft(run))
+    if (report_run_takes_rows(run))
         return COHORT_OK;
     TRY_GOTO(text_printf(out, err, "<h2 id=\"samples\">Samples</h2>\n"));
     TRY_GOTO(find_moments(run, false, &held_out, err));

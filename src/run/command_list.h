@@ -122,7 +122,43 @@
       "NAME is a run in --runs, or the path of a run folder; a run that is going on is drawn as it is. Names of "      \
       "metrics are those of metrics.jsonl.",                                                                           \
       "cohort plot first",                                                                                             \
-      "cohort plot first --metric entropy,grad_norm --out curves.svg")
+      "cohort plot first --metric entropy,grad_norm --out curves.svg")                                                 \
+    X(DPO, dpo, "train on pairs of a better and a worse answer (DPO and its family)",                                  \
+      "train on pairs of a chosen and a rejected completion (DPO)",                                                    \
+      "--model DIR --data FILE --out runs/NAME",                                                                       \
+      "Rows have prompt, chosen and rejected, or chosen and rejected that begin alike. Writes checkpoints, "           \
+      "metrics.jsonl and final/ into the run folder. Ctrl-C saves a checkpoint; the same command with --resume "       \
+      "continues from it.",                                                                                            \
+      "cohort dpo --model model --data pairs.jsonl --out runs/dpo",                                                    \
+      "cohort dpo --model model --data pairs.jsonl --out runs/rpo --loss-type sigmoid,sft --loss-weights 1,0.2")       \
+    X(KTO, kto, "train on answers that are wanted or not (KTO)",                                                       \
+      "train on single completions that are wanted or not (KTO)",                                                      \
+      "--model DIR --data FILE --out runs/NAME",                                                                       \
+      "Rows have prompt, completion and label (true: wanted), or are pairs as dpo takes them, of which each is two "   \
+      "rows. Writes checkpoints, metrics.jsonl and final/ into the run folder.",                                       \
+      "cohort kto --model model --data answers.jsonl --out runs/kto",                                                  \
+      "cohort kto --model model --data answers.jsonl --out runs/kto --undesirable-weight 0.5")                         \
+    X(ORPO, orpo, "train on pairs without a reference, beside their better answers (ORPO)",                            \
+      "train on pairs by their odds, and on the chosen completions (ORPO)",                                            \
+      "--model DIR --data FILE --out runs/NAME",                                                                       \
+      "Rows are those of dpo. There is no reference model. Writes checkpoints, metrics.jsonl and final/ into the run " \
+      "folder.",                                                                                                       \
+      "cohort orpo --model model --data pairs.jsonl --out runs/orpo",                                                  \
+      "cohort orpo --model model --data pairs.jsonl --out runs/orpo --beta 0.2")                                       \
+    X(CPO, cpo, "train on pairs without a reference (CPO, SimPO)",                                                     \
+      "train on pairs by their log-probs alone (CPO, SimPO)",                                                          \
+      "--model DIR --data FILE --out runs/NAME",                                                                       \
+      "Rows are those of dpo. There is no reference model. Writes checkpoints, metrics.jsonl and final/ into the run " \
+      "folder.",                                                                                                       \
+      "cohort cpo --model model --data pairs.jsonl --out runs/cpo",                                                    \
+      "cohort cpo --model model --data pairs.jsonl --out runs/simpo --loss-type simpo --cpo-alpha 0 --beta 2")         \
+    X(RLOO, rloo, "train with rewards, each beside the others of its group (RLOO)",                                    \
+      "train with group rewards as TRL's RLOOTrainer does (RLOO)",                                                     \
+      "--model DIR --data FILE --reward NAME --out runs/NAME",                                                         \
+      "It is grpo with other defaults: the baseline, the loss and the KL are RLOO's. Writes checkpoints, "             \
+      "metrics.jsonl and final/ into the run folder.",                                                                 \
+      "cohort rloo --model model --data sums.jsonl --reward accuracy --out runs/rloo",                                 \
+      "cohort rloo --model model --data sums.jsonl --reward accuracy --out runs/rloo --num-generations 4")
 /* clang-format on */
 
 #endif

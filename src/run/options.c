@@ -17,6 +17,14 @@ static const char *const command_names[] = {COMMAND_LIST(COMMAND_NAME)};
 
 const char *options_command_name(enum command command) { return command_names[command]; }
 
+unsigned options_command(const char *name)
+{
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (strcmp(command_names[i], name) == 0)
+            return 1u << i;
+    return 0;
+}
+
 static char plain(char c) { return c == '-' ? '_' : c; }
 
 bool options_same_name(const char *a, const char *b)
@@ -530,6 +538,16 @@ const char *options_list_item(const struct options *options, enum option_id id, 
     const struct option_value *value = need_type(options, id, OPTION_TYPE_LIST, false);
     assert(i < value->n_items);
     return value->items[i];
+}
+
+double options_list_number(const struct options *options, enum option_id id, size_t i)
+{
+    const char *item = options_list_item(options, id, i);
+    double value = (double)NAN;
+    const bool read = number_read(item, strlen(item), &value);
+    assert(read); /* it was checked when it was set */
+    (void)read;
+    return value;
 }
 
 int options_list_choice(const struct options *options, enum option_id id, size_t i)

@@ -15,7 +15,12 @@ enum command { COMMAND_LIST(COMMAND) N_COMMANDS };
 
 /* The same as bits: which commands know an option. */
 #define COMMAND(id, ...) FOR_##id = 1 << COMMAND_##id,
-enum option_command { COMMAND_LIST(COMMAND) FOR_TRAIN = FOR_SFT | FOR_GRPO };
+enum option_command {
+    COMMAND_LIST(COMMAND) FOR_PREFERENCE = FOR_DPO | FOR_KTO | FOR_ORPO | FOR_CPO, /* learn from preferences */
+    FOR_ROWS = FOR_SFT | FOR_PREFERENCE, /* rows of a data set are what a step takes */
+    FOR_GROUPS = FOR_GRPO | FOR_RLOO, /* groups of completions are sampled and rewarded */
+    FOR_TRAIN = FOR_ROWS | FOR_GROUPS
+};
 #undef COMMAND
 
 /* OPTION_LEARNING_RATE and so on, one for each name of options_table.h: a misspelled one does not compile. */
@@ -122,6 +127,8 @@ bool options_is_switch(const struct options *options, const char *name);
 const char *options_alone(const struct options *options, const char *name);
 /* The option whose value are words without a flag; NULL: the command takes none. */
 const char *options_bare(enum option_command command);
+/* The command of this name as enum option_command; 0: there is none. */
+unsigned options_command(const char *name);
 
 /* Typed reads; asking for an option that the command or for a type that the option does not have, or for a bool, int or
  * float that is not set, is our mistake (assert). */
@@ -143,6 +150,8 @@ int options_choice(const struct options *options, enum option_id id);
 const char *options_choice_word(const struct options *options, enum option_id id);
 size_t options_list_count(const struct options *options, enum option_id id);
 const char *options_list_item(const struct options *options, enum option_id id, size_t i);
+/* An item of a list of numbers. */
+double options_list_number(const struct options *options, enum option_id id, size_t i);
 /* Index of an item in the row's choices. */
 int options_list_choice(const struct options *options, enum option_id id, size_t i);
 

@@ -49,13 +49,13 @@ static const char LORA_OPTIONS[] =
 static const char NO_CACHE[] =
     "prompts are computed once for all their completions; no cache is kept between runs; leave it out";
 static const char NO_DISTILLATION[] =
-    "cohort has no distillation; its trainers are sft and grpo";
+    "cohort has no distillation; its trainers are sft, grpo, dpo, kto, orpo and cpo";
 static const char NO_DRAFTS[] =
     "cohort has no drafting";
 static const char NO_GRAMMAR[] =
     "cohort has no grammars; a reward can judge the form (reward regex or format)";
 static const char NO_PREFERENCE[] =
-    "cohort has no preference or reward-model training; its trainers are sft and grpo";
+    "cohort does not have it; its trainers are sft, grpo, dpo, kto, orpo and cpo";
 static const char NO_QUANTISATION[] =
     "cohort does not quantise: weights are bf16 or f32 (dtype); --moments-dtype bf16 and recompute save "
     "memory";
@@ -78,7 +78,7 @@ static const char SPLIT[] =
 static const char ONE_IMPLEMENTATION[] =
     "not needed: there is one implementation, chosen for the machine; leave it out";
 static const char OTHER_METHOD[] =
-    "cohort does not have this method; its trainers are sft and grpo";
+    "cohort does not have this method; its trainers are sft, grpo, dpo, kto, orpo and cpo";
 static const char PACKED[] =
     "not needed: rows are never padded, and attention never crosses them; leave it out";
 static const char PREFILL[] =
@@ -117,7 +117,6 @@ static const struct option_hint hints[] = {
     {"add_tail_bucket", NULL, NO_DISTILLATION},
     {"adv_estimator", "advantage_estimator", NULL},
     {"allowed_origins", NULL, NO_SERVER},
-    {"alpha", NULL, NO_PREFERENCE},
     {"api_key", NULL, NO_SERVER},
     {"attn_implementation", NULL, ONE_IMPLEMENTATION},
     {"auto_find_batch_size", NULL,
@@ -157,7 +156,6 @@ static const struct option_hint hints[] = {
     {"command", NULL, COMMANDS},
     {"context_length", NULL, CONTEXT},
     {"conversation", "chat", NULL},
-    {"cpo_alpha", NULL, NO_PREFERENCE},
     {"cpu_threads", "threads", NULL},
     {"ctx_size", NULL, CONTEXT},
     {"cuda", "device", "device: cuda"},
@@ -178,12 +176,10 @@ static const struct option_hint hints[] = {
     {"ddp_*", NULL, ONE_DEVICE},
     {"debug", NULL, LOGGING},
     {"deepspeed", NULL, ONE_DEVICE},
-    {"desirable_weight", NULL, NO_PREFERENCE},
     {"diagnostics_flat_tolerance", NULL, OTHER_METHOD},
     {"diagnostics_warning_interval", NULL, OTHER_METHOD},
     {"disable_dropout", NULL, "not needed: there is no dropout; leave it out"},
     {"disable_tqdm", NULL, LOGGING},
-    {"discopop_tau", NULL, NO_PREFERENCE},
     {"distillation_*", NULL, NO_DISTILLATION},
     {"do_eval", "eval_data", "held-out rows are evaluated if there are any"},
     {"do_predict", NULL, COMMAND},
@@ -215,8 +211,6 @@ static const struct option_hint hints[] = {
     {"evaluation_strategy", "eval_steps", EVALUATED},
     {"extra_eos_token", NULL, ENDS},
     {"f", "batch|data", ROWS},
-    {"f_alpha_divergence_coef", NULL, NO_PREFERENCE},
-    {"f_divergence_type", NULL, NO_PREFERENCE},
     {"fa", NULL, NOT_NEEDED},
     {"feedback_template", NULL, OTHER_METHOD},
     {"file", "batch|data", ROWS},
@@ -278,7 +272,6 @@ static const struct option_hint hints[] = {
     {"kv_group_size", NULL, NO_QUANTISATION},
     {"label_names", NULL, COLUMNS},
     {"label_smoothing", "label_smoothing_factor", NULL},
-    {"ld_alpha", NULL, NO_PREFERENCE},
     {"learning_rate_schedule", "lr_scheduler_type", NULL},
     {"length_column_name", NULL, PACKED},
     {"liger_kernel_config", NULL, ONE_IMPLEMENTATION},
@@ -302,7 +295,6 @@ static const struct option_hint hints[] = {
     {"lora_parameters", "lora_r", LORA_OPTIONS},
     {"lora_task_type", NULL, NOT_NEEDED},
     {"loss_agg_mode", "loss_type", "token-mean is dapo, seq-mean-token-mean grpo, seq-mean-token-sum luspo"},
-    {"loss_weights", NULL, NO_PREFERENCE},
     {"lr", "learning_rate", NULL},
     {"lr_schedule", "lr_scheduler_type", NULL},
     {"lr_scheduler", "lr_scheduler_type", NULL},
@@ -444,7 +436,6 @@ static const struct option_hint hints[] = {
     {"seq_kd", NULL, NO_DISTILLATION},
     {"sequence_len", "max_length", NULL},
     {"shuffle", "shuffle_dataset", NULL},
-    {"simpo_gamma", NULL, NO_PREFERENCE},
     {"skip_memory_metrics", NULL, LOGGING},
     {"solution_template", NULL, OTHER_METHOD},
     {"split_mode", NULL, ALL_LAYERS},
@@ -493,7 +484,6 @@ static const struct option_hint hints[] = {
     {"ub", "prefill_step_size", PREFILL},
     {"ubatch_size", "prefill_step_size", NULL},
     {"uld_*", NULL, NO_DISTILLATION},
-    {"undesirable_weight", NULL, NO_PREFERENCE},
     {"use_bnb_nested_quant", NULL, NO_QUANTISATION},
     {"use_cache", NULL, ONE_IMPLEMENTATION},
     {"use_cpu", "device", CPU},
@@ -507,7 +497,6 @@ static const struct option_hint hints[] = {
     {"use_transformers_paged", NULL, ONE_ENGINE},
     {"use_uld_loss", NULL, NO_DISTILLATION},
     {"use_vllm", NULL, ONE_ENGINE},
-    {"use_weighting", NULL, NO_PREFERENCE},
     {"val_batches", NULL, SPLIT_EVALUATION},
     {"val_data", "eval_data", NULL},
     {"valid_data", "eval_data", NULL},

@@ -16,19 +16,20 @@
 #include "train/loss_list.h"
 #include "train/routing_list.h"
 #include "train/optimizer_list.h"
+#include "train/preference_list.h"
 #include "train/schedule_list.h"
 #include "train/sft_list.h"
 
 #include <float.h>
 
-#define FOR_PLAN    (FOR_INFO | FOR_GRPO) /* sizes of the memory plan */
-#define FOR_MODEL   (FOR_GENERATE | FOR_LOGPROBS | FOR_TOKENIZE | FOR_INFO | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_BENCH)
-#define FOR_COMPUTE (FOR_GENERATE | FOR_LOGPROBS | FOR_INFO | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_BENCH)
-#define FOR_ADAPTER (FOR_GENERATE | FOR_LOGPROBS | FOR_INFO | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_BENCH)
-#define FOR_SAMPLE  (FOR_GENERATE | FOR_GRPO | FOR_EVAL)
+#define FOR_PLAN    (FOR_INFO | FOR_GROUPS) /* sizes of the memory plan */
+#define FOR_COMPUTE (FOR_GENERATE | FOR_LOGPROBS | FOR_INFO | FOR_TRAIN | FOR_EVAL | FOR_BENCH)
+#define FOR_MODEL   (FOR_COMPUTE | FOR_TOKENIZE)
+#define FOR_ADAPTER FOR_COMPUTE
+#define FOR_SAMPLE  (FOR_GENERATE | FOR_GROUPS | FOR_EVAL)
 #define FOR_GUIDED  FOR_SAMPLE
-#define FOR_REWARD  (FOR_GRPO | FOR_EVAL | FOR_SCORE)
-#define FOR_YAML    (FOR_GENERATE | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_SCORE)
+#define FOR_REWARD  (FOR_GROUPS | FOR_EVAL | FOR_SCORE)
+#define FOR_YAML    (FOR_GENERATE | FOR_TRAIN | FOR_EVAL | FOR_SCORE)
 
 #define MANY OPTIONS_INT_MAX /* no upper bound worth stating */
 /* Counts of tokens and rows: more than any machine holds, and small enough that sums and products of two of them fit

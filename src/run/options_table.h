@@ -83,7 +83,11 @@ ALSO(BATCH, "batch", FILE_NAME, NULL, FOR_LOGPROBS, "Data", NO_RUN,
      "data file of rows with prompt_tokens and tokens; '-' reads standard input")
 OPTION(DATA, "data", FILE_NAME, NULL, FOR_SFT, "Data", HASHED(DATA),
        "data files or a folder of rows with messages, prompt and completion, or text (docs/DATA.md)")
-ALSO(DATA, "data", FILE_NAME, NULL, FOR_GRPO, "Data", HASHED(DATA),
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_KTO, "Data", HASHED(DATA),
+     "data files or a folder of rows with prompt, completion and label (docs/TRAINERS.md)")
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_DPO | FOR_ORPO | FOR_CPO, "Data", HASHED(DATA),
+     "data files or a folder of rows with prompt, chosen and rejected (docs/TRAINERS.md)")
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_GROUPS, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt or messages, and what rewards read (docs/DATA.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_EVAL, "Data", NO_RUN,
      "rows with prompt or messages (docs/DATA.md), or several sets as NAME=FILE,NAME=FILE")
@@ -99,27 +103,31 @@ OPTION(COLUMNS, "columns", TEXTS, NULL, FOR_TRAIN | FOR_EVAL, "Data", ACCEPTED(D
        "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
 ALSO(COLUMNS, "columns", TEXTS, NULL, FOR_GENERATE | FOR_TOKENIZE | FOR_SCORE | FOR_DATA, "Data", NO_RUN,
      "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
-OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_SFT, "Data", FREE,
+OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_ROWS, "Data", FREE,
        "data files or a folder of held-out rows to evaluate on")
-ALSO(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_GRPO, "Data", FREE,
+ALSO(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_GROUPS, "Data", FREE,
      "held-out rows to evaluate on: data files or a folder, or several sets as NAME=FILE,NAME=FILE")
 OPTION(EVAL_STEPS, "eval_steps", INT(0, MANY), "0", FOR_TRAIN, "Data", FREE,
        "evaluate every N optimizer steps; 0: only before and after")
-OPTION(EVAL_STRATEGY, "eval_strategy", ONE_OF(WORDS(EVAL_STRATEGY_LIST)), NULL, FOR_SFT, "Data", FREE,
+OPTION(EVAL_STRATEGY, "eval_strategy", ONE_OF(WORDS(EVAL_STRATEGY_LIST)), NULL, FOR_ROWS, "Data", FREE,
        "when to evaluate, beside before and after: never, every eval_steps, each epoch; unset: eval_steps")
 OPTION(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(BEST_METRIC_LIST)), "loss", FOR_SFT, "Data", KEPT,
        "the held-out metric by which evaluations are compared")
-OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_SFT, "Data", KEPT,
+ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(PREFERENCE_METRIC_LIST)), "loss",
+     FOR_DPO | FOR_ORPO | FOR_CPO, "Data", KEPT, "the held-out metric by which evaluations are compared")
+ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(KTO_METRIC_LIST)), "loss", FOR_KTO, "Data", KEPT,
+     "the held-out metric by which evaluations are compared")
+OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_ROWS, "Data", KEPT,
        "whether more of that metric is better; unset: yes, but for loss")
-OPTION(LOAD_BEST_MODEL_AT_END, "load_best_model_at_end", SWITCH, "false", FOR_SFT, "Data", FREE,
+OPTION(LOAD_BEST_MODEL_AT_END, "load_best_model_at_end", SWITCH, "false", FOR_ROWS, "Data", FREE,
        "make final/ of the best evaluation's checkpoint; each new best is saved and kept")
-OPTION(EARLY_STOPPING_PATIENCE, "early_stopping_patience", INT(1, MANY), NULL, FOR_SFT, "Data", FREE,
+OPTION(EARLY_STOPPING_PATIENCE, "early_stopping_patience", INT(1, MANY), NULL, FOR_ROWS, "Data", FREE,
        "stop after N evaluations in a row that are not better than the best; unset: never")
-OPTION(EARLY_STOPPING_THRESHOLD, "early_stopping_threshold", FLOAT(0, BIG), "0", FOR_SFT, "Data", FREE,
+OPTION(EARLY_STOPPING_THRESHOLD, "early_stopping_threshold", FLOAT(0, BIG), "0", FOR_ROWS, "Data", FREE,
        "by how much an evaluation must be better to count as better there")
 OPTION(EVAL_LIMIT, "eval_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", FREE,
        "use the first N held-out rows; unset: all")
-OPTION(EVAL_K, "eval_k", NUMBERS(1, 65536), NULL, FOR_GRPO | FOR_EVAL, "Data", FREE,
+OPTION(EVAL_K, "eval_k", NUMBERS(1, 65536), NULL, FOR_GROUPS | FOR_EVAL, "Data", FREE,
        "k of pass@k and maj@k (docs/EVALUATION.md); unset: 1, 2, 4 ... and the completions of a prompt")
 OPTION(SAMPLES, "samples", INT(0, 1000), "2", FOR_EVAL, "Data", NO_RUN,
        "with --format text: prompts of each set that are shown with a completion")
@@ -133,17 +141,19 @@ ALSO(CHAT, "chat", SWITCH, "false", FOR_DATA, "Data", NO_RUN,
      "put text prompts through the chat template, and their completions as the answer")
 ALSO(CHAT, "chat", SWITCH, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
        "put text prompts through the chat template; unset: only generate --prompt, if there is one")
-OPTION(CHAT_TEMPLATE, "chat_template", FILE_NAME, NULL, FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE | FOR_DATA, "Data",
+OPTION(CHAT_TEMPLATE, "chat_template", FILE_NAME, NULL, FOR_SAMPLE | FOR_ROWS | FOR_TOKENIZE | FOR_DATA, "Data",
        HASHED(TEMPLATE),
        "file with a Jinja chat template, in place of the model folder's")
-OPTION(THINKING, "thinking", SWITCH, NULL, FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE | FOR_DATA, "Data", KEPT,
+OPTION(THINKING, "thinking", SWITCH, NULL, FOR_SAMPLE | FOR_ROWS | FOR_TOKENIZE | FOR_DATA, "Data", KEPT,
        "let the model think first (the template's enable_thinking); unset: the template decides")
-OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE | FOR_DATA, "Data", KEPT,
+OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_ROWS | FOR_TOKENIZE | FOR_DATA, "Data", KEPT,
        "treat control tokens inside messages as control tokens; otherwise they are plain text")
-OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_SFT, "Data", KEPT,
+OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_ROWS, "Data", KEPT,
        "tokens or ids that end a text; sft teaches the first; unset: all that the model names")
 OPTION(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_SFT | FOR_DATA, "Data", KEPT,
        "tokens of a row, prompt and completion; longer ones are cut (truncation_mode)")
+ALSO(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_PREFERENCE, "Data", KEPT,
+     "tokens of a prompt with a completion, which is cut at its end; a prompt as long leaves the row out")
 OPTION(TRUNCATION_MODE, "truncation_mode", ONE_OF(WORDS(TRUNCATION_LIST)), "keep_start", FOR_SFT | FOR_DATA, "Data",
        KEPT, "what is kept of a row that is too long: its beginning or its end")
 OPTION(DATASET_TEXT_FIELD, "dataset_text_field", TEXT, "text", FOR_SFT | FOR_DATA, "Data", KEPT,
@@ -162,9 +172,9 @@ OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "reward functions: names, python:FILE.py:FUNCTION, exec:PROGRAM; docs/REWARDS.md lists them")
 OPTION(REWARD_WEIGHTS, "reward_weights", NUMBERS(-BIG, BIG), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "a weight for each reward, in the same order; unset: 1 each")
-OPTION(PASS_REWARD, "pass_reward", TEXT, NULL, FOR_GRPO | FOR_EVAL, "Reward", FREE,
+OPTION(PASS_REWARD, "pass_reward", TEXT, NULL, FOR_GROUPS | FOR_EVAL, "Reward", FREE,
        "the reward that says whether a completion passes in an evaluation; unset: accuracy, else the first")
-OPTION(PASS_THRESHOLD, "pass_threshold", FLOAT(-BIG, BIG), "1", FOR_GRPO | FOR_EVAL, "Reward", FREE,
+OPTION(PASS_THRESHOLD, "pass_threshold", FLOAT(-BIG, BIG), "1", FOR_GROUPS | FOR_EVAL, "Reward", FREE,
        "a completion passes where that reward is at least this")
 OPTION(REWARD_PATTERN, "reward_pattern", TEXT, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "pattern of the regex reward (PCRE2); unset: the row's column 'pattern'")
@@ -210,25 +220,27 @@ OPTION(REASONING_DELIMITERS, "reasoning_delimiters", TEXTS, NULL, FOR_REWARD, "R
        "reasoning_accuracy: texts that end the reasoning, the first that is found counts; unset: </think>")
 
 /* ---- Rollout ---- */
-OPTION(NUM_GENERATIONS, "num_generations", INT(2, 4096), "8", FOR_PLAN, "Rollout", KEPT,
+OPTION(NUM_GENERATIONS, "num_generations", INT(2, 4096), "8", FOR_INFO | FOR_GRPO, "Rollout", KEPT,
        "completions per prompt (the group)")
+ALSO(NUM_GENERATIONS, "num_generations", INT(2, 4096), "2", FOR_RLOO, "Rollout", KEPT,
+     "completions per prompt (the group)")
 OPTION(PROMPTS_PER_STEP, "prompts_per_step", INT(1, 65536), "8", FOR_PLAN, "Rollout", KEPT,
        "prompts in one generation batch")
 /* As TRL counts: completions, in slices of a generation batch (docs/GRPO.md, A step). */
-OPTION(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 4194304), NULL, FOR_GRPO, "Rollout", KEPT,
+OPTION(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 4194304), NULL, FOR_GROUPS, "Rollout", KEPT,
        "completions of one slice of a generation batch; unset: prompts_per_step says it")
-OPTION(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 65536), "1", FOR_GRPO, "Rollout", KEPT,
+OPTION(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 65536), "1", FOR_GROUPS, "Rollout", KEPT,
        "slices of one optimizer step")
-OPTION(STEPS_PER_GENERATION, "steps_per_generation", INT(1, 65536), NULL, FOR_GRPO, "Rollout", KEPT,
+OPTION(STEPS_PER_GENERATION, "steps_per_generation", INT(1, 65536), NULL, FOR_GROUPS, "Rollout", KEPT,
        "slices of a generation batch; unset: as gradient_accumulation_steps, which is one step")
-OPTION(GENERATION_BATCH_SIZE, "generation_batch_size", INT(1, 4194304), NULL, FOR_GRPO, "Rollout", KEPT,
+OPTION(GENERATION_BATCH_SIZE, "generation_batch_size", INT(1, 4194304), NULL, FOR_GROUPS, "Rollout", KEPT,
        "completions of a generation batch, in place of steps_per_generation")
 /* DAPO, arXiv 2503.14476; not in TRL. */
-OPTION(DYNAMIC_SAMPLING, "dynamic_sampling", SWITCH, "false", FOR_GRPO, "Rollout", KEPT,
+OPTION(DYNAMIC_SAMPLING, "dynamic_sampling", SWITCH, "false", FOR_GROUPS, "Rollout", KEPT,
        "drop groups whose rewards do not differ, and draw further prompts in their place")
-OPTION(DYNAMIC_SAMPLING_REFILLS, "dynamic_sampling_refills", INT(0, 1000), "9", FOR_GRPO, "Rollout", KEPT,
+OPTION(DYNAMIC_SAMPLING_REFILLS, "dynamic_sampling_refills", INT(0, 1000), "9", FOR_GROUPS, "Rollout", KEPT,
        "dynamic_sampling: further draws for a batch, at most; then dropped groups fill it")
-OPTION(DYNAMIC_SAMPLING_OVERSAMPLE, "dynamic_sampling_oversample", FLOAT(1, 64), "1.0", FOR_GRPO, "Rollout", KEPT,
+OPTION(DYNAMIC_SAMPLING_OVERSAMPLE, "dynamic_sampling_oversample", FLOAT(1, 64), "1.0", FOR_GROUPS, "Rollout", KEPT,
        "dynamic_sampling: prompts that are drawn at once for each one that is wanted")
 OPTION(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "512", FOR_PLAN | FOR_EVAL, "Rollout", KEPT,
        "maximum tokens of a completion")
@@ -245,7 +257,7 @@ OPTION(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_GENERATE | FOR_EVA
        "divides the logits; 0 takes the most likely token (its log-prob is that at 1)")
 ALSO(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_LOGPROBS, "Rollout", NO_RUN,
      "divides the logits, as it did in sampling; 0: as 1")
-ALSO(TEMPERATURE, "temperature", SINGLE(0.01, 100), "1.0", FOR_GRPO, "Rollout", KEPT,
+ALSO(TEMPERATURE, "temperature", SINGLE(0.01, 100), "1.0", FOR_GROUPS, "Rollout", KEPT,
      "divides the logits, in sampling and in training alike")
 OPTION(TOP_K, "top_k", INT(0, COUNT), "0", FOR_SAMPLE, "Rollout", KEPT,
        "keep the k most likely tokens; 0: all")
@@ -272,9 +284,9 @@ OPTION(FREQUENCY_CONTEXT, "frequency_context", INT(1, COUNT), "20", FOR_SAMPLE, 
 OPTION(LOGIT_BIAS, "logit_bias", BIASES, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "numbers added to the logits of token ids, for example 151645:-2.5")
 /* TRL's default is num_generations; one is what a held-out mean costs least with. */
-OPTION(NUM_GENERATIONS_EVAL, "num_generations_eval", INT(1, 4096), "1", FOR_GRPO, "Rollout", FREE,
+OPTION(NUM_GENERATIONS_EVAL, "num_generations_eval", INT(1, 4096), "1", FOR_GROUPS, "Rollout", FREE,
        "completions per prompt of held-out evaluation")
-OPTION(EVAL_TEMPERATURE, "eval_temperature", SINGLE(0, 100), NULL, FOR_GRPO, "Rollout", FREE,
+OPTION(EVAL_TEMPERATURE, "eval_temperature", SINGLE(0, 100), NULL, FOR_GROUPS, "Rollout", FREE,
        "temperature of held-out evaluation; unset: as temperature")
 OPTION(DECODE_CONCURRENCY, "decode_concurrency", INT(0, 4096), "0", FOR_SAMPLE | FOR_INFO, "Rollout", FREE,
        "completions decoded at once; sets speed and memory, not results; 0: chosen by speed and memory")
@@ -302,89 +314,139 @@ OPTION(GUIDED_CLOSE, "guided_close", INT(0, COUNT), "0", FOR_GUIDED, "Guided", K
        "finish a guided text on a shortest way from N tokens before the maximum length on; 0: never")
 
 /* ---- Loss ---- */
-OPTION(SCALE_REWARDS, "scale_rewards", ONE_OF(WORDS(ADVANTAGE_SCALE_LIST)), "group", FOR_GRPO, "Loss", KEPT,
+OPTION(SCALE_REWARDS, "scale_rewards", ONE_OF(WORDS(ADVANTAGE_SCALE_LIST)), "group", FOR_GROUPS, "Loss", KEPT,
        "divide advantages by the standard deviation of the group, of the batch, or not at all")
 OPTION(ADVANTAGE_ESTIMATOR, "advantage_estimator", ONE_OF(WORDS(ADVANTAGE_ESTIMATOR_LIST)), "grpo", FOR_GRPO, "Loss", KEPT,
        "what a reward is compared with: its group (grpo), the others of it (rloo), the batch; or pass@k")
-OPTION(ADVANTAGE_K, "advantage_k", INT(1, 4096), "4", FOR_GRPO, "Loss", KEPT,
+ALSO(ADVANTAGE_ESTIMATOR, "advantage_estimator", ONE_OF(WORDS(ADVANTAGE_ESTIMATOR_LIST)), "rloo", FOR_RLOO, "Loss", KEPT,
+     "what a reward is compared with: the others of its group (rloo), the group, the batch; or pass@k")
+OPTION(ADVANTAGE_K, "advantage_k", INT(1, 4096), "4", FOR_GROUPS, "Loss", KEPT,
        "advantage_estimator pass_at_k: completions of which one has to pass; at most num_generations")
 OPTION(MULTI_OBJECTIVE_AGGREGATION, "multi_objective_aggregation", ONE_OF(WORDS(ADVANTAGE_AGGREGATION_LIST)),
-       "sum_then_normalize", FOR_GRPO, "Loss", KEPT,
+       "sum_then_normalize", FOR_GROUPS, "Loss", KEPT,
        "several rewards are weighted and added before or after each is normalised in its group")
-OPTION(ADVANTAGE_EPSILON, "advantage_epsilon", FLOAT(0, 1), "1e-4", FOR_GRPO, "Loss", KEPT,
+OPTION(ADVANTAGE_EPSILON, "advantage_epsilon", FLOAT(0, 1), "1e-4", FOR_GROUPS, "Loss", KEPT,
        "added to the standard deviation that advantages are divided by")
 OPTION(LOSS_TYPE, "loss_type", ONE_OF(WORDS(LOSS_LIST)), "dapo", FOR_GRPO, "Loss", KEPT,
        "the loss: what becomes of a token's ratio, and how tokens are averaged (docs/GRPO.md)")
+ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(LOSS_LIST)), "rloo", FOR_RLOO, "Loss", KEPT,
+     "the loss: rloo clips the ratio of a whole completion (docs/GRPO.md has the others)")
 ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(SFT_LOSS_LIST)), "nll", FOR_SFT, "Loss", KEPT,
      "the loss of a token: its negative log-prob, or that times its probability (dft)")
+ALSO(LOSS_TYPE, "loss_type", SOME_OF(WORDS(DPO_LOSS_LIST)), "sigmoid", FOR_DPO, "Loss", KEPT,
+     "the losses of a pair, which are added up (docs/TRAINERS.md has their formulas)")
+ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(KTO_LOSS_LIST)), "kto", FOR_KTO, "Loss", KEPT,
+     "the loss of a completion: against the KL of the batch, or without it (docs/TRAINERS.md)")
+ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(CPO_LOSS_LIST)), "sigmoid", FOR_CPO, "Loss", KEPT,
+     "the loss of a pair (docs/TRAINERS.md has the formulas)")
+OPTION(LOSS_WEIGHTS, "loss_weights", NUMBERS(-BIG, BIG), NULL, FOR_DPO, "Loss", KEPT,
+       "a weight for each loss of loss_type, in the same order; unset: 1 each")
+OPTION(LABEL_SMOOTHING, "label_smoothing", FLOAT(0, 1), "0", FOR_DPO, "Loss", KEPT,
+       "exo_pair, robust, aot, aot_unpaired: share of pairs whose labels are taken to be the wrong way round")
+ALSO(LABEL_SMOOTHING, "label_smoothing", FLOAT(0, 1), "0", FOR_CPO, "Loss", KEPT,
+     "sigmoid, simpo: share of pairs whose labels are taken to be the wrong way round")
+OPTION(CPO_ALPHA, "cpo_alpha", FLOAT(0, 1e6), "1.0", FOR_CPO, "Loss", KEPT,
+       "weight of the negative log-prob of the chosen completions; 0, with simpo: SimPO")
+OPTION(SIMPO_GAMMA, "simpo_gamma", FLOAT(-1e6, 1e6), "0.5", FOR_CPO, "Loss", KEPT,
+       "simpo: margin by which the chosen completion should be better")
+OPTION(ALPHA, "alpha", FLOAT(-1e3, 1e3), "0.0", FOR_CPO, "Loss", KEPT,
+       "AlphaPO: (1 - p^-alpha) / alpha takes the place of log p; 0: log p")
+OPTION(DESIRABLE_WEIGHT, "desirable_weight", FLOAT(0, 1e6), "1.0", FOR_KTO, "Loss", KEPT,
+       "weight of completions that are wanted")
+OPTION(UNDESIRABLE_WEIGHT, "undesirable_weight", FLOAT(0, 1e6), "1.0", FOR_KTO, "Loss", KEPT,
+       "weight of completions that are not wanted")
+OPTION(F_DIVERGENCE_TYPE, "f_divergence_type", ONE_OF(WORDS(PREFERENCE_DIVERGENCE_LIST)), "reverse_kl", FOR_DPO, "Loss",
+       KEPT, "divergence to the reference whose derivative takes the place of the log-ratio")
+OPTION(F_ALPHA_DIVERGENCE_COEF, "f_alpha_divergence_coef", FLOAT(-1000, 1000), "0.5", FOR_DPO, "Loss", KEPT,
+       "f_divergence_type alpha_divergence: its alpha; 1 is reverse_kl")
+OPTION(LD_ALPHA, "ld_alpha", FLOAT(0, 1), NULL, FOR_DPO, "Loss", KEPT,
+       "weight of a completion's tokens beyond the other's length (LD-DPO); unset: 1")
+OPTION(USE_WEIGHTING, "use_weighting", SWITCH, "false", FOR_DPO, "Loss", KEPT,
+       "weigh pairs by how likely the policy is to write them (WPO)")
+OPTION(DISCOPOP_TAU, "discopop_tau", FLOAT(TINY, 1e6), "0.05", FOR_DPO, "Loss", KEPT,
+       "discopop: temperature of the share of its two losses")
 OPTION(LABEL_SMOOTHING_FACTOR, "label_smoothing_factor", FLOAT(0, 1), "0", FOR_SFT, "Loss", KEPT,
        "share of the loss that is the mean over the vocabulary in place of the token; only with nll")
 OPTION(NEFTUNE_NOISE_ALPHA, "neftune_noise_alpha", FLOAT(0, 1e6), NULL, FOR_SFT, "Loss", KEPT,
        "add noise of up to alpha / sqrt(tokens * width) to a row's embeddings (NEFTune); unset: none")
 OPTION(IMPORTANCE_SAMPLING_LEVEL, "importance_sampling_level", ONE_OF(WORDS(LOSS_LEVEL_LIST)), "token",
-       FOR_GRPO, "Loss", KEPT,
+       FOR_GROUPS, "Loss", KEPT,
        "probability ratio new/old of each token, or one for the sequence (GSPO; sequence_token: GSPO-token)")
-OPTION(EPSILON, "epsilon", FLOAT(0, 1), "0.2", FOR_GRPO, "Loss", KEPT,
+OPTION(EPSILON, "epsilon", FLOAT(0, 1), "0.2", FOR_GROUPS, "Loss", KEPT,
        "the ratio is clipped below 1 - epsilon; gmpo: its log below -epsilon, there 0.4 if not given")
-OPTION(EPSILON_HIGH, "epsilon_high", FLOAT(0, 1000), NULL, FOR_GRPO, "Loss", KEPT,
+OPTION(EPSILON_HIGH, "epsilon_high", FLOAT(0, 1000), NULL, FOR_GROUPS, "Loss", KEPT,
        "the ratio is clipped above 1 + epsilon_high, in cispo above it; unset: as epsilon")
-OPTION(DELTA, "delta", FLOAT(1, 1e6), NULL, FOR_GRPO, "Loss", KEPT,
+OPTION(DELTA, "delta", FLOAT(1, 1e6), NULL, FOR_GROUPS, "Loss", KEPT,
        "upper bound of the ratio where the advantage is negative (two-sided or dual clip); unset: none")
-OPTION(SAPO_TEMPERATURE_NEG, "sapo_temperature_neg", FLOAT(TINY, 1e6), "1.05", FOR_GRPO, "Loss", KEPT,
+OPTION(SAPO_TEMPERATURE_NEG, "sapo_temperature_neg", FLOAT(TINY, 1e6), "1.05", FOR_GROUPS, "Loss", KEPT,
        "sapo: temperature of the sigmoid where the advantage is not positive")
-OPTION(SAPO_TEMPERATURE_POS, "sapo_temperature_pos", FLOAT(TINY, 1e6), "1.0", FOR_GRPO, "Loss", KEPT,
+OPTION(SAPO_TEMPERATURE_POS, "sapo_temperature_pos", FLOAT(TINY, 1e6), "1.0", FOR_GROUPS, "Loss", KEPT,
        "sapo: temperature of the sigmoid where the advantage is positive")
-OPTION(VESPO_K_POS, "vespo_k_pos", FLOAT(0, 1e6), "2.0", FOR_GRPO, "Loss", KEPT,
+OPTION(VESPO_K_POS, "vespo_k_pos", FLOAT(0, 1e6), "2.0", FOR_GROUPS, "Loss", KEPT,
        "vespo: exponent of the sequence's ratio where the advantage is not negative")
-OPTION(VESPO_LAMBDA_POS, "vespo_lambda_pos", FLOAT(0, 1e6), "3.0", FOR_GRPO, "Loss", KEPT,
+OPTION(VESPO_LAMBDA_POS, "vespo_lambda_pos", FLOAT(0, 1e6), "3.0", FOR_GROUPS, "Loss", KEPT,
        "vespo: decay with the sequence's ratio where the advantage is not negative")
-OPTION(VESPO_K_NEG, "vespo_k_neg", FLOAT(0, 1e6), "3.0", FOR_GRPO, "Loss", KEPT,
+OPTION(VESPO_K_NEG, "vespo_k_neg", FLOAT(0, 1e6), "3.0", FOR_GROUPS, "Loss", KEPT,
        "vespo: exponent of the sequence's ratio where the advantage is negative")
-OPTION(VESPO_LAMBDA_NEG, "vespo_lambda_neg", FLOAT(0, 1e6), "2.0", FOR_GRPO, "Loss", KEPT,
+OPTION(VESPO_LAMBDA_NEG, "vespo_lambda_neg", FLOAT(0, 1e6), "2.0", FOR_GROUPS, "Loss", KEPT,
        "vespo: decay with the sequence's ratio where the advantage is negative")
 OPTION(BETA, "beta", FLOAT(0, 1000), "0.0", FOR_GRPO | FOR_INFO, "Loss", KEPT,
        "weight of the KL to the reference, the initial model; 0: none is kept")
-OPTION(SYNC_REF_MODEL, "sync_ref_model", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
+ALSO(BETA, "beta", FLOAT(0, 1000), "0.05", FOR_RLOO, "Loss", KEPT,
+     "weight of the KL to the reference, the initial model; 0: none is kept")
+ALSO(BETA, "beta", FLOAT(TINY, 1000), "0.1", FOR_DPO | FOR_KTO, "Loss", KEPT,
+     "what log-ratios to the reference are multiplied by: more keeps the policy nearer to it")
+ALSO(BETA, "beta", FLOAT(TINY, 1000), "0.1", FOR_ORPO | FOR_CPO, "Loss", KEPT,
+     "orpo: weight of the odds-ratio term; cpo: what differences of log-probs are multiplied by")
+OPTION(REFERENCE_FREE, "reference_free", SWITCH, "false", FOR_DPO, "Loss", KEPT,
+       "compare log-probs in place of log-ratios: there is no reference")
+OPTION(PRECOMPUTE_REF_LOG_PROBS, "precompute_ref_log_probs", SWITCH, "false", FOR_DPO, "Loss", KEPT,
+       "compute what the reference gives of all rows before the first step, and keep no reference")
+OPTION(SYNC_REF_MODEL, "sync_ref_model", SWITCH, "false", FOR_GROUPS | FOR_DPO | FOR_KTO, "Loss", KEPT,
        "let the reference of beta follow the policy, every ref_model_sync_steps steps")
-OPTION(REF_MODEL_MIXUP_ALPHA, "ref_model_mixup_alpha", FLOAT(0, 1), "0.6", FOR_GRPO, "Loss", KEPT,
+OPTION(REF_MODEL_MIXUP_ALPHA, "ref_model_mixup_alpha", FLOAT(0, 1), "0.6", FOR_GROUPS | FOR_DPO | FOR_KTO, "Loss", KEPT,
        "sync_ref_model: share of the policy in the new reference; the rest is the old reference")
-OPTION(REF_MODEL_SYNC_STEPS, "ref_model_sync_steps", INT(1, MANY), "512", FOR_GRPO, "Loss", KEPT,
+OPTION(REF_MODEL_SYNC_STEPS, "ref_model_sync_steps", INT(1, MANY), "512", FOR_GROUPS | FOR_DPO | FOR_KTO, "Loss", KEPT,
        "sync_ref_model: optimizer steps between two changes of the reference")
 OPTION(KL_ESTIMATOR, "kl_estimator", ONE_OF(WORDS(LOSS_KL_LIST)), "k3", FOR_GRPO, "Loss", KEPT,
        "estimate of a token's KL: log-ratio (k1), half its square (k2), or exp(-x) - 1 + x of it (k3)")
-OPTION(USE_BIAS_CORRECTION_KL, "use_bias_correction_kl", SWITCH, "true", FOR_GRPO, "Loss", KEPT,
+ALSO(KL_ESTIMATOR, "kl_estimator", ONE_OF(WORDS(LOSS_KL_LIST)), "k1", FOR_RLOO, "Loss", KEPT,
+     "estimate of a token's KL: log-ratio (k1), half its square (k2), or exp(-x) - 1 + x of it (k3)")
+OPTION(USE_BIAS_CORRECTION_KL, "use_bias_correction_kl", SWITCH, "true", FOR_GROUPS, "Loss", KEPT,
        "multiply the KL of a token by its ratio, which makes its gradient that of the KL")
 OPTION(KL_IN_REWARD, "kl_in_reward", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
        "take beta times the KL of a completion from its reward, in place of adding it to the loss")
-OPTION(TOP_ENTROPY_QUANTILE, "top_entropy_quantile", FLOAT(0, 1), "1.0", FOR_GRPO, "Loss", KEPT,
+ALSO(KL_IN_REWARD, "kl_in_reward", SWITCH, "true", FOR_RLOO, "Loss", KEPT,
+     "take beta times the KL of a completion from its reward, in place of adding it to the loss")
+OPTION(TOP_ENTROPY_QUANTILE, "top_entropy_quantile", FLOAT(0, 1), "1.0", FOR_GROUPS, "Loss", KEPT,
        "share of the step's tokens, those of the highest entropy, that have a policy term; 1: all")
-OPTION(OFF_POLICY_MASK_THRESHOLD, "off_policy_mask_threshold", FLOAT(0, 1e6), NULL, FOR_GRPO, "Loss", KEPT,
+OPTION(OFF_POLICY_MASK_THRESHOLD, "off_policy_mask_threshold", FLOAT(0, 1e6), NULL, FOR_GROUPS, "Loss", KEPT,
        "drop completions with a negative advantage whose mean log(old/new) is above this; unset: none")
-OPTION(ROUTER_AUX_LOSS_COEF, "router_aux_loss_coef", FLOAT(0, 1e6), NULL, FOR_GRPO | FOR_SFT, "Loss", KEPT,
+OPTION(ROUTER_AUX_LOSS_COEF, "router_aux_loss_coef", FLOAT(0, 1e6), NULL, FOR_TRAIN, "Loss", KEPT,
        "models with experts: weight of the loss that evens their load; unset: config.json's; 0: none")
-OPTION(ROUTER_REPLAY, "router_replay", ONE_OF(WORDS(ROUTER_REPLAY_LIST)), "none", FOR_GRPO, "Loss", KEPT,
+OPTION(ROUTER_REPLAY, "router_replay", ONE_OF(WORDS(ROUTER_REPLAY_LIST)), "none", FOR_GROUPS, "Loss", KEPT,
        "models with experts: in later steps on a batch, tokens go where they went when sampled (rollout)")
-OPTION(ENTROPY_COEF, "entropy_coef", FLOAT(-1e6, 1e6), "0.0", FOR_GRPO, "Loss", KEPT,
+OPTION(ENTROPY_COEF, "entropy_coef", FLOAT(-1e6, 1e6), "0.0", FOR_GROUPS, "Loss", KEPT,
        "weight of the entropy bonus, which is taken from the loss; 0: none")
-OPTION(USE_ADAPTIVE_ENTROPY, "use_adaptive_entropy", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
+OPTION(USE_ADAPTIVE_ENTROPY, "use_adaptive_entropy", SWITCH, "false", FOR_GROUPS, "Loss", KEPT,
        "let the entropy bonus grow while the entropy is at most entropy_target, and shrink above it")
-OPTION(ENTROPY_COEF_MIN, "entropy_coef_min", FLOAT(-1e6, 1e6), "0.0", FOR_GRPO, "Loss", KEPT,
+OPTION(ENTROPY_COEF_MIN, "entropy_coef_min", FLOAT(-1e6, 1e6), "0.0", FOR_GROUPS, "Loss", KEPT,
        "use_adaptive_entropy: least weight of the bonus")
-OPTION(ENTROPY_COEF_MAX, "entropy_coef_max", FLOAT(-1e6, 1e6), "1.0", FOR_GRPO, "Loss", KEPT,
+OPTION(ENTROPY_COEF_MAX, "entropy_coef_max", FLOAT(-1e6, 1e6), "1.0", FOR_GROUPS, "Loss", KEPT,
        "use_adaptive_entropy: greatest weight of the bonus")
-OPTION(ENTROPY_COEF_DELTA, "entropy_coef_delta", FLOAT(0, 1e6), "0.005", FOR_GRPO, "Loss", KEPT,
+OPTION(ENTROPY_COEF_DELTA, "entropy_coef_delta", FLOAT(0, 1e6), "0.005", FOR_GROUPS, "Loss", KEPT,
        "use_adaptive_entropy: how far the weight moves in a step")
-OPTION(ENTROPY_TARGET, "entropy_target", FLOAT(0, 1000), "0.2", FOR_GRPO, "Loss", KEPT,
+OPTION(ENTROPY_TARGET, "entropy_target", FLOAT(0, 1000), "0.2", FOR_GROUPS, "Loss", KEPT,
        "use_adaptive_entropy: entropy in nats above which there is no bonus")
-OPTION(MASK_TRUNCATED_COMPLETIONS, "mask_truncated_completions", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
+OPTION(MASK_TRUNCATED_COMPLETIONS, "mask_truncated_completions", SWITCH, "false", FOR_GROUPS, "Loss", KEPT,
        "leave completions that reached max_completion_length out of the loss")
-OPTION(NUM_ITERATIONS, "num_iterations", INT(1, 1000), "1", FOR_GRPO, "Loss", KEPT,
+OPTION(NUM_ITERATIONS, "num_iterations", INT(1, 1000), "1", FOR_GROUPS, "Loss", KEPT,
        "times that each generation batch is gone through")
 
 /* ---- Optimizer ---- */
 OPTION(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "2e-5", FOR_SFT, "Optimizer", ACCEPTED(SCHEDULE),
        "peak learning rate")
-ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_GRPO, "Optimizer", ACCEPTED(SCHEDULE),
+ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_GROUPS | FOR_PREFERENCE, "Optimizer", ACCEPTED(SCHEDULE),
      "peak learning rate")
 /* TRL's default is linear; a constant rate makes a step independent of the planned number of steps, so that a run can
  * be extended and the longer run is still the same run. */
@@ -420,11 +482,11 @@ OPTION(MOMENTS_DTYPE, "moments_dtype", ONE_OF(WORDS(MOMENTS_TYPE_LIST)), "f32",
        "AdamW's two moments; bf16 (stochastically rounded) halves their memory")
 OPTION(OFFLOAD, "offload", SOME_OF(WORDS(OFFLOAD_LIST)), NULL, FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", FREE,
        "keep in the host's memory in place of a GPU's (docs/OPTIMIZERS.md); the results are the same")
-OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_SFT, "Optimizer", KEPT,
+OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_ROWS, "Optimizer", KEPT,
        "rows in one optimizer step")
-ALSO(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 1048576), NULL, FOR_SFT, "Optimizer", KEPT,
+ALSO(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 1048576), NULL, FOR_ROWS, "Optimizer", KEPT,
        "rows in one optimizer step, divided by gradient_accumulation_steps; unset: batch_size says it")
-ALSO(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 1048576), "1", FOR_SFT, "Optimizer", KEPT,
+ALSO(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 1048576), "1", FOR_ROWS, "Optimizer", KEPT,
        "factor of per_device_train_batch_size")
 OPTION(MICRO_BATCH_TOKENS, "micro_batch_tokens", INT(0, COUNT), "0",
        FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer", KEPT,
@@ -442,13 +504,13 @@ ALSO(CONFIG, "config", FILE_NAME, NULL, FOR_YAML, "Run", PLACE,
      "YAML file of options, one 'name: value' per line; flags override it")
 OPTION(STEPS, "steps", INT(1, MANY), NULL, FOR_TRAIN, "Run", FREE,
        "optimizer steps; unset: as many as epochs take")
-OPTION(EPOCHS, "epochs", INT(1, 1000000), "3", FOR_SFT, "Run", FREE,
+OPTION(EPOCHS, "epochs", INT(1, 1000000), "3", FOR_ROWS, "Run", FREE,
        "passes over the data if steps is unset")
-ALSO(EPOCHS, "epochs", INT(1, 1000000), "1", FOR_GRPO, "Run", FREE,
+ALSO(EPOCHS, "epochs", INT(1, 1000000), "1", FOR_GROUPS, "Run", FREE,
      "passes over the data if steps is unset")
-OPTION(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "10", FOR_SFT, "Run", FREE,
+OPTION(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "10", FOR_ROWS, "Run", FREE,
        "print a line every N optimizer steps; metrics.jsonl has every step")
-ALSO(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "1", FOR_GRPO, "Run", FREE,
+ALSO(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "1", FOR_GROUPS, "Run", FREE,
      "print a line every N optimizer steps; metrics.jsonl has every step")
 OPTION(LOG_FORMAT, "log_format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text", FOR_TRAIN, "Run", FREE,
        "that line: columns for people (text), or the step's metrics, and its warnings, as JSON (jsonl)")
@@ -464,13 +526,13 @@ OPTION(RESUME, "resume", FOLDER_OR("latest"), NULL, FOR_TRAIN, "Run", PLACE,
        "continue the run in --out from 'latest' (or start it), or from one of its checkpoint folders")
 OPTION(ACCEPT_CHANGED, "accept_changed", SOME_OF(WORDS(INPUT_KIND_LIST)), NULL, FOR_TRAIN, "Run", PLACE,
        "with --resume: what may differ from what the run read before")
-OPTION(LOG_COMPLETIONS, "log_completions", SWITCH, "false", FOR_GRPO, "Run", FREE,
+OPTION(LOG_COMPLETIONS, "log_completions", SWITCH, "false", FOR_GROUPS, "Run", FREE,
        "write every completion with its rewards into the run folder")
 OPTION(REPORT_TO, "report_to", TEXTS, NULL, FOR_TRAIN, "Run", FREE,
        "also to: tensorboard (event files in the run folder), exec:PROGRAM (a JSON line a step), none")
-OPTION(KEEP_COMPLETIONS, "keep_completions", TEXT, "all", FOR_GRPO, "Run", FREE,
+OPTION(KEEP_COMPLETIONS, "keep_completions", TEXT, "all", FOR_GROUPS, "Run", FREE,
        "completions that run.db keeps: all, those of the last N steps and evaluations, or none")
-OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run", KEPT,
+OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_ROWS | FOR_BENCH, "Run", KEPT,
        "all randomness follows from this")
 OPTION(FORMAT, "format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text",
        FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH | FOR_DATA, "Run", NO_RUN,

@@ -15,4 +15,16 @@
     X(MEAN_TOKEN_ACCURACY, "mean_token_accuracy")                                                                      \
     X(ENTROPY, "entropy")
 
+/* X(ID, word): the same choice of trainers of preferences. */
+#define PREFERENCE_METRIC_LIST(X)                                                                                      \
+    X(PREFERENCE_LOSS, "loss")                                                                                         \
+    X(REWARD_ACCURACIES, "rewards/accuracies")                                                                         \
+    X(REWARD_MARGINS, "rewards/margins")
+
+/* X(ID, word): the same choice of kto. */
+#define KTO_METRIC_LIST(X)                                                                                             \
+    X(KTO_LOSS, "loss")                                                                                                \
+    X(KTO_CHOSEN, "rewards/chosen")                                                                                    \
+    X(KTO_MARGINS, "rewards/margins")
+
 #endif

@@ -9,12 +9,13 @@
  *   level    r   token           exp(logp - logp_old)
  *                sequence        the exponential of the sequence's mean of logp - logp_old, one value
  *                sequence_token  that value, with the derivative that the token's own ratio would have
+ *                product         the product of the tokens' ratios, one value: rloo alone
  *   gate         clip            -min(min(r, delta) A, clip(r, 1 - epsilon, 1 + epsilon_high) A)
  *                detached        -[min(r, epsilon_high)] A logp             cispo; [x] has no derivative
  *                soft            -4 sigmoid(tau (r - 1)) / tau A            sapo; tau by the sign of A
  *                gamma           -[phi(w)] A logp, w the sequence's ratio   vespo
  *                geometric       -exp(mean of the clipped logp - logp_old) A, one value   gmpo
- *   average  w   sequences       1 / (n_sequences tokens of the sequence)   grpo, sapo, gmpo
+ *   average  w   sequences       1 / (n_sequences tokens of the sequence)   grpo, sapo, gmpo, rloo
  *                longest         1 / (n_sequences max_completion_length)    dr_grpo
  *                tokens          1 / n_tokens                               bnpo, dapo, cispo, vespo
  *                sums            1 / n_sequences                            luspo
@@ -334,19 +335,24 @@ static const struct loss_gate gate_geometric = {
 /* ---- Levels: the ratio that a gate sees ---- */
 
 struct ratio_level {
-    bool whole;  /* one ratio for all tokens of a sequence, */
-    bool shared; /* through which the loss of each depends on all of them; metrics then count it once */
+    bool whole;   /* one ratio for all tokens of a sequence, */
+    bool shared;  /* through which the loss of each depends on all of them; metrics then count it once */
+    bool product; /* it is the product of the tokens' ratios, not their geometric mean */
 };
 
 static const struct ratio_level level_token = {.whole = false};
 static const struct ratio_level level_sequence = {.whole = true, .shared = true};
 static const struct ratio_level level_sequence_token = {.whole = true};
+static const struct ratio_level level_product = {.whole = true, .shared = true, .product = true};
 
 #define LEVEL(id, word, level) [LOSS_LEVEL_##id] = &level_##level,
 static const struct ratio_level *const levels_named[] = {LOSS_LEVEL_LIST(LEVEL)};
 #undef LEVEL
 #define LEVEL(id, ...) [LOSS_LEVEL_##id] = &level_token,
 static const struct ratio_level *const levels_own[] = {LOSS_LEVEL_LIST(LEVEL)};
+#undef LEVEL
+#define LEVEL(id, ...) [LOSS_LEVEL_##id] = &level_product,
+static const struct ratio_level *const levels_product[] = {LOSS_LEVEL_LIST(LEVEL)};
 #undef LEVEL
 
 /* ---- The table ---- */
@@ -373,6 +379,11 @@ cohort_status loss_check(const struct loss_config *config, cohort_error *err)
             "delta caps the ratio of a clipped loss, and loss_type %s has no such term: leave delta out, or "
             "take grpo, bnpo, dr_grpo, dapo or luspo",
             row->word);
+    if (config->level != LOSS_LEVEL_TOKEN && row->levels == levels_product)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "loss_type %s has a ratio of its own (the product of the tokens'): leave "
+                         "importance_sampling_level out",
+                         row->word);
     if (config->level != LOSS_LEVEL_TOKEN && !row->gate->traits.levels)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "loss_type %s has a ratio of its own (the geometric mean of the tokens'): leave "
@@ -528,13 +539,17 @@ void loss_sequence_apply(const struct loss_config *config, const struct loss_sca
     double loss = 0.0, low = 0.0, high = 0.0, shared = 0.0, shared_kl = 0.0;
     input.mean_advantage = mean_advantage(sequence, n, left);
     if (level->whole)
-        input.ratio = exp(mean_log_ratio(sequence, n));
+        input.ratio = exp(mean_log_ratio(sequence, n) * (level->product ? n : 1.0));
     if (gate->prepare)
         input.prepared = gate->prepare(config, sequence, n);
     if (level->shared)
         shared = shared_slope(config, gate, sequence, &input, left);
     if (config->beta != 0.0 && corrects && level->shared)
         shared_kl = mean_kl(config, sequence, n);
+    if (level->product) { /* each token carries all of the ratio's derivative, not its share */
+        shared *= n;
+        shared_kl *= n;
+    }
     for (int32_t t = 0; t < n; t++) {
         input.log_ratio = token_log_ratio(sequence, t);
         input.advantage = advantage_of(sequence, t);

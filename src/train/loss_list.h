@@ -18,7 +18,8 @@
     X(CISPO,   "cispo",   detached,  tokens,    named)                                                                 \
     X(SAPO,    "sapo",    soft,      sequences, named)                                                                 \
     X(VESPO,   "vespo",   gamma,     tokens,    named)                                                                 \
-    X(GMPO,    "gmpo",    geometric, sequences, own)
+    X(GMPO,    "gmpo",    geometric, sequences, own)                                                                   \
+    X(RLOO,    "rloo",    clip,      sequences, product)
 /* clang-format on */
 
 /* X(ID, word, level): LOSS_LEVEL_ID is called word in the option importance_sampling_level, and is level_LEVEL of

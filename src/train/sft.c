@@ -9,8 +9,9 @@
 
 struct tree_extras sft_extras(const struct sft *sft)
 {
+    const bool smooth = sft->label_smoothing > 0.0;
     return (struct tree_extras){
-        .top = true, .mean = sft->label_smoothing > 0.0, .noise = sft->noise_alpha > 0.0 || sft->dropout > 0.0};
+        .top = true, .mean = smooth, .d_mean = smooth, .noise = sft->noise_alpha > 0.0 || sft->dropout > 0.0};
 }
 
 void sft_free(struct sft *sft)

@@ -101,14 +101,16 @@ static cohort_status check_counters(const struct train_state *state, const char 
                          "%s: %lld updates and %lld skipped do not make step %lld; the file is "
                          "damaged: resume from another checkpoint",
                          path, (long long)state->updates, (long long)state->skipped, (long long)state->step);
-    /* sft takes one batch per step; how many grpo takes, its options say. */
-    const bool sft = strcmp(state->command, "sft") == 0;
-    if (!sft && strcmp(state->command, "grpo") != 0)
+    /* Who takes rows takes one batch per step; how many grpo takes, its options say. */
+    static const char *const row_commands[] = {"sft", "dpo", "kto", "orpo", "cpo"};
+    bool rows = false;
+    for (size_t i = 0; i < sizeof row_commands / sizeof *row_commands; i++)
+        rows = rows || strcmp(state->command, row_commands[i]) == 0;
+    if (!rows && strcmp(state->command, "grpo") != 0 && strcmp(state->command, "rloo") != 0)
         return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: \"command\" is '%s', expected sft or grpo; not a state this version "
-                         "wrote",
-                         path, state->command);
-    if (sft ? state->batches != state->step : (state->batches == 0) != (state->step == 0))
+                         "%s: \"command\" is '%s', expected that of a trainer; not a state this version wrote", path,
+                         state->command);
+    if (rows ? state->batches != state->step : (state->batches == 0) != (state->step == 0))
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: %lld batches do not make step %lld; the file is damaged: resume from "
                          "another checkpoint",

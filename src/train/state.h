@@ -9,7 +9,7 @@
 #include "train/best.h"
 
 struct train_state {
-    char command[8]; /* "sft" or "grpo" */
+    char command[8]; /* "sft", "grpo", "dpo" */
     int64_t step;    /* optimizer steps tried: updates + skipped */
     int64_t updates; /* of the optimizer */
     int64_t skipped;

@@ -85,6 +85,36 @@ for name in $(sed -n 's/^SYNONYM("\([a-z_]*\)".*/\1/p' src/run/options_table.h);
     grep -hE "^\| .*\`$name\`.*the same under another name" docs/GRPO.md docs/SFT.md > /dev/null || say "$name is taken, and no table says so"
 done
 
+# docs/TRAINERS.md: every field that only TRL's trainers of preferences have (tests/fixtures/trainer_fields.txt, written by
+# oracle/trainer_fields.py) has its row for its command, once. Of a row "the same" it is an option with TRL's default; of a row "none" it is
+# none, and whoever gives it is told so.
+n=0
+while IFS='|' read -r names commands here; do
+    IFS=', ' read -ra theirs <<<"${names//\`/}"
+    IFS=', ' read -ra takers <<<"${commands//\`/}"
+    for command in "${takers[@]}"; do
+        for name in "${theirs[@]}"; do
+            n=$((n + 1))
+            echo "$command $name" >> "$work/pairs"
+            line=$(grep "^$command $name " tests/fixtures/trainer_fields.txt || true)
+            test -n "$line" || { say "docs/TRAINERS.md: $name is no field of TRL's $command"; continue; }
+            told=$("$COHORT" "$command" "--${name//_/-}" 1 2>&1 < /dev/null || true)
+            if [ "$here" != "the same" ]; then
+                grep -qE "$command has no option|is not an option of $command" <<<"$told" || say "docs/TRAINERS.md: $name is none for $command by its row, and taken"
+                continue
+            fi
+            ! grep -qE "$command has no option|is not an option of $command" <<<"$told" || { say "docs/TRAINERS.md: $name is no option of $command"; continue; }
+            theirs_is=$(sed "s/^$command $name //; s/[][\"]//g; s/^null\$/unset/" <<<"$line")
+            ours_is=$(awk -F' *[|] *' -v name="\`$name\`" -v command="$command" '$2 == name && $6 ~ ("(^|, )" command "(,|$)") { print $4; exit }' docs/OPTIONS.md | tr -d '\`')
+            awk -v a="$theirs_is" -v b="$ours_is" 'BEGIN { exit !(a == b || (a ~ /^[0-9.]/ && b ~ /^[0-9.]/ && a + 0 == b + 0)) }' ||
+                say "docs/TRAINERS.md: $name is $theirs_is in TRL's $command and $ours_is here"
+        done
+    done
+done < <(awk "/^## TRL's names/ { on = 1 } on" docs/TRAINERS.md | awk -F' *[|] *' '/^[|] `/ { print $2 "|" $3 "|" $4 }')
+test $n -ge 60 || say "docs/TRAINERS.md: $n names were found"
+while read -r pair; do say "docs/TRAINERS.md: two rows for $pair"; done < <(sort "$work/pairs" | uniq -d)
+while read -r pair; do say "docs/TRAINERS.md: no row for $pair"; done < <(comm -13 <(sort -u "$work/pairs") <(grep -v '^#' tests/fixtures/trainer_fields.txt | cut -d' ' -f1,2 | sort))
+
 # docs/TRL_TESTS.md: every test that it names is there, in the folder that it names.
 n=0
 while read -r path; do

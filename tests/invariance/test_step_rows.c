@@ -46,7 +46,7 @@ static void draw_step(struct draw *draw, struct batches *b)
 {
     struct loss_config *loss = &draw->config.loss;
     do {
-        *loss = (struct loss_config){.type = (enum loss_type)pick(LOSS_GMPO + 1),
+        *loss = (struct loss_config){.type = (enum loss_type)pick(LOSS_RLOO + 1),
                                      .level = (enum loss_level)pick(3),
                                      .epsilon = 0.2,
                                      .epsilon_high = 0.05 + uniform(),

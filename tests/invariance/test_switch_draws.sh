@@ -40,9 +40,9 @@ draw_grpo() {
     tokens) add --reward 'exec:bash tokens.sh' ;;
     both) add --reward regex --reward-pattern '[aeiou]' --reward 'exec:bash tokens.sh' --reward-weights 1,0.5 ;;
     esac
-    pick grpo bnpo dr_grpo dapo luspo cispo sapo vespo gmpo
+    pick grpo bnpo dr_grpo dapo luspo cispo sapo vespo gmpo rloo
     add --loss-type "$word"
-    [ "$word" = gmpo ] || { pick token token sequence sequence_token; add --importance-sampling-level "$word"; }
+    [ "$word" = gmpo ] || [ "$word" = rloo ] || { pick token token sequence sequence_token; add --importance-sampling-level "$word"; }
     pick grpo grpo rloo reinforce_plus_plus reinforce_plus_plus_baseline pass_at_k
     add --advantage-estimator "$word"
     [ "$word" != pass_at_k ] || add --advantage-k 2

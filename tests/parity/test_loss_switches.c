@@ -269,6 +269,7 @@ static double policy_token(const struct loss_config *c, double r, double r_base,
     case LOSS_DR_GRPO:
     case LOSS_DAPO:
     case LOSS_LUSPO:
+    case LOSS_RLOO:
     case LOSS_GMPO: break;
     }
     return -fmin((c->delta > 0 ? fmin(r, c->delta) : r) * A, clamped(r, 1 - c->epsilon, 1 + c->epsilon_high) * A);
@@ -279,6 +280,7 @@ static double token_weight(const struct reference *ref, int32_t n)
     switch (ref->config->type) {
     case LOSS_GRPO:
     case LOSS_SAPO:
+    case LOSS_RLOO:
     case LOSS_GMPO: return 1.0 / ((double)ref->scale.n_sequences * n);
     case LOSS_DR_GRPO: return 1.0 / ((double)ref->scale.n_sequences * ref->config->max_completion_length);
     case LOSS_LUSPO: return 1.0 / (double)ref->scale.n_sequences;
@@ -319,7 +321,8 @@ static double sequence_loss(const struct reference *ref, size_t i, const float *
         const double w = clamped(exp(product), 1e-8, exp(20)), phi = exp(l) * pow(w, k) * exp(-l * w);
         const bool dropped = c->off_policy_mask && A < 0 && -mean_base > c->off_policy_threshold;
         const double d = (double)lp[t] - (double)s->logp_old[t], moved = (double)lp[t] - (double)s->logp[t];
-        const double r = c->level == LOSS_LEVEL_TOKEN      ? exp(d)
+        const double r = c->type == LOSS_RLOO              ? exp(n * mean)
+                         : c->level == LOSS_LEVEL_TOKEN    ? exp(d)
                          : c->level == LOSS_LEVEL_SEQUENCE ? exp(mean)
                                                            : exp(mean_base + moved);
         const double r_base = c->level == LOSS_LEVEL_TOKEN ? exp(d - moved) : exp(mean_base);
@@ -506,7 +509,42 @@ static void test_refused(void **state)
     refuses(LOSS_GMPO, LOSS_LEVEL_TOKEN, 2, "gmpo");
     refuses(LOSS_GMPO, LOSS_LEVEL_SEQUENCE, 0, "importance_sampling_level");
     refuses(LOSS_GMPO, LOSS_LEVEL_SEQUENCE_TOKEN, 0, "importance_sampling_level");
+    refuses(LOSS_RLOO, LOSS_LEVEL_SEQUENCE, 0, "importance_sampling_level");
     assert_false(loss_traits(LOSS_GMPO)->corrects_kl);
+}
+
+/* RLOO's loss on four completions as TRL 1.16.0's own code gives it for sums of log-probs in double precision: the ratio is
+ * the product of the tokens', clipped as one, and a token's derivative is the ratio's. */
+static void test_rloo(void **state)
+{
+    (void)state;
+    static const float logp[4][3] = {{-0.5f, -1.0f, -0.25f}, {-2.0f, -0.75f}, {-1.5f, -0.5f}, {-0.3f, -1.2f, -1.0f}};
+    static const double old[4] = {-1.60, -2.70, -2.30, -2.45}, slope[4] = {-.10758850, .11890368, 0, .23780736};
+    static const float advantage[4] = {.5f, -.5f, 1.0f, -1.0f};
+    static const int32_t n[4] = {3, 2, 2, 3};
+    const struct loss_config config = {.type = LOSS_RLOO, .epsilon = 0.2, .epsilon_high = 0.2};
+    struct loss_sums sums;
+    struct loss_metrics metrics;
+    loss_sums_init(&sums);
+    assert_int_equal(loss_check(&config, NULL), COHORT_OK);
+    for (int i = 0; i < 4; i++) {
+        float before[3], d_logp[3];
+        double sum = 0;
+        for (int32_t t = 0; t < n[i]; t++)
+            sum += (double)logp[i][t];
+        for (int32_t t = 0; t < n[i]; t++)
+            before[t] = logp[i][t] + (float)((old[i] - sum) / n[i]);
+        loss_sequence_apply(
+            &config, &(struct loss_scale){.n_sequences = 4, .n_tokens = 10},
+            &(struct loss_sequence){
+                .n_tokens = n[i], .advantage = advantage[i], .logp = logp[i], .logp_old = before, .d_logp = d_logp},
+            &sums);
+        for (int32_t t = 0; t < n[i]; t++)
+            assert_true(fabs((double)d_logp[t] - slope[i]) < 2e-7); /* old log-probs are rounded to floats */
+    }
+    loss_metrics(&sums, &metrics);
+    assert_true(fabs(metrics.loss + 0.0508774629) < 2e-7);
+    assert_true(metrics.clip_high_mean == 0.25 && metrics.clip_low_mean == 0.0);
 }
 
 int main(void)
@@ -515,7 +553,7 @@ int main(void)
         cmocka_unit_test(test_trl),      cmocka_unit_test(test_trl_tokens), cmocka_unit_test(test_equal_tokens),
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_quantiles),  cmocka_unit_test(test_controller),
         cmocka_unit_test(test_formulas), cmocka_unit_test(test_gspo_token), cmocka_unit_test(test_dual_clip),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused),  cmocka_unit_test(test_rloo),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@ make_data() {
         printf '{"messages": [{"role": "user", "content": "%d"}, {"role": "assistant", "content": "one"}, ' $i
         printf '{"role": "user", "content": "more"}, {"role": "assistant", "content": "%d"}]}\n' $((2 * i))
     done >"$work/sft-turns.jsonl"
+    sed 's/"completion": \(.*\)}/"chosen": \1, "rejected": "perhaps"}/' "$work/sft.jsonl" >"$work/pairs.jsonl"
     sed 's/, "completion".*/}/' "$work/sft.jsonl" >"$work/grpo.jsonl"
     head -n 2 "$work/sft.jsonl" >"$work/sft-held-out.jsonl"
     head -n 2 "$work/grpo.jsonl" >"$work/grpo-held-out.jsonl"
@@ -37,6 +38,14 @@ arguments() {
         esac
         [ "$1" != sft-packed ] || args+=(--data sft-weights.jsonl --batch-size 2 --packing --max-length 90 --neftune-noise-alpha 5
             --label-smoothing-factor 0.1 --early-stopping-patience 3 --load-best-model-at-end)
+        ;;
+    dpo | dpo-ahead | dpo-sync | kto | orpo)
+        args=("${1%-*}" --data pairs.jsonl --eval-data pairs.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1)
+        case $1 in
+        dpo) args+=(--loss-type 'aot,sft' --loss-weights '1,0.1' --load-best-model-at-end --metric-for-best-model rewards/margins) ;;
+        dpo-ahead) args+=(--precompute-ref-log-probs --use-weighting --f-divergence-type forward_kl) ;;
+        dpo-sync) args+=(--sync-ref-model --ref-model-sync-steps 2 --ref-model-mixup-alpha 0.7) ;;
+        esac
         ;;
     sft-turns)
         args=(sft --data sft-turns.jsonl --eval-data sft-turns.jsonl --batch-size 2 --learning-rate 1e-3 --assistant-only-loss --loss-type dft

@@ -19,6 +19,7 @@ prepare() { # the inputs of all commands, in $work
     for i in 1 2 3 4 5; do
         printf '{"prompt": "question %d: what is %d + %d?", "completion": " it is %d", "answer": "%d"}\n' $i $i $i $((2 * i)) $((2 * i))
     done >rows.jsonl
+    sed 's/"completion": \([^,]*\), .*/"chosen": \1, "rejected": " no"}/' rows.jsonl >pairs.jsonl
     printf '{"messages": [{"role": "user", "content": "hi \\u00e9"}]}\n' >chat.jsonl
     printf 'prompt,completion\n"a ""b""",c\nd,e\n' | gzip >table.csv.gz
     printf 'data: rows.jsonl\nmodel: model\nsteps: 3\nbatch_size: 1\nsave_steps: 1\nlearning_rate: 1e-3\neval_data: chat-eval.jsonl\n' >sft.yaml
@@ -42,6 +43,10 @@ run_data() { "$COHORT" data "rows.jsonl,table.csv.gz,$SOURCE/tests/fixtures/data
 run_score() { "$COHORT" score --data rows.jsonl --reward accuracy --reward 'exec:sh reward.sh' >"$out/stdout"; }
 run_trainer() { ./step model "$out/run" >"$out/stdout"; } # the embedded trainer, by an example
 run_sft() { "$COHORT" sft --config sft.yaml --out "$out/run" --threads 1 "$@" >"$out/steps"; }
+run_dpo() {
+    "$COHORT" dpo --model model --data pairs.jsonl --eval-data pairs.jsonl --steps 3 --batch-size 2 --save-steps 1 --learning-rate 1e-3 \
+        --loss-type 'aot,sft' --precompute-ref-log-probs --eval-steps 1 --out "$out/run" --threads 1 "$@" >"$out/steps"
+}
 run_grpo() {
     "$COHORT" grpo --model model --data rows.jsonl --reward accuracy --reward regex --reward-pattern '[a-m]' --steps 2 --save-steps 1 --save-total-limit 1 \
         --prompts-per-step 2 --num-generations 2 --max-completion-length 4 --learning-rate 1e-3 --beta 0.1 --log-completions \
@@ -89,7 +94,7 @@ sweep() {
         grep -qE '^(cohort|train_steps): ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
         # Out of memory says nothing about the files.
         [ "$command $kind" != "verify alloc" ] || ! grep -q 'damaged' "$out/stderr" || fail "verify, alloc $k of $count: $(tail -n 1 "$out/stderr")"
-        case $command in sft | grpo)
+        case $command in sft | dpo | grpo)
             "run_$command" --resume latest 2>"$out/stderr" || fail "$command, $kind $k of $count: cannot be resumed: $(tail -n 1 "$out/stderr")"
             fingerprint "$out" >"$work/found"
             cmp -s "$work/wanted" "$work/found" || { diff "$work/wanted" "$work/found" | head -5 >&2 || true; fail "$command, $kind $k of $count: the resumed run is another"; }

@@ -18,6 +18,7 @@
 #include "train/best.h"
 #include "train/loss.h"
 #include "train/optimizer_list.h"
+#include "train/preference.h"
 #include "train/routing.h"
 #include "train/schedule.h"
 #include "train/sft.h"
@@ -46,6 +47,12 @@ enum {
 #define STOPS_ON(id, word) STOP_ON_##id,
     STOP_ON_LIST(STOPS_ON)
 };
+/* Words that are read as words, by their place. */
+enum {
+#define BEST_OF(id, word) BEST_OF_##id,
+    PREFERENCE_METRIC_LIST(BEST_OF)
+};
+enum { KTO_METRIC_LIST(BEST_OF) };
 enum {
 #define MOVED(id, word) OFFLOAD_##id,
     OFFLOAD_LIST(MOVED)
@@ -84,6 +91,11 @@ static const struct meaning {
 #define SPACED(id, word)         {OPTION_GUIDED_WHITESPACE, word, GUIDE_SPACE_##id},
 #define ENFORCED(id, word)       {OPTION_GUIDED_UNSUPPORTED, word, GUIDE_UNSUPPORTED_##id},
 #define REPLAYED(id, word)       {OPTION_ROUTER_REPLAY, word, ROUTER_REPLAY_##id},
+#define PAIRED(id, word, ...)    {OPTION_LOSS_TYPE, word, PREFERENCE_##id},
+#define COMPARED(id, word, ...)  {OPTION_LOSS_TYPE, word, PREFERENCE_##id - PREFERENCE_CPO_SIGMOID},
+#define MARKED(id, word, ...)    {OPTION_LOSS_TYPE, word, PREFERENCE_##id - PREFERENCE_KTO},
+#define DIVERGED(id, word)       {OPTION_F_DIVERGENCE_TYPE, word, PREFERENCE_DIVERGENCE_##id},
+#define PREFERRED(id, word)      {OPTION_METRIC_FOR_BEST_MODEL, word, BEST_OF_##id},
     OPTIM_LIST(OPTIMIZED) OFFLOAD_LIST(OFFLOADED) EVAL_STRATEGY_LIST(EVALUATED) BEST_METRIC_LIST(BETTER)
         SFT_LOSS_LIST(SFT_WORD) TRUNCATION_LIST(CUT) PACKING_LIST(PACKED) LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL)
             LOSS_KL_LIST(ESTIMATOR) ADVANTAGE_SCALE_LIST(SCALE) ADVANTAGE_ESTIMATOR_LIST(BASELINE)
@@ -91,8 +103,10 @@ static const struct meaning {
                     OUTPUT_FORMAT_LIST(LOGGED) EXPORT_FORMAT_LIST(EXPORTED) EXPORT_TABLE_LIST(TABLED)
                         COMPLETION_ORDER_LIST(ORDERED) RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF)
                             PRESET_LIST(PRESET) CPU_ISA_LIST(ISA) GUIDE_WHITESPACE_LIST(SPACED)
-                                GUIDE_UNSUPPORTED_LIST(ENFORCED)
-                                    ROUTER_REPLAY_LIST(REPLAYED){OPTION_RECOMPUTE, "auto", 0},
+                                GUIDE_UNSUPPORTED_LIST(ENFORCED) ROUTER_REPLAY_LIST(REPLAYED) DPO_LOSS_LIST(PAIRED)
+                                    CPO_LOSS_LIST(COMPARED) KTO_LOSS_LIST(MARKED) PREFERENCE_DIVERGENCE_LIST(DIVERGED)
+                                        PREFERENCE_METRIC_LIST(PREFERRED)
+                                            KTO_METRIC_LIST(PREFERRED){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
 };
 

@@ -103,7 +103,10 @@ static void test_table(void **state)
             if (strcmp(table[j].name, spec->name) == 0) {
                 assert_int_equal(table[j].commands & spec->commands, 0);
                 assert_int_equal(table[j].id, spec->id);
-                assert_int_equal(table[j].type, spec->type);
+                /* One word of a list for one command may be several for another: loss_type of dpo. */
+                if ((table[j].type != OPTION_TYPE_ENUM || spec->type != OPTION_TYPE_LIST) &&
+                    (table[j].type != OPTION_TYPE_LIST || spec->type != OPTION_TYPE_ENUM))
+                    assert_int_equal(table[j].type, spec->type);
                 /* Both commands that train answer alike: a checkpoint's line is looked up by its name. */
                 if ((table[j].commands & FOR_TRAIN) != 0 && (spec->commands & FOR_TRAIN) != 0)
                     assert_true(table[j].resume == spec->resume && table[j].input == spec->input);

@@ -96,21 +96,21 @@ static void says(enum option_command command, const char *name, const char *what
 static void test_messages(void **state)
 {
     (void)state;
-    says(FOR_EVAL, "max_steps", "eval has no option 'max_steps', called 'steps' here (an option of sft, grpo)");
+    says(FOR_EVAL, "max_steps", "eval has no option 'max_steps', called 'steps' here (an option of sft, grpo, dpo, kto, orpo, cpo, rloo)");
     says(FOR_GRPO, "train-data", "it is called 'data'");
     says(FOR_SFT, "train_batch_size", "called 'batch_size' here");
     says(FOR_GRPO, "train_batch_size", "called 'prompts_per_step' here");
     says(FOR_EVAL, "num_generations_eval", "it is called 'n' here");
-    says(FOR_SFT, "reward_funcs", "called 'reward' here (an option of grpo, eval, score)");
+    says(FOR_SFT, "reward_funcs", "called 'reward' here (an option of grpo, eval, score, rloo)");
     says(FOR_GRPO, "vllm_server_host", "one engine");
     says(FOR_GRPO, "vllm-mode", "one engine");
     says(FOR_SFT, "bema_update_freq",
          "called 'ema_decay' here; the bias-corrected mean of TRL's BEMACallback is not there");
     says(FOR_GRPO, "clip_ratio_c", "called 'delta' here");
-    says(FOR_SFT, "vespo_k_pos", "not an option of sft (it is one of grpo)");
+    says(FOR_SFT, "vespo_k_pos", "not an option of sft (it is one of grpo, rloo)");
     says(FOR_GENERATE, "temp", "called 'temperature'");
     says(FOR_GENERATE, "n_predict", "called 'max_completion_length'");
-    says(FOR_SFT, "scale_rewards", "not an option of sft (it is one of grpo)");
+    says(FOR_SFT, "scale_rewards", "not an option of sft (it is one of grpo, rloo)");
     says(FOR_GRPO, "neftune_noise_alpha", "not an option of grpo (it is one of sft)");
     says(FOR_GRPO, "actor_rollout_ref.rollout.n", "it is called 'num_generations' here");
     says(FOR_GRPO, "actor_rollout_ref.actor.optim.lr", "it is called 'learning_rate' here");
