@@ -85,7 +85,7 @@ cat >sums.jsonl <<'END'
 END
 succeeds "$COHORT" eval --model m --data sums.jsonl --reward accuracy --guided-regex '[0-9]' --max-completion-length 8 --n 8 --format jsonl
 is "$(field completion <out | grep -cvE '^"[0-9]"$')" 0 "completions of eval beside the digits"
-grpo() { succeeds "$COHORT" grpo --model m --data sums.jsonl --eval-data sums.jsonl --reward accuracy --max-steps 2 --num-generations 4 --prompts-per-step 2 --max-completion-length 8 --learning-rate 1e-3 --seed 3 "$@"; }
+grpo() { succeeds "$COHORT" grpo --model m --data sums.jsonl --eval-data sums.jsonl --reward accuracy --max-steps 2 --num-generations 4 --prompts-per-step 2 --max-completion-length 8 --learning-rate 1e-3 --seed 3 --log-completions "$@"; }
 grpo --guided-regex '[0-9]{1,2}' --out run
 is "$(sed 's/.*"completion": //' run/completions.jsonl | grep -cE '^"[0-9]{1,2}"')" "$(wc -l <run/completions.jsonl)" "guided completions of a run"
 has run/metrics.jsonl '"guided/kept_mass_mean": 0\.'
