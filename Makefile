@@ -7,7 +7,7 @@ CMAKE_FLAGS ?=
 CTEST = ctest --output-on-failure
 
 .DEFAULT_GOAL := all
-.PHONY: all deps-check demo test test-slow python wheel python-test asan tsan racecheck bench install dist format form tidy options-docs clean help
+.PHONY: all deps-check demo test test-slow python wheel python-test node node-test node-package asan tsan racecheck bench install dist format form tidy options-docs clean help
 
 all: deps-check ## build build/cohort (and the libraries beside it)
 	@test -f $(BUILD)/CMakeCache.txt || cmake -B $(BUILD) -DCOHORT_TESTS=OFF $(CMAKE_FLAGS)
@@ -63,13 +63,22 @@ python-test: ## its tests alone
 wheel: all ## the Python package as a wheel in BUILD/wheel (with auditwheel of PyPI)
 	scripts/make-wheel $(BUILD)
 
+node: all ## put the Node package together in BUILD/node/node_modules/cohort (NODE_PATH=build/node/node_modules)
+	node bindings/node/stage.js $(BUILD)/node-addon/cohort.node $(BUILD)/node/node_modules/cohort
+
+node-test: ## its tests alone
+	$(CTEST) --test-dir $(BUILD) -R test_node
+
+node-package: all ## the Node package as a tarball for npm in BUILD/npm
+	scripts/make-node-package $(BUILD)
+
 bench: all ## measure speed beside this machine's limits (build/cohort bench)
 	$(BUILD)/cohort bench
 
 install: all ## install program, libraries, header, pkg-config and CMake files, documents under PREFIX
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
-SOURCES = $(shell find src cli include tests bench examples -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' | sort)
+SOURCES = $(shell find src cli include tests bench bindings examples -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' | sort)
 format: ## clang-format every source file in place (version 14: others format otherwise)
 	$$(command -v clang-format-14 || echo clang-format) -i $(SOURCES)
 

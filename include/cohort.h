@@ -250,6 +250,11 @@ typedef struct cohort_reward_row {
     cohort_reward_log *log; /* NULL: of the rows of cohort_trainer_rollout, which log nothing */
 } cohort_reward_row;
 
+/* A text taken apart into the same JSON where its model is not at hand: thinking between <think> and </think>, calls as
+ * Hermes and Qwen write them, <tool_call>{"name": ..., "arguments": {...}}</tool_call>. length and json_length (may be NULL)
+ * in bytes. Free with cohort_free. */
+COHORT_API cohort_status cohort_text_parse(const char *text, size_t length, char **json, size_t *json_length,
+                                           cohort_error *err);
 /* Within a reward function: a number for the metrics of the step, under its own name (several of one name in a step: their
  * mean), and a value for a column of completions.jsonl and of the run's record, in the row that the log is of (NULL is
  * COHORT_ERR_ARGUMENT). json: any value. */
@@ -317,7 +322,8 @@ COHORT_API cohort_status cohort_embed(const cohort_model *model, const int32_t *
                                       cohort_error *err);
 
 /* The prompt that the chat template makes of [{"role", "content"}, ...] as JSON text, ready for the assistant's turn;
- * where the last message is the assistant's, the model goes on with it. cohort_chat_encode gives its ids, in which the
+ * where the last message is the assistant's, the model goes on with it. In place of the list it may be an object, as a row
+ * of a data set is: {"messages": [...], "tools": [...], "chat_template_kwargs": {...}}. cohort_chat_encode gives its ids, in which the
  * content of messages stays content: a user who types <|im_start|> opens no turn. cohort_chat_prompt gives its text, for
  * people to read: cohort_encode cannot tell content from template in it. length (may be NULL): in bytes, as of
  * cohort_decode. Free with cohort_free. */
@@ -325,6 +331,13 @@ COHORT_API cohort_status cohort_chat_encode(const cohort_model *model, const cha
                                             int32_t **ids, size_t *count, cohort_error *err);
 COHORT_API cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json, bool thinking,
                                             char **text, size_t *length, cohort_error *err);
+
+struct cohort_completion;
+/* What the model answered to such a prompt, taken apart as in parsed_json of a reward's row. length may be NULL. Free with
+ * cohort_free. */
+COHORT_API cohort_status cohort_chat_parse(const cohort_model *model, const char *messages_json, bool thinking,
+                                           const struct cohort_completion *completion, char **json, size_t *length,
+                                           cohort_error *err);
 
 /* What to generate. Start from cohort_request_init. Everything is copied by cohort_submit. */
 typedef struct cohort_request {
@@ -345,6 +358,8 @@ typedef struct cohort_request {
      * prompt has an id for each position all the same, which penalties see. prompt_width: cohort_model_width. */
     const float *prompt_embeddings;
     size_t prompt_width;
+    /* how many of the last tokens, those of the prompt included, each penalty looks at; 20 */
+    int32_t repetition_context, presence_context, frequency_context;
 } cohort_request;
 /* One completion of up to 256 tokens at temperature 1, without filters and penalties. size: sizeof *request in the
  * caller's header. */

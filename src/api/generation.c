@@ -2,7 +2,7 @@
 #include "api/handles.h"
 #include "api/sized.h"
 #include "base/json_text.h"
-#include "recipe/row_prompt.h"
+#include "recipe/row_response.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -121,31 +121,57 @@ cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_
     return status;
 }
 
-static cohort_status render(const cohort_model *model, const char *messages_json, bool thinking, struct rendered *out,
-                            cohort_error *err)
+/* A conversation of the caller's: what it was parsed to, and what the template makes of it. Zero-initialise. */
+struct conversation {
+    json_t *value;
+    json_t *wrapped; /* the object around a list that came alone, or NULL */
+    const json_t *row;
+    struct row_settings settings;
+    struct rendered rendered;
+};
+
+static void conversation_free(struct conversation *c)
 {
-    json_t *messages = NULL;
-    TRY(json_text_parse(&messages, messages_json, strlen(messages_json), "messages", 1, 0, err));
-    const struct chat_options options = {.thinking = thinking ? CHAT_THINKING_ON : CHAT_THINKING_OFF};
-    cohort_status status = row_render_prompt(model->session, messages, "messages", &options, out, err);
-    json_decref(messages);
-    return status;
+    rendered_free(&c->rendered);
+    row_settings_free(&c->settings);
+    json_decref(c->wrapped);
+    json_decref(c->value);
+}
+
+static cohort_status conversation_render(const cohort_model *model, const char *messages_json, bool thinking,
+                                         struct conversation *out, cohort_error *err)
+{
+    const struct row_style style = {.thinking = thinking ? CHAT_THINKING_ON : CHAT_THINKING_OFF};
+    TRY(json_text_parse(&out->value, messages_json, strlen(messages_json), "messages", 1, 0, err));
+    out->row = out->value;
+    if (!json_is_object(out->value)) {
+        out->wrapped = json_object();
+        if (out->wrapped == NULL || json_object_set(out->wrapped, "messages", out->value) != 0)
+            return error_set(err, COHORT_ERR_MEMORY, "messages: out of memory");
+        out->row = out->wrapped;
+    }
+    const json_t *messages = json_object_get(out->row, "messages");
+    if (messages == NULL)
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "messages: expected a list of messages, or an object with one as \"messages\"");
+    TRY(row_settings(out->row, "messages", &style, true, &out->settings, err));
+    return row_render_prompt(model->session, messages, "messages", &out->settings.chat, &out->rendered, err);
 }
 
 cohort_status cohort_chat_encode(const cohort_model *model, const char *messages_json, bool thinking, int32_t **ids,
                                  size_t *count, cohort_error *err)
 {
-    struct rendered out = {0};
+    struct conversation c = {0};
     struct token_list list = {0};
     if (model == NULL || messages_json == NULL || ids == NULL || count == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_encode: no argument may be NULL");
-    cohort_status status = render(model, messages_json, thinking, &out, err);
+    cohort_status status = conversation_render(model, messages_json, thinking, &c, err);
     if (status == COHORT_OK)
-        status =
-            row_encode(model->session, &out.text, &out.spans, 0, out.text.length, model->trust_content, &list, err);
+        status = row_encode(model->session, &c.rendered.text, &c.rendered.spans, 0, c.rendered.text.length,
+                            model->trust_content, &list, err);
     if (status != COHORT_OK)
         token_list_free(&list);
-    rendered_free(&out);
+    conversation_free(&c);
     *ids = list.ids;
     *count = list.count;
     return status;
@@ -154,14 +180,75 @@ cohort_status cohort_chat_encode(const cohort_model *model, const char *messages
 cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json, bool thinking, char **text,
                                  size_t *length, cohort_error *err)
 {
-    struct rendered out = {0};
+    struct conversation c = {0};
     if (model == NULL || messages_json == NULL || text == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_prompt: no argument may be NULL");
     *text = NULL;
-    cohort_status status = render(model, messages_json, thinking, &out, err);
+    cohort_status status = conversation_render(model, messages_json, thinking, &c, err);
     if (status == COHORT_OK)
-        give_text(&out.text, text, length);
-    rendered_free(&out);
+        give_text(&c.rendered.text, text, length);
+    conversation_free(&c);
+    return status;
+}
+
+static cohort_status give_json(json_t *value, char **json, size_t *length, cohort_error *err)
+{
+    struct text text = {0};
+    const cohort_status status = json_text_write(value, JSON_COMPACT, &text, err);
+    json_decref(value);
+    if (status == COHORT_OK)
+        give_text(&text, json, length);
+    text_free(&text);
+    return status;
+}
+
+/* What row->parse gives, as text; NULL if the row has none. */
+static cohort_status parse_row(const struct reward_row *row, char **json, size_t *length, cohort_error *err)
+{
+    json_t *parsed = NULL;
+    *json = NULL;
+    if (row->parse == NULL)
+        return COHORT_OK;
+    TRY(row->parse(row, &parsed, err));
+    return give_json(parsed, json, length, err);
+}
+
+cohort_status cohort_text_parse(const char *text, size_t length, char **json, size_t *json_length, cohort_error *err)
+{
+    json_t *parsed = NULL;
+    if (text == NULL || json == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_text_parse: text and json must not be NULL");
+    *json = NULL;
+    TRY(row_response_text(text, length, &parsed, err));
+    return give_json(parsed, json, json_length, err);
+}
+
+cohort_status cohort_chat_parse(const cohort_model *model, const char *messages_json, bool thinking,
+                                const cohort_completion *completion, char **json, size_t *length, cohort_error *err)
+{
+    const struct row_style style = {0};
+    struct conversation c = {0};
+    cohort_completion made = {0};
+    if (model == NULL || messages_json == NULL || completion == NULL || json == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_parse: no argument may be NULL");
+    *json = NULL;
+    TRY(sized_read(&sized_completion, "cohort_chat_parse", completion, &made, err));
+    if (made.text == NULL || made.finish_reason == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_parse: the completion is one that cohort_poll gave");
+    cohort_status status = conversation_render(model, messages_json, thinking, &c, err);
+    if (status == COHORT_OK) {
+        struct reward_row row = {.data = c.row,
+                                 .prompt = c.rendered.text.data,
+                                 .prompt_length = c.rendered.text.length,
+                                 .completion = made.text,
+                                 .completion_length = made.text_length,
+                                 .tokens = made.tokens,
+                                 .n_tokens = (int32_t)made.n_tokens,
+                                 .finish_reason = made.finish_reason};
+        row_response_set(&row, model->session, &style);
+        status = parse_row(&row, json, length, err);
+    }
+    conversation_free(&c);
     return status;
 }
 
@@ -221,9 +308,9 @@ cohort_status cohort_submit(cohort_model *model, const cohort_request *given, in
                                                 .repetition_penalty = request->repetition_penalty,
                                                 .presence_penalty = request->presence_penalty,
                                                 .frequency_penalty = request->frequency_penalty,
-                                                .repetition_context = 20,
-                                                .presence_context = 20,
-                                                .frequency_context = 20},
+                                                .repetition_context = request->repetition_context,
+                                                .presence_context = request->presence_context,
+                                                .frequency_context = request->frequency_context},
                                    .seed = request->seed,
                                    .stream = request->stream,
                                    .max_tokens = request->max_tokens,

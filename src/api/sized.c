@@ -8,8 +8,14 @@
 /* A size larger than any struct will have comes from memory that was never initialised. */
 enum { LARGEST = 1 << 16 };
 
-static const cohort_request fresh_request = {
-    .n = 1, .max_tokens = 256, .temperature = 1.0f, .top_p = 1.0f, .repetition_penalty = 1.0f};
+static const cohort_request fresh_request = {.n = 1,
+                                             .max_tokens = 256,
+                                             .temperature = 1.0f,
+                                             .top_p = 1.0f,
+                                             .repetition_penalty = 1.0f,
+                                             .repetition_context = 20,
+                                             .presence_context = 20,
+                                             .frequency_context = 20};
 static const cohort_batch fresh_batch;
 static const cohort_completion fresh_completion;
 static const cohort_observer fresh_observer;

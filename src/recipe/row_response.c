@@ -88,6 +88,17 @@ cleanup:
     return status;
 }
 
+cohort_status row_response_text(const char *text, size_t length, json_t **out, cohort_error *err)
+{
+    struct response response = {0};
+    cohort_status status = response_parse(&response, text, length, RESPONSE_HERMES, false, NULL, err);
+    *out = status == COHORT_OK ? response_value(&response, text) : NULL;
+    if (status == COHORT_OK && *out == NULL)
+        status = error_set(err, COHORT_ERR_MEMORY, "a completion taken apart: out of memory");
+    response_free(&response);
+    return status;
+}
+
 void row_response_set(struct reward_row *row, const struct session *session, const struct row_style *style)
 {
     if (session->chat == NULL || !row_is_conversation(row->data, style))

@@ -13,4 +13,7 @@ void row_response_set(struct reward_row *row, const struct session *session, con
  * calls, so that its text says it all. */
 cohort_status row_response_notable(const struct reward_row *row, json_t **out, cohort_error *err);
 
+/* What a text says whose template is not known: calls in the form of Hermes. A new reference. */
+cohort_status row_response_text(const char *text, size_t length, json_t **out, cohort_error *err);
+
 #endif

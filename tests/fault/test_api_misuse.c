@@ -54,6 +54,8 @@ static void test_null_arguments(void **state)
     REFUSED(cohort_encode(NULL, "x", &ids, &count, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_decode(NULL, prompt_ids, 1, &text, &count, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_chat_prompt(NULL, "[]", true, &text, &count, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_chat_parse(NULL, "[]", true, NULL, &text, &count, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_text_parse(NULL, 0, &text, &count, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_submit(NULL, &request, &id, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_step(NULL, &busy, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_poll(NULL, NULL, NULL, &err), COHORT_ERR_ARGUMENT);

@@ -29,7 +29,10 @@ draw_common() {
     pick constant linear cosine
     add --lr-scheduler-type "$word"
     maybe 3 --use-peft --lora-r 4 --lora-target-modules all-linear
-    if [ "$DEVICE" != cpu ]; then maybe 2 --offload optimizer,gradients; fi
+    if [ "$DEVICE" != cpu ] && chance 2; then
+        pick optimizer gradients optimizer,gradients reference optimizer,gradients,reference
+        add --offload "$word"
+    fi
 }
 
 draw_grpo() {

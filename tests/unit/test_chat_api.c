@@ -126,6 +126,54 @@ static void test_prefill_and_errors(void **state)
     cohort_model_close(model);
 }
 
+/* An object in place of the list of messages is a row: its tools and settings reach the template, and an answer to it is taken
+ * apart in the template's form. */
+static void test_conversation_object(void **state)
+{
+    static const char ANSWER[] = "<think>\nhm\n</think>\n\nI look.\n<tool_call>\n{\"name\": \"look\", \"arguments\": "
+                                 "{\"at\": 1}}\n</tool_call>",
+                      PARTS[] = "{\"thinking\":\"hm\",\"content\":\"I look.\",\"tool_calls\":[{\"name\":\"look\","
+                                "\"arguments\":{\"at\":1}}]}";
+    cohort_model *model = open_model(NULL, NULL);
+    cohort_error err = {0};
+    cohort_completion answer;
+    char *text = NULL, *json = NULL;
+    int32_t *ids = NULL;
+    size_t length = 0, n = 0;
+    (void)state;
+    cohort_completion_init(&answer);
+    if (cohort_chat_prompt(model,
+                           "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], "
+                           "\"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"look\"}}], "
+                           "\"chat_template_kwargs\": {\"enable_thinking\": false}}",
+                           true, &text, NULL, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    assert_non_null(strstr(text, "\"name\": \"look\""));
+    assert_non_null(strstr(text, "<think>\n\n</think>")); /* the row's setting goes before the argument */
+    cohort_free(text);
+    assert_int_equal(cohort_text_parse(ANSWER, strlen(ANSWER), &json, &length, &err), COHORT_OK);
+    assert_string_equal(json, PARTS);
+    assert_int_equal(length, strlen(PARTS));
+    cohort_free(json);
+    answer.text = (char *)(uintptr_t)ANSWER;
+    answer.text_length = strlen(ANSWER);
+    answer.finish_reason = "stop";
+    if (cohort_chat_parse(model, "[{\"role\": \"user\", \"content\": \"a\"}]", true, &answer, &json, NULL, &err) !=
+        COHORT_OK)
+        fail_msg("%s", err.message);
+    assert_string_equal(json, PARTS);
+    cohort_free(json);
+    assert_int_equal(cohort_chat_encode(model, "{}", true, &ids, &n, &err), COHORT_ERR_FORMAT);
+    assert_int_equal(cohort_chat_encode(model, "{\"messages\": 1}", true, &ids, &n, &err), COHORT_ERR_FORMAT);
+    assert_int_equal(cohort_chat_encode(model, "{\"messages\": [], \"tools\": 7}", true, &ids, &n, &err),
+                     COHORT_ERR_FORMAT);
+    assert_int_equal(cohort_chat_parse(model, "[", true, &answer, &json, NULL, &err), COHORT_ERR_FORMAT);
+    answer.text = NULL;
+    assert_int_equal(cohort_chat_parse(model, "[]", true, &answer, &json, NULL, &err), COHORT_ERR_ARGUMENT);
+    assert_null(json);
+    cohort_model_close(model);
+}
+
 /* Text is what its length says: ids may be of bytes that are NUL. */
 static void test_decode_nul(void **state)
 {
@@ -204,8 +252,11 @@ static void test_template(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chat_encode), cmocka_unit_test(test_prefill_and_errors),
-        cmocka_unit_test(test_decode_nul),  cmocka_unit_test(test_template),
+        cmocka_unit_test(test_chat_encode),
+        cmocka_unit_test(test_prefill_and_errors),
+        cmocka_unit_test(test_conversation_object),
+        cmocka_unit_test(test_decode_nul),
+        cmocka_unit_test(test_template),
         cmocka_unit_test(test_eos),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -1,0 +1,111 @@
+'use strict';
+// A command of the library from its beginning to its end, or a trainer that goes step by step, with functions of JavaScript that it calls back.
+const { native, CohortError } = require('./native.js');
+const { partsOf } = require('./model.js');
+const { scoresOf } = require('./rewards.js');
+
+const FINISH = { eos: 'stop', stop: 'stop', length: 'length', cancelled: 'cancelled' };
+
+/** A row to score as reward functions get it. */
+function outputOf(row) {
+  const parts = partsOf(row.parsed) ?? { text: row.completion, thinking: null, toolCalls: [] };
+  const finishReason = FINISH[row.finishReason] ?? row.finishReason;
+  return {
+    prompt: row.prompt,
+    completion: {
+      text: parts.text,
+      rawText: row.completion,
+      toolCalls: parts.toolCalls,
+      thinking: parts.thinking,
+      numTokens: row.tokens.length,
+      finishReason: finishReason === 'stop' && parts.toolCalls.some((call) => call.status === 'ok') ? 'tool_calls' : finishReason,
+      tokens: Uint32Array.from(row.tokens),
+    },
+    ...(row.row.answer === undefined || row.row.answer === null ? {} : { expectedAnswer: String(row.row.answer) }),
+    row: row.row,
+    promptIndex: row.promptIndex,
+    completionIndex: row.completionIndex,
+  };
+}
+
+/** Functions that C calls, and what they threw. */
+class Bridge {
+  raised = null;
+
+  /** rewards: [{name, call(outputs), tokens}]; events: functions of onMessage, onMetrics, onProgress. */
+  constructor(rewards, events = {}) {
+    this.rewards = rewards;
+    this.events = events;
+    this.names = rewards.map(({ name, tokens }) => (tokens ? '*' : '') + name);
+    this.handle = (kind, text, number, index) => {
+      if (kind === 'reward') this.#score(text, number, index);
+      else if (kind === 'message') this.#call(this.events.onMessage, text);
+      else if (kind === 'metrics') this.#call(this.events.onMetrics, JSON.parse(text));
+      else if (kind === 'progress') this.#call(this.events.onProgress, JSON.parse(text));
+    };
+  }
+
+  #call(event, value) {
+    if (event === undefined || this.raised !== null) return;
+    try {
+      event(value);
+    } catch (error) {
+      this.#keep(error);
+    }
+  }
+
+  #keep(error) {
+    this.raised ??= { error };
+    native.stop(this.handleOfRun);
+  }
+
+  async #score(text, number, index) {
+    const { name, call, tokens } = this.rewards[index];
+    try {
+      const rows = JSON.parse(text);
+      const scores = scoresOf(await call(rows.map(outputOf)), rows, name, tokens);
+      native.answer(this.handleOfRun, number, scores, '');
+    } catch (error) {
+      this.raised ??= { error };
+      const said = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+      native.answer(this.handleOfRun, number, null, said.slice(0, 390));
+    }
+  }
+
+  /** The promise's result; where a function threw, what it threw. */
+  async settled(promise) {
+    try {
+      const value = await promise;
+      if (this.raised !== null) throw this.#taken();
+      return value;
+    } catch (error) {
+      if (this.raised !== null && !(error instanceof CohortError && error.code === 'ERR_COHORT_REWARD_TIMEOUT')) throw this.#taken();
+      throw error;
+    }
+  }
+
+  #taken() {
+    const { error } = this.raised;
+    this.raised = null;
+    return error;
+  }
+
+  run(command, pairs, timeoutMs) {
+    const [handle, promise] = native.run(command, pairs, this.names, timeoutMs, this.events.onProgress !== undefined, this.handle);
+    this.handleOfRun = handle;
+    return this.settled(promise.finally(() => native.close(handle)));
+  }
+
+  async open(pairs, timeoutMs) {
+    const [handle, promise] = native.trainerOpen('grpo', pairs, this.names, timeoutMs, this.events.onProgress !== undefined, this.handle);
+    this.handleOfRun = handle;
+    try {
+      return Number(await this.settled(promise));
+    } catch (error) {
+      native.close(handle);
+      throw error;
+    }
+  }
+}
+
+module.exports = { Bridge, outputOf };
