@@ -1,7 +1,9 @@
 /* Masks of guided decoding on one thread: how long the first one takes with the reading of a JSON schema, and those behind every token
  * of its valid documents.
  *
- * Build: make build/bench_guide    Run: bench_guide TOKENIZER_DIR tests/fixtures/guided_schemas.jsonl
+ *   cc -O2 -Iinclude -Isrc bench/bench_guide.c build/libcohort.a -ljansson -lpcre2-8 -lutf8proc -lnettle -lz -lzstd \
+ *      -lsnappy -lsqlite3 -lyaml -lm -o build/bench_guide
+ *   build/bench_guide TOKENIZER_DIR tests/fixtures/guided_schemas.jsonl
  *
  * Times are the thread's own (CLOCK_THREAD_CPUTIME_ID): a busy neighbour does not show in them. */
 #include "guide/guide.h"
@@ -43,8 +45,8 @@ static void print(const char *name, struct times *t)
     double sum = 0.0;
     for (size_t i = 0; i < t->n; i++)
         sum += t->list[i];
-    printf("%-28s n %6zu   mean %8.1f   p50 %8.1f   p90 %8.1f   p99 %8.1f   max %9.1f us\n", name, t->n, sum / (double)t->n,
-           t->list[t->n / 2], t->list[t->n * 9 / 10], t->list[t->n * 99 / 100], t->list[t->n - 1]);
+    printf("%-28s n %6zu   mean %8.1f   p50 %8.1f   p90 %8.1f   p99 %8.1f   max %9.1f us\n", name, t->n,
+           sum / (double)t->n, t->list[t->n / 2], t->list[t->n * 9 / 10], t->list[t->n * 99 / 100], t->list[t->n - 1]);
     mem_free(t->list);
 }
 
