@@ -68,6 +68,7 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
 {
     struct session session = {0};
     struct scoring scoring = {0};
+    struct row_guides guides = {0};
     struct evaluation_sets sets = {0};
     struct evaluation_judge judge = {0};
     struct engine *engine = NULL;
@@ -87,17 +88,21 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&session, observer);
     TRY_GOTO(session_request(&session, options, &pattern, err));
+    TRY_GOTO(row_guides_open(&guides, &session, options, observer, err));
     TRY_GOTO(load_sets(&sets, &session, &scoring, n, options, observer, err));
     TRY_GOTO(row_tell_template(&session, false, observer, err));
     struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY)};
     for (size_t i = 0; i < sets.n; i++)
         prompt_set_need(&sets.items[i].prompts, session.model->max_context, pattern.max_tokens, n, &need);
     need.history = rollout_history(&pattern.sampling, need.context);
+    if (guides.on && need.history < 0)
+        need.history = 0;
     TRY_GOTO(session_engine(&session, options, &need, &engine, err));
     struct evaluation evaluation = {.engine = engine,
                                     .scoring = &scoring,
                                     .sets = &sets,
                                     .judge = &judge,
+                                    .guides = &guides,
                                     .pattern = pattern,
                                     .n = n,
                                     .stop = options_stop(options),
@@ -110,6 +115,7 @@ cleanup:
     text_free(&rows);
     metrics_free(&metrics);
     engine_destroy(engine);
+    row_guides_close(&guides);
     session_request_free(&pattern);
     evaluation_judge_close(&judge);
     evaluation_sets_free(&sets);

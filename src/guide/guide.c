@@ -113,9 +113,16 @@ static cohort_status walk(struct guide *guide, uint32_t config, const struct tok
 static cohort_status make_mask(struct guide *guide, uint32_t config, struct mask *mask, cohort_error *err)
 {
     const struct guide_vocabulary *v = guide->vocabulary;
-    const int slice = guide_slice(&guide->slices, &guide->machine, v, config);
-    if (slice != SLICE_NONE)
+    int slice = guide_slice(&guide->slices, &guide->machine, v, config);
+    uint32_t chars = 0;
+    if (slice != SLICE_ANY)
+        TRY(guide_counted(&guide->slices, &guide->machine, config, &chars, err));
+    if (chars > 0) {
+        slice = SLICE_ANY;
+        memcpy(mask->words, v->by_chars + chars * v->n_words, v->n_words * sizeof *mask->words);
+    } else if (slice != SLICE_NONE) {
         memcpy(mask->words, v->masks[slice], v->n_words * sizeof *mask->words);
+    }
     TRY(walk(guide, config, &v->tries[slice], mask, err));
     allow_tokens(guide, config, mask);
     if (guide->machine.configs[config].accepts)

@@ -6,8 +6,7 @@
     X(REGEX, "guided_regex")                                                                                           \
     X(CHOICE, "guided_choice")                                                                                         \
     X(JSON, "guided_json")                                                                                             \
-    X(GBNF, "gbnf")                                                                                                    \
-    X(LARK, "lark")
+    X(GBNF, "guided_grammar")
 
 /* White space between the parts of JSON: as Python's json.dumps writes it, or a little anywhere. */
 #define GUIDE_WHITESPACE_LIST(X)                                                                                       \

@@ -40,7 +40,10 @@ static cohort_status read_choice(struct guide_reading *r, const char *text, size
 
 typedef cohort_status reader(struct guide_reading *reading, const char *text, size_t length, uint32_t root,
                              cohort_error *err);
-static reader *const readers[GUIDE_KINDS] = {[GUIDE_REGEX] = read_regex, [GUIDE_CHOICE] = read_choice};
+static reader *const readers[GUIDE_KINDS] = {[GUIDE_REGEX] = read_regex,
+                                             [GUIDE_CHOICE] = read_choice,
+                                             [GUIDE_JSON] = guide_read_json,
+                                             [GUIDE_GBNF] = guide_read_gbnf};
 
 cohort_status guide_read(struct grammar *grammar, const struct guide_vocabulary *vocabulary, enum guide_kind kind,
                          const char *text, size_t length, const struct guide_options *options, const char *origin,
@@ -61,7 +64,10 @@ cohort_status guide_read(struct grammar *grammar, const struct guide_vocabulary 
         root = inner;
     }
     TRY(readers[kind](&reading, text, length, root, err));
-    return grammar_check(grammar, err);
+    const cohort_status status = grammar_check(grammar, err);
+    if (status != COHORT_OK)
+        error_context(err, "%s", origin);
+    return status;
 }
 
 cohort_status guide_create(struct guide **out, const struct guide_vocabulary *vocabulary, enum guide_kind kind,

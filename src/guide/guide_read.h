@@ -12,4 +12,13 @@ struct guide_reading {
     struct text *ignored; /* may be NULL */
 };
 
+/* guided_json (guide_json.c): a schema as text, or as JSON behind a state of a rule. */
+cohort_status guide_read_json(struct guide_reading *reading, const char *text, size_t length, uint32_t root,
+                              cohort_error *err);
+cohort_status guide_read_schema(struct guide_reading *reading, const json_t *schema, uint32_t in, uint32_t from,
+                                uint32_t *to, cohort_error *err);
+/* guided_grammar: GBNF (guide_gbnf.c). */
+cohort_status guide_read_gbnf(struct guide_reading *reading, const char *text, size_t length, uint32_t root,
+                              cohort_error *err);
+
 #endif

@@ -6,7 +6,7 @@ enum {
     MOST_CHARS = 30,  /* that are followed from a state: more of them only where they come back to where they were */
     MOST_STATES = 64, /* reached by them */
     /* Of what is known of a state: how many characters may follow without leaving its rule (FOREVER: any number), and
-     * whether the rule may end behind each first one. */
+     * whether the rule ends behind each first one, with nothing that could follow within it. */
     KNOWN = 0x80,
     ENDS = 0x40,
     CHARS = 0x3F,
@@ -75,7 +75,9 @@ static unsigned char look(const struct grammar_tables *t, uint32_t state)
         if (!all)
             return (unsigned char)(known | chars);
         for (size_t i = 0; i < behind.n; i++) {
-            ends = ends && t->accepts[behind.states[i]];
+            const uint32_t q = behind.states[i];
+            ends = ends && t->accepts[q] && t->byte_first[q] == t->byte_first[q + 1] &&
+                   t->label_first[q] == t->label_first[q + 1];
             if (!list_add(&seen, behind.states[i]))
                 return (unsigned char)(known | chars);
         }
@@ -120,4 +122,28 @@ int guide_slice(struct guide_slices *slices, const struct machine *machine, cons
         if (vocabulary->slice_chars[s] > 0 && vocabulary->slice_chars[s] <= most)
             slice = s;
     return slice;
+}
+
+cohort_status guide_counted(struct guide_slices *slices, struct machine *machine, uint32_t config, uint32_t *chars,
+                            cohort_error *err)
+{
+    const struct machine_config *c = &machine->configs[config];
+    *chars = 0;
+    if (c->n != 1)
+        return COHORT_OK;
+    const struct machine_item item = machine->items[c->first];
+    const uint32_t left = machine_left(machine, item);
+    if ((slices->known[item.state] & ENDS) == 0 || left == 0 || left >= MEDIUM_CHARS)
+        return COHORT_OK;
+    uint32_t at = config, next = CONFIG_DEAD;
+    for (uint32_t i = 0; i < left; i++)
+        TRY(machine_step(machine, at, 'a', &at, err));
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        for (unsigned byte = places[i].lo; places[i].from == 0 && byte <= places[i].hi; byte++) {
+            TRY(machine_step(machine, at, (unsigned char)byte, &next, err));
+            if (next != CONFIG_DEAD)
+                return COHORT_OK;
+        }
+    *chars = left;
+    return COHORT_OK;
 }

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHORT_CHARS = 10, MEDIUM_CHARS = 30 };
-
 struct token_text {
     const char *bytes;
     uint32_t length;
@@ -130,6 +128,7 @@ cohort_status guide_vocabulary_create(struct guide_vocabulary **out, const struc
     v->n_words = ((size_t)v->size + 31) / 32;
     for (int s = SLICE_SHORT; s < SLICES; s++)
         TRY_GOTO(mem_alloc(&v->masks[s], v->n_words, sizeof *v->masks[s], "token trie", err));
+    TRY_GOTO(mem_alloc(&v->by_chars, MEDIUM_CHARS * v->n_words, sizeof *v->by_chars, "token trie", err));
     TRY_GOTO(mem_alloc(&texts, (size_t)v->size, sizeof *texts, "token trie", err));
     for (int32_t id = 0; id < v->size; id++) {
         size_t length = 0;
@@ -145,6 +144,8 @@ cohort_status guide_vocabulary_create(struct guide_vocabulary **out, const struc
             v->masks[s][id / 32] |= 1u << (id % 32);
             v->slice_chars[s] = chars > v->slice_chars[s] ? chars : v->slice_chars[s];
         }
+        for (uint32_t k = chars; chars > 0 && k < MEDIUM_CHARS; k++)
+            v->by_chars[k * v->n_words + (size_t)id / 32] |= 1u << (id % 32);
         v->depth = length > v->depth ? length : v->depth;
         texts[n++] = (struct token_text){bytes, (uint32_t)length, id, slice};
     }
@@ -169,5 +170,6 @@ void guide_vocabulary_destroy(struct guide_vocabulary *vocabulary)
         mem_free(vocabulary->tries[s].nodes);
         mem_free(vocabulary->masks[s]);
     }
+    mem_free(vocabulary->by_chars);
     mem_free(vocabulary);
 }

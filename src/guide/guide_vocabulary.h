@@ -11,6 +11,7 @@
 #include "text/tokenizer.h"
 
 enum { SLICE_NONE, SLICE_SHORT, SLICE_MEDIUM, SLICE_ANY, SLICES };
+enum { SHORT_CHARS = 10, MEDIUM_CHARS = 30 };
 
 struct trie_node {
     uint32_t next; /* the node behind all that begins with this one */
@@ -30,7 +31,8 @@ struct guide_vocabulary {
     struct token_trie tries[SLICES]; /* of the tokens that are not in the slice */
     uint32_t *masks[SLICES];         /* [n_words] of those that are; SLICE_NONE: NULL */
     uint32_t slice_chars[SLICES];    /* characters of the longest token in it */
-    size_t depth;                    /* bytes of the longest token */
+    uint32_t *by_chars; /* [MEDIUM_CHARS, n_words] row n: the tokens of SLICE_ANY of at most n characters */
+    size_t depth;       /* bytes of the longest token */
 };
 
 /* Tokens that text does not become (tokenizer_is_control) are in no trie: a grammar names them. size: ids that a mask has

@@ -237,6 +237,7 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     uint64_t *ids = NULL;
     struct engine_request pattern = e->pattern;
     struct episodes *episodes = e->episodes == NULL || e->episodes->environment == NULL ? NULL : e->episodes;
+    struct row_constraints *guided = NULL;
     const bool keeps_extra = e->scoring->keeps_extra;
     cohort_status status = COHORT_OK;
     snprintf(s.prefix, sizeof s.prefix, set->name == NULL ? "eval_" : "eval_%s_", set->name == NULL ? "" : set->name);
@@ -246,6 +247,7 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     TRY_GOTO(mem_alloc(&ids, n_prompts, sizeof *ids, "evaluation", err));
     TRY_GOTO(mem_alloc(&s.completions, total, sizeof *s.completions, "evaluation", err));
     TRY_GOTO(mem_alloc(&s.rewards, total * (size_t)e->scoring->n, sizeof *s.rewards, "evaluation", err));
+    TRY_GOTO(mem_alloc(&guided, n_prompts, sizeof *guided, "evaluation", err));
     for (size_t i = 0; i < n_prompts; i++) {
         rows[i] = i;
         TRY_GOTO(prompt_set_read(&set->prompts, i, &prompts[i], err));
@@ -263,9 +265,17 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
                                                          .step = e->step,
                                                          .eval = true},
                                 err));
-    for (size_t i = 0; i < n_prompts; i++)
-        asked[i] =
-            (struct grpo_prompt){.tokens = prompts[i].ids.ids, .n_tokens = (int32_t)prompts[i].ids.count, .id = i};
+    for (size_t i = 0; i < n_prompts; i++) {
+        char place[DATA_PLACE];
+        dataset_place(&set->prompts.data, i, place);
+        const int32_t room = set->prompts.session->model->max_context - (int32_t)prompts[i].ids.count;
+        TRY_GOTO(row_constraints_ask(&guided[i], e->guides, prompts[i].row, place, e->n,
+                                     room < e->pattern.max_tokens ? room : e->pattern.max_tokens, err));
+        asked[i] = (struct grpo_prompt){.tokens = prompts[i].ids.ids,
+                                        .n_tokens = (int32_t)prompts[i].ids.count,
+                                        .id = i,
+                                        .constraints = guided[i].constraints};
+    }
     pattern.turns = episodes != NULL;
     struct begun begun = {.e = e, .batch = &s.batch};
     TRY_GOTO(grpo_rollout(e->engine, asked, (int32_t)n_prompts, e->n, &pattern, EVALUATION_BATCH - index, s.completions,
@@ -292,6 +302,9 @@ cleanup:
         completion_free(&s.completions[i]);
     for (size_t i = 0; prompts != NULL && i < n_prompts; i++)
         prompt_free(&prompts[i]);
+    for (size_t i = 0; guided != NULL && i < n_prompts; i++)
+        row_constraints_free(&guided[i]);
+    mem_free(guided);
     mem_free(s.completions);
     mem_free(s.rewards);
     mem_free(prompts);

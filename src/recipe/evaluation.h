@@ -3,6 +3,7 @@
 #ifndef COHORT_RECIPE_EVALUATION_H
 #define COHORT_RECIPE_EVALUATION_H
 
+#include "recipe/row_guide.h"
 #include "recipe/evaluation_sets.h"
 #include "train/metrics.h"
 
@@ -12,6 +13,7 @@ struct evaluation {
     struct evaluation_sets *sets;
     const struct evaluation_judge *judge;
     struct engine_request pattern; /* sampling, seed, limits */
+    struct row_guides *guides;
     int32_t n;
     struct episodes *episodes; /* that answer turns; NULL: none */
     int64_t step;              /* of the run, for these */

@@ -80,7 +80,9 @@ static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct 
                           const uint64_t *ids, int32_t n, cohort_error *err)
 {
     struct grpo_prompt *prompts = NULL;
+    struct row_constraints *guided = NULL;
     cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&guided, (size_t)n, sizeof *guided, "batch", err));
     TRY_GOTO(mem_alloc(&live->rows, (size_t)n, sizeof *live->rows, "batch", err));
     TRY_GOTO(mem_alloc(&live->asked, (size_t)n, sizeof *live->asked, "batch", err));
     TRY_GOTO(mem_alloc(&prompts, (size_t)n, sizeof *prompts, "batch", err));
@@ -102,10 +104,17 @@ static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct 
                             err));
     for (int32_t i = 0; i < n; i++) {
         const struct token_list *tokens = &live->asked[i].ids;
+        char place[DATA_PLACE];
+        dataset_place(&set->data, rows[i], place);
+        const int32_t room = run->t.session.model->max_context - (int32_t)tokens->count,
+                      most = run->grpo.config.max_completion_length;
+        TRY_GOTO(row_constraints_ask(&guided[i], &run->guides, live->asked[i].row, place, run->grpo.config.group,
+                                     room < most ? room : most, err));
         prompts[i] = (struct grpo_prompt){.tokens = tokens->ids,
                                           .n_tokens = (int32_t)tokens->count,
                                           .expected = expected_length(run, rows[i]),
-                                          .id = ids[i]};
+                                          .id = ids[i],
+                                          .constraints = guided[i].constraints};
     }
     grpo_run_tell_progress(run);
     run->scored = live; /* rewards begin with the groups that are there */
@@ -119,6 +128,12 @@ cleanup:
         scoring_abandon(&run->scoring);
         live_batch_free(live);
     }
+    for (int32_t i = 0; guided != NULL && i < n; i++) {
+        if (status == COHORT_ERR_NUMERIC && row_constraints_check(&guided[i], err) != COHORT_OK)
+            status = COHORT_ERR_UNSUPPORTED;
+        row_constraints_free(&guided[i]);
+    }
+    mem_free(guided);
     mem_free(prompts);
     return status;
 }

@@ -110,6 +110,8 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     rollout_need_add(&need, run->dynamic.on ? (int64_t)at_once : run->prompts_per_step, P, C, run->grpo.config.group);
     need.turns = run->episodes.environment != NULL;
     need.history = run->extent.lends ? need.context : rollout_history(&run->grpo.config.sampling, need.context);
+    if (run->guides.on && need.history < 0)
+        need.history = 0;
     memory_plan_begin(&plan, t->session.model, t->options, run_reference_holds(&run->reference, t), &run->runner, n,
                       P + C, (int64_t)run->prompts_per_step * P + (int64_t)n * C);
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
@@ -168,6 +170,7 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
                                     .scoring = &run->scoring,
                                     .sets = &run->held_out,
                                     .judge = &run->judge,
+                                    .guides = &run->guides,
                                     .pattern = run->pattern,
                                     .n = run->eval_n,
                                     .episodes = &run->episodes,
@@ -514,6 +517,8 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
     TRY(record_keep(options, &keep, err));
     run->scoring.keeps_extra = keep != 0 || options_bool(options, OPTION_LOG_COMPLETIONS);
     TRY(grpo_run_configure(run, err));
+    TRY(row_guides_open(&run->guides, &run->t.session, options, observer, err));
+    TRY(row_guides_identity(&run->guides, &run->t.inputs, err));
     return run_identity_add_rewards(&run->t.inputs, options, err);
 }
 
@@ -600,6 +605,7 @@ void grpo_run_close(struct grpo_run *run)
     evaluation_judge_close(&run->judge);
     scoring_close(&run->scoring);
     episodes_close(&run->episodes);
+    row_guides_close(&run->guides);
     session_request_free(&run->pattern);
     training_close(&run->t);
 }

@@ -14,6 +14,7 @@
 #define COHORT_RECIPE_GRPO_RUN_H
 
 #include "recipe/episodes.h"
+#include "recipe/row_guide.h"
 #include "recipe/evaluation_sets.h"
 #include "recipe/run_reference.h"
 
@@ -51,6 +52,7 @@ struct grpo_run {
     struct training t;
     struct episodes episodes;
     struct scoring scoring;
+    struct row_guides guides;
     struct evaluation_sets held_out;
     struct evaluation_judge judge;
     bool has_held_out;

@@ -1,5 +1,6 @@
 #include "recipe/row_guide.h"
 
+#include "base/file.h"
 #include "base/json_text.h"
 
 #include <string.h>
@@ -20,35 +21,76 @@ static cohort_status choices_text(const struct options *options, struct text *ou
     return status;
 }
 
+/* An option that guides was given. */
+static void ask(struct row_guides *g, enum guide_kind kind, const char *origin, int *n)
+{
+    g->kind = kind;
+    g->origin = origin;
+    (*n)++;
+}
+
+/* What an option has to say: @COLUMN, the text itself, or a file of it. */
+static cohort_status read_source(struct row_guides *g, const char *given, bool is_text, struct text *text,
+                                 cohort_error *err)
+{
+    enum { LARGEST = 1 << 26 };
+    if (given[0] == '@' && given[1] != '\0') {
+        g->column = given + 1;
+        return COHORT_OK;
+    }
+    if (is_text)
+        return text_append(text, given, strlen(given), err);
+    const cohort_status status = file_read(given, LARGEST, text, err);
+    if (status != COHORT_OK)
+        error_context(err, "%s", g->origin);
+    return status;
+}
+
+/* Whether an option is JSON itself and no name of a file. */
+static bool is_json(const char *given)
+{
+    const char first = given[strspn(given, " \t\r\n")];
+    return first == '{' || first == '[' || strcmp(given, "true") == 0;
+}
+
 /* What is asked for, and its text. *n counts how many options ask. */
 static cohort_status find_asked(struct row_guides *g, const struct options *options, struct text *text, int *n,
                                 cohort_error *err)
 {
-    const char *regex = options_string(options, OPTION_GUIDED_REGEX);
+    const char *regex = options_string(options, OPTION_GUIDED_REGEX),
+               *schema = options_string(options, OPTION_GUIDED_JSON),
+               *grammar = options_string(options, OPTION_GUIDED_GRAMMAR);
     if (regex != NULL) {
-        (*n)++;
-        g->kind = GUIDE_REGEX;
-        g->origin = "guided_regex";
+        ask(g, GUIDE_REGEX, "guided_regex", n);
         TRY(text_append(text, regex, strlen(regex), err));
     }
     if (options_list_count(options, OPTION_GUIDED_CHOICE) > 0) {
-        (*n)++;
-        g->kind = GUIDE_CHOICE;
-        g->origin = "guided_choice";
+        ask(g, GUIDE_CHOICE, "guided_choice", n);
         TRY(choices_text(options, text, err));
+    }
+    if (schema != NULL) {
+        ask(g, GUIDE_JSON, "guided_json", n);
+        TRY(read_source(g, schema, is_json(schema), text, err));
+    }
+    if (grammar != NULL) {
+        ask(g, GUIDE_GBNF, "guided_grammar", n);
+        TRY(read_source(g, grammar, strstr(grammar, "::=") != NULL, text, err));
     }
     if (*n > 1)
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "one option guides completions: give one of guided_regex and guided_choice");
+                         "one option guides completions: give one of guided_regex, guided_choice, guided_json "
+                         "and guided_grammar");
     return COHORT_OK;
 }
 
 /* Tells what a schema had that is not enforced. */
-static void tell_ignored(const struct row_guides *g, const struct text *ignored, const cohort_observer *observer)
+static void tell_ignored(const struct row_guides *g, const struct text *ignored)
 {
-    if (observer != NULL && ignored->length > 0)
-        observer_message(observer, "%s: not enforced, as guided_unsupported says: %.*s", g->origin,
-                         (int)(ignored->length < 2000 ? ignored->length : 2000), ignored->data);
+    enum { SHOWN = 1500 };
+    if (g->observer != NULL && ignored->length > 0)
+        observer_message(g->observer, "%s: not enforced: %.*s%s", g->origin,
+                         (int)(ignored->length < SHOWN ? ignored->length : SHOWN), ignored->data,
+                         ignored->length < SHOWN ? "" : " ...");
 }
 
 cohort_status row_guides_open(struct row_guides *guides, const struct session *session, const struct options *options,
@@ -68,7 +110,10 @@ cohort_status row_guides_open(struct row_guides *guides, const struct session *s
         .eos_ids = config->eos_ids,
         .n_eos = config->n_eos,
         .after = after ? tokenizer_find(session->tokenizer, THINK_END) : -1,
+        .whitespace = (enum guide_whitespace)options_choice(options, OPTION_GUIDED_WHITESPACE),
+        .unsupported = (enum guide_unsupported)options_choice(options, OPTION_GUIDED_UNSUPPORTED),
     };
+    guides->observer = observer;
     if (after && guides->options.after < 0) {
         status = error_set(err, COHORT_ERR_UNSUPPORTED,
                            "guided_after_think: the tokenizer has no token %s to begin behind", THINK_END);
@@ -78,7 +123,9 @@ cohort_status row_guides_open(struct row_guides *guides, const struct session *s
     if (guides->column == NULL)
         TRY_GOTO(guide_create(&guides->shared, guides->vocabulary, guides->kind, text.data, text.length,
                               &guides->options, guides->origin, &ignored, err));
-    tell_ignored(guides, &ignored, observer);
+    tell_ignored(guides, &ignored);
+    guides->text = text;
+    text = (struct text){0};
 cleanup:
     text_free(&text);
     text_free(&ignored);
@@ -93,14 +140,60 @@ void row_guides_close(struct row_guides *guides)
     memset(guides, 0, sizeof *guides);
 }
 
+cohort_status row_guides_identity(const struct row_guides *guides, struct run_inputs *inputs, cohort_error *err)
+{
+    inputs->read[INPUT_GUIDE] = true;
+    if (!guides->on || guides->column != NULL)
+        return COHORT_OK;
+    return run_inputs_add_text(inputs, INPUT_GUIDE, guides->origin, guides->text.data, guides->text.length, err);
+}
+
+/* What a row's column says, as text. */
+static cohort_status column_text(const struct row_guides *g, const json_t *row, const char *place, struct text *out,
+                                 cohort_error *err)
+{
+    const json_t *value = json_object_get(row, g->column);
+    if (json_is_string(value))
+        return text_append(out, json_string_value(value), json_string_length(value), err);
+    if (value != NULL && !json_is_null(value) && g->kind == GUIDE_JSON)
+        return json_text_write(value, JSON_ENCODE_ANY | JSON_COMPACT, out, err);
+    return error_set(err, COHORT_ERR_FORMAT, "%s: %s: the row has no text in its column '%s'", place, g->origin,
+                     g->column);
+}
+
 cohort_status row_guide(struct row_guides *guides, const json_t *row, const char *place, struct guide **out,
                         cohort_error *err)
 {
-    (void)row;
-    (void)place;
-    (void)err;
-    *out = guides->on ? guide_share(guides->shared) : NULL;
-    return COHORT_OK;
+    struct text text = {0}, ignored = {0};
+    cohort_status status = COHORT_OK;
+    *out = NULL;
+    if (!guides->on)
+        return COHORT_OK;
+    if (guides->column == NULL) {
+        *out = guide_share(guides->shared);
+        return COHORT_OK;
+    }
+    TRY_GOTO(column_text(guides, row, place, &text, err));
+    if (guides->shared == NULL || text.length != guides->text.length ||
+        memcmp(text.data, guides->text.data, text.length) != 0) {
+        guide_release(guides->shared);
+        guides->shared = NULL;
+        status = guide_create(&guides->shared, guides->vocabulary, guides->kind, text.data, text.length,
+                              &guides->options, guides->origin, &ignored, err);
+        if (status != COHORT_OK) {
+            error_context(err, "%s", place);
+            goto cleanup;
+        }
+        tell_ignored(guides, &ignored);
+        text_free(&guides->text);
+        guides->text = text;
+        text = (struct text){0};
+    }
+    *out = guide_share(guides->shared);
+cleanup:
+    text_free(&text);
+    text_free(&ignored);
+    return status;
 }
 
 /* ---- The engine's side ---- */
@@ -133,6 +226,16 @@ cohort_status row_constraints_open(struct row_constraints *c, const struct row_g
     return COHORT_OK;
 cleanup:
     row_constraints_free(c);
+    return status;
+}
+
+cohort_status row_constraints_ask(struct row_constraints *c, struct row_guides *guides, const json_t *row,
+                                  const char *place, int32_t n, int32_t max_tokens, cohort_error *err)
+{
+    struct guide *guide = NULL;
+    TRY(row_guide(guides, row, place, &guide, err));
+    const cohort_status status = row_constraints_open(c, guides, guide, n, max_tokens, err);
+    guide_release(guide);
     return status;
 }
 

@@ -3,6 +3,7 @@
 #define COHORT_RECIPE_ROW_GUIDE_H
 
 #include "guide/guide.h"
+#include "recipe/run_inputs.h"
 #include "recipe/session.h"
 #include "rollout/constraint.h"
 
@@ -13,15 +14,18 @@ struct row_guides {
     struct guide_options options;
     enum guide_kind kind;
     const char *origin;   /* the option */
-    const char *column;   /* NULL: shared holds for all rows */
-    struct guide *shared; /* or, with a column, the last one, which text was */
+    const char *column;   /* of the rows, which has what guides each of them; NULL: one guide holds for all */
+    struct guide *shared; /* it, or the last one of a column, made of text */
     struct text text;
+    const cohort_observer *observer;
     int32_t close;
 };
 /* Session and options must stay. Options used: those of the group Guided. */
 cohort_status row_guides_open(struct row_guides *guides, const struct session *session, const struct options *options,
                               const cohort_observer *observer, cohort_error *err);
 void row_guides_close(struct row_guides *guides);
+/* What guides all rows is what a run reads. */
+cohort_status row_guides_identity(const struct row_guides *guides, struct run_inputs *inputs, cohort_error *err);
 /* *out = what guides the completions of a row, a use for the caller to release (guide_release), or NULL. place begins messages.
  */
 cohort_status row_guide(struct row_guides *guides, const json_t *row, const char *place, struct guide **out,
@@ -38,6 +42,9 @@ struct row_constraints {
 cohort_status row_constraints_open(struct row_constraints *c, const struct row_guides *guides, struct guide *guide,
                                    int32_t n, int32_t max_tokens, cohort_error *err);
 void row_constraints_free(struct row_constraints *c);
+/* row_guide and row_constraints_open together. */
+cohort_status row_constraints_ask(struct row_constraints *c, struct row_guides *guides, const json_t *row,
+                                  const char *place, int32_t n, int32_t max_tokens, cohort_error *err);
 /* Says what went wrong in a guide, where that ended a completion (FINISH_FAILED). */
 cohort_status row_constraints_check(const struct row_constraints *c, cohort_error *err);
 

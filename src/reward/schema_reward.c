@@ -5,7 +5,7 @@
  * object or list in it. 1 if it is valid; else the share of the root's required properties that are there and valid, but
  * less than 1 (mlx-node looks for their names in the text); 0 where there is no JSON. */
 #include "base/json_text.h"
-#include "reward/json_schema.h"
+#include "guide/json_schema.h"
 #include "reward/reward_internal.h"
 
 #include <string.h>

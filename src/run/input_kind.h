@@ -14,6 +14,7 @@
     X(REWARD, "reward")                                                                                                \
     X(TOKENIZER, "tokenizer")                                                                                          \
     X(TEMPLATE, "template")                                                                                            \
+    X(GUIDE, "guide")                                                                                                  \
     X(SCHEDULE, "schedule")
 
 #define INPUT_KIND(id, word) INPUT_##id,

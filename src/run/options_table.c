@@ -2,6 +2,7 @@
 #include "backend/cpu_isa_list.h"
 #include "bench/bench_list.h"
 #include "format/preset_list.h"
+#include "guide/guide_kind_list.h"
 #include "recipe/offload_list.h"
 #include "recipe/recompute_list.h"
 #include "recipe/sft_row_list.h"
@@ -27,7 +28,7 @@
 #define FOR_MODEL   (FOR_COMPUTE | FOR_TOKENIZE)
 #define FOR_ADAPTER FOR_COMPUTE
 #define FOR_SAMPLE  (FOR_GENERATE | FOR_GROUPS | FOR_EVAL)
-#define FOR_GUIDED  FOR_GENERATE
+#define FOR_GUIDED  FOR_SAMPLE
 #define FOR_REWARD  (FOR_GROUPS | FOR_EVAL | FOR_SCORE)
 #define FOR_YAML    (FOR_GENERATE | FOR_TRAIN | FOR_EVAL | FOR_SCORE)
 

@@ -314,13 +314,21 @@ OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "end a completion at any of these strings")
 
 /* ---- Guided: names as vLLM has them ---- */
-OPTION(GUIDED_REGEX, "guided_regex", TEXT, NULL, FOR_GUIDED, "Guided", NO_RUN,
+OPTION(GUIDED_REGEX, "guided_regex", TEXT, NULL, FOR_GUIDED, "Guided", KEPT,
        "completions match this regular expression as a whole (docs/GUIDED.md)")
-OPTION(GUIDED_CHOICE, "guided_choice", TEXTS, NULL, FOR_GUIDED, "Guided", NO_RUN,
+OPTION(GUIDED_CHOICE, "guided_choice", TEXTS, NULL, FOR_GUIDED, "Guided", KEPT,
        "completions are one of these texts")
-OPTION(GUIDED_AFTER_THINK, "guided_after_think", SWITCH, "false", FOR_GUIDED, "Guided", NO_RUN,
+OPTION(GUIDED_JSON, "guided_json", TEXT, NULL, FOR_GUIDED, "Guided", ACCEPTED(GUIDE),
+       "completions are JSON of this schema: the schema, a file of it, or @COLUMN of the data")
+OPTION(GUIDED_GRAMMAR, "guided_grammar", TEXT, NULL, FOR_GUIDED, "Guided", ACCEPTED(GUIDE),
+       "completions meet this grammar (GBNF): the grammar, a file of it, or @COLUMN of the data")
+OPTION(GUIDED_WHITESPACE, "guided_whitespace", ONE_OF(WORDS(GUIDE_WHITESPACE_LIST)), "none", FOR_GUIDED, "Guided", KEPT,
+       "white space of guided JSON: as Python's json.dumps writes it, or a little wherever JSON has it")
+OPTION(GUIDED_UNSUPPORTED, "guided_unsupported", ONE_OF(WORDS(GUIDE_UNSUPPORTED_LIST)), "refuse", FOR_GUIDED, "Guided", KEPT,
+       "keywords of a schema that cannot be enforced: an error, or left out and listed")
+OPTION(GUIDED_AFTER_THINK, "guided_after_think", SWITCH, "false", FOR_GUIDED, "Guided", KEPT,
        "what guides a completion begins behind </think>; up to there everything is allowed")
-OPTION(GUIDED_CLOSE, "guided_close", INT(0, COUNT), "0", FOR_GUIDED, "Guided", NO_RUN,
+OPTION(GUIDED_CLOSE, "guided_close", INT(0, COUNT), "0", FOR_GUIDED, "Guided", KEPT,
        "finish a guided text on a shortest way from N tokens before the maximum length on; 0: never")
 
 /* ---- Loss ---- */
@@ -628,5 +636,6 @@ SYNONYM("model_name_or_path", MODEL, NULL)
 SYNONYM("num_train_epochs", EPOCHS, NULL)
 SYNONYM("output_dir", OUT, NULL)
 SYNONYM("resume_from_checkpoint", RESUME, NULL)
+SYNONYM("vllm_structured_outputs_regex", GUIDED_REGEX, NULL)
 #undef ALIAS
 #undef SYNONYM

@@ -41,6 +41,25 @@ void grpo_batch_free(struct grpo_batch *batch)
     memset(batch, 0, sizeof *batch);
 }
 
+/* How much of the probability what guides the completions left at each token: little says that the model is dragged. */
+static void guide_metrics(const struct grpo_batch *batch, struct metrics *metrics)
+{
+    double sum = 0.0, least = 1.0;
+    int64_t n = 0;
+    for (int32_t i = 0; i < batch->n; i++) {
+        const struct completion *c = &batch->completions[i];
+        for (int32_t t = 0; c->kept != NULL && t < c->n_tokens; t++, n++) {
+            const double kept = exp((double)c->kept[t]);
+            sum += kept;
+            least = kept < least ? kept : least;
+        }
+    }
+    if (n == 0)
+        return;
+    metrics_set(metrics, "guided/kept_mass_mean", sum / (double)n);
+    metrics_set(metrics, "guided/kept_mass_min", least);
+}
+
 /* Lengths count sampled tokens. */
 static cohort_status length_metrics(const struct grpo_batch *batch, struct metrics *metrics, cohort_error *err)
 {
@@ -250,6 +269,7 @@ static cohort_status keep_prompts(struct grpo_batch *batch, const struct grpo_pr
     int32_t *to = batch->prompt_tokens;
     for (int32_t p = 0; p < batch->n_prompts; p++) {
         batch->prompts[p] = prompts[p];
+        batch->prompts[p].constraints = NULL; /* of the draws alone */
         batch->prompts[p].tokens = to;
         memcpy(to, prompts[p].tokens, (size_t)prompts[p].n_tokens * sizeof *to);
         to += prompts[p].n_tokens;
@@ -383,6 +403,7 @@ cohort_status grpo_score(struct grpo *grpo, struct grpo_batch *batch, cohort_err
     TRY_GOTO(grpo_reward_batch(grpo, batch, err));
     TRY_GOTO(score(grpo, batch, &first, err));
     TRY_GOTO(length_metrics(batch, &first, err));
+    guide_metrics(batch, &first);
     metrics_set(&first, "num_tokens", (double)(grpo->tokens_seen + batch->tokens));
     metrics_set(&first, "time/rollout", batch->rollout_seconds);
     metrics_set(&first, "time/reward", batch->reward_seconds);

@@ -48,6 +48,7 @@ struct grpo_prompt {
     int32_t n_tokens;
     int32_t expected; /* tokens of its longest completion, as far as one knows: who needs longest begins first */
     uint64_t id;
+    const struct constraint *constraints; /* [group] of its completions, until they are drawn; NULL: none */
 };
 
 /* Scores the batch: rewards[n, n_functions], NaN for null; lists[n, n_functions] of NULLs get what is rewards of tokens

@@ -49,6 +49,7 @@ static cohort_status submit_all(struct rollout *r, const struct engine_request *
         request.prompt = prompt->tokens;
         request.n_prompt = prompt->n_tokens;
         request.n = r->n;
+        request.constraints = prompt->constraints;
         request.stream = rng_stream(batch_index, prompt->id);
         TRY(engine_submit(r->engine, &request, &id, err));
         r->submitted++;

@@ -43,6 +43,57 @@ for length in 12 13 30; do
     is "$(field finish_reason <out)" '"eos"' "a text that is closed at $length"
 done
 
+# --- JSON ---
+person='{"type": "object", "properties": {"name": {"type": "string", "maxLength": 9}, "age": {"type": "integer", "minimum": 0, "maximum": 150}}, "required": ["name", "age"], "additionalProperties": false}'
+matches '^\{"name": ".*", "age": (-0|1?[0-9]?[0-9]|150)\}$' --guided-json "$person" --max-tokens 120
+echo "$person" >person.json
+succeeds generate --guided-json "$person" --max-tokens 120
+cp out inline
+succeeds generate --guided-json person.json --max-tokens 120
+same out inline
+cat >rows.jsonl <<'END'
+{"prompt": "hello", "shape": {"enum": ["first", "1st"]}}
+{"prompt": "hello", "shape": "{\"const\": [2, {}]}"}
+{"prompt": "hello", "shape": true}
+END
+succeeds "$COHORT" generate --model m --threads 1 --batch rows.jsonl --chat false --guided-json @shape --max-tokens 40 --guided-close 40
+is "$(field completion <out | sed -n 2p)" '"[2, {}]"' "what the second row's schema leaves"
+is "$(field completion <out | sed -n 1p | grep -cE '(first|1st)')" 1 "what the first row's schema leaves"
+is "$(field finish_reason <out | sort -u)" '"eos"' "what ended the rows"
+echo '{"prompt": "hello"}' >>rows.jsonl
+fails 1 "rows.jsonl:4: guided_json: the row has no text in its column 'shape'" "$COHORT" generate --model m --batch rows.jsonl --chat false --guided-json @shape
+echo '{"prompt": "hello", "shape": {"items": {"not": {}}}}' >bad.jsonl
+fails 1 "bad.jsonl:1: guided_json: at #/items/not: this keyword cannot be enforced" "$COHORT" generate --model m --batch bad.jsonl --chat false --guided-json @shape
+fails 1 "guided_json: at #/uniqueItems: this keyword cannot be enforced" generate --guided-json '{"uniqueItems": true, "type": "array", "maxItems": 0}'
+succeeds generate --guided-json '{"uniqueItems": true, "type": "array", "maxItems": 0}' --guided-unsupported ignore
+is "$(cat out)" '[]' "an empty list"
+has err 'not enforced: #/uniqueItems'
+fails 2 "guided_json:1:3: " generate --guided-json '{"a'
+fails 1 "guided_json: .*nowhere.json" generate --guided-json nowhere.json
+
+# --- grammars ---
+printf 'root ::= "<" word ("," word)* ">"\nword ::= [a-z]{2,5}\n' >words.gbnf
+matches '^<[a-z]{2,5}(,[a-z]{2,5})*>$' --guided-grammar words.gbnf --max-tokens 60 --guided-close 12
+succeeds generate --guided-grammar 'root ::= "yes"'
+is "$(cat out)" yes "a grammar on the command line"
+fails 2 "guided_grammar: line 1: rule 'b' is not defined" generate --guided-grammar 'root ::= b'
+
+# --- eval and grpo: the group is guided, what is trained is the model's distribution, ratio 1 ---
+cat >sums.jsonl <<'END'
+{"prompt": "1+1=", "answer": "2"}
+{"prompt": "1+2=", "answer": "3"}
+END
+succeeds "$COHORT" eval --model m --data sums.jsonl --reward accuracy --guided-regex '[0-9]' --max-completion-length 8 --n 8 --format jsonl
+is "$(field completion <out | grep -cvE '^"[0-9]"$')" 0 "completions of eval beside the digits"
+grpo() { succeeds "$COHORT" grpo --model m --data sums.jsonl --eval-data sums.jsonl --reward accuracy --max-steps 2 --num-generations 4 --prompts-per-step 2 --max-completion-length 8 --learning-rate 1e-3 --seed 3 --log-completions "$@"; }
+grpo --guided-regex '[0-9]{1,2}' --out run
+is "$(sed 's/.*"completion": //' run/completions.jsonl | grep -cE '^"[0-9]{1,2}"')" "$(wc -l <run/completions.jsonl)" "guided completions of a run"
+has run/metrics.jsonl '"guided/kept_mass_mean": 0\.'
+has run/metrics.jsonl '"guided/kept_mass_min": '
+has run/metrics.jsonl '"sampling/sampling_logp_difference/max": 0[,.}]'
+grpo --guided-regex '[0-9]{1,2}' --threads 2 --out again
+same run/completions.jsonl again/completions.jsonl
+
 # --- what is refused ---
 fails 2 "guided_regex: at byte 3 of the regular expression: '\(' without '\)'" generate --guided-regex '(a'
 fails 2 "one option guides completions" generate --guided-regex a --guided-choice b

@@ -6,6 +6,7 @@
 
 #include "backend/backend.h"
 #include "format/model_preset.h"
+#include "guide/guide.h"
 #include "recipe/episodes.h"
 #include "recipe/memory_plan.h"
 #include "recipe/offload_list.h"
@@ -88,6 +89,8 @@ static const struct meaning {
 #define OFFLOADED(id, word, ...) {OPTION_OFFLOAD, word, OFFLOAD_##id},
 #define PRESET(id, word, ...)    {OPTION_PRESET, word, PRESET_##id},
 #define ISA(id, word, ...)       {OPTION_ISA, word, CPU_ISA_##id},
+#define SPACED(id, word)         {OPTION_GUIDED_WHITESPACE, word, GUIDE_SPACE_##id},
+#define ENFORCED(id, word)       {OPTION_GUIDED_UNSUPPORTED, word, GUIDE_UNSUPPORTED_##id},
 #define REPLAYED(id, word)       {OPTION_ROUTER_REPLAY, word, ROUTER_REPLAY_##id},
 #define PAIRED(id, word, ...)    {OPTION_LOSS_TYPE, word, PREFERENCE_##id},
 #define COMPARED(id, word, ...)  {OPTION_LOSS_TYPE, word, PREFERENCE_##id - PREFERENCE_CPO_SIGMOID},
@@ -101,10 +104,11 @@ static const struct meaning {
                 ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE) OUTPUT_FORMAT_LIST(FORM) STOP_ON_LIST(STOPS)
                     OUTPUT_FORMAT_LIST(LOGGED) EXPORT_FORMAT_LIST(EXPORTED) EXPORT_TABLE_LIST(TABLED)
                         COMPLETION_ORDER_LIST(ORDERED) RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF)
-                            PRESET_LIST(PRESET) CPU_ISA_LIST(ISA) ROUTER_REPLAY_LIST(REPLAYED) DPO_LOSS_LIST(PAIRED)
-                                CPO_LOSS_LIST(COMPARED) KTO_LOSS_LIST(MARKED) PREFERENCE_DIVERGENCE_LIST(DIVERGED)
-                                    PREFERENCE_METRIC_LIST(PREFERRED) KTO_METRIC_LIST(PREFERRED)
-                                        TURN_REWARDS_LIST(REWARDED){OPTION_RECOMPUTE, "auto", 0},
+                            PRESET_LIST(PRESET) CPU_ISA_LIST(ISA) GUIDE_WHITESPACE_LIST(SPACED)
+                                GUIDE_UNSUPPORTED_LIST(ENFORCED) ROUTER_REPLAY_LIST(REPLAYED) DPO_LOSS_LIST(PAIRED)
+                                    CPO_LOSS_LIST(COMPARED) KTO_LOSS_LIST(MARKED) PREFERENCE_DIVERGENCE_LIST(DIVERGED)
+                                        PREFERENCE_METRIC_LIST(PREFERRED) KTO_METRIC_LIST(PREFERRED)
+                                            TURN_REWARDS_LIST(REWARDED){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
 };
 

@@ -109,6 +109,63 @@ static void test_regex(void **state)
     assert_true(matched > 2000);
 }
 
+/* ---- GBNF ---- */
+
+static void test_gbnf(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *grammar, *in[6], *out[6];
+    } cases[] = {
+        {"root ::= \"a\" [b-d]* | x\nx ::= \"\\x41\" \"\\u00e9\"? # a comment\n",
+         {"a", "abcd", "A", "A\xC3\xA9"},
+         {"", "ae", "x", "A\xC3"}},
+        {"root ::= (\"a\" |\n  \"b\"){2,3} end\nend ::= \".\"+\n", {"ab.", "aaa.."}, {"a.", "aaaa.", "ab"}},
+        {"# JSON lists\nroot ::= list\nlist ::= \"[\" (item (\",\" item)*)? \"]\"\nitem ::= list | [0-9]{1,2}\n",
+         {"[]", "[1,[22,[]]]"},
+         {"[", "[1,]", "[123]"}},
+        {"expr ::= expr [+*] term | term\nterm ::= [0-9] | \"(\" expr \")\"\nroot ::= expr\n", /* left recursion */
+         {"1", "1+2*3", "(1+2)*3"},
+         {"", "1+", "+1", "(1"}},
+        {"root ::= [^a\\n] . \"\" ", {"bb", "\xC3\xA9\n"}, {"ab", "b"}},
+        {"root ::= \"x\"{3} \"y\"{2,} \"z\"{0,1}", {"xxxyy", "xxxyyyz"}, {"xxyy", "xxxy", "xxxyyzz"}},
+        {"root ::= r{300}\nr ::= \"a\" | \"b\"", {NULL}, {"ab"}},
+    };
+    const struct guide_options options = {.after = -1};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct grammar grammar = {0};
+        struct grammar_tables tables;
+        cohort_error err = {0};
+        if (guide_read(&grammar, toy_words, GUIDE_GBNF, cases[i].grammar, strlen(cases[i].grammar), &options, "test",
+                       NULL, &err) != COHORT_OK ||
+            grammar_compile(&tables, &grammar, "test", &err) != COHORT_OK)
+            fail_msg("%s: %s", cases[i].grammar, err.message);
+        for (size_t k = 0; k < 6; k++) {
+            if (cases[i].in[k] != NULL && !accepts(&tables, cases[i].in[k], strlen(cases[i].in[k])))
+                fail_msg("%s: %s", cases[i].grammar, cases[i].in[k]);
+            if (cases[i].out[k] != NULL && accepts(&tables, cases[i].out[k], strlen(cases[i].out[k])))
+                fail_msg("%s: not %s", cases[i].grammar, cases[i].out[k]);
+        }
+        grammar_tables_free(&tables);
+        grammar_free(&grammar);
+    }
+    /* Tokens by name and by id. */
+    int32_t eos[2];
+    const struct guide_options with_eos = toy_options(eos);
+    struct guide *guide = make(toy_words, GUIDE_GBNF, "root ::= \"a\"* </think> (<[2]> | \"b\")", &with_eos);
+    struct guide_state *s = NULL;
+    const int32_t think = tokenizer_find(toy, "</think>");
+    assert_int_equal(guide_start(&s, guide, 20, 0, NULL), COHORT_OK);
+    assert_true(guide_test_bit(guide_mask(s), 0) && guide_test_bit(guide_mask(s), think));
+    assert_false(guide_test_bit(guide_mask(s), 2));
+    assert_true(guide_accept(s, 7) && guide_accept(s, think));
+    assert_true(guide_test_bit(guide_mask(s), 2) && guide_test_bit(guide_mask(s), 1));
+    assert_false(guide_test_bit(guide_mask(s), think));
+    assert_true(guide_accept(s, 2) && guide_must_end(s));
+    guide_stop(s);
+    guide_release(guide);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -135,6 +192,18 @@ static void test_refused(void **state)
         {GUIDE_REGEX, "a\xFF", "this is not UTF-8"},
         {GUIDE_REGEX, "[^\\x{0}-\\x{10ffff}]", "no text meets this"},
         {GUIDE_REGEX, "(?>a)", "this kind of group is not supported"},
+        {GUIDE_GBNF, "root ::= a", "line 1: rule 'a' is not defined"},
+        {GUIDE_GBNF, "a ::= \"b\"", "no rule 'root'"},
+        {GUIDE_GBNF, "root ::= \"b\nx ::= \"a\"", "line 1: a text without its closing"},
+        {GUIDE_GBNF, "root ::= (\"b\"", "'(' without ')'"},
+        {GUIDE_GBNF, "root ::= [b", "'[' without ']'"},
+        {GUIDE_GBNF, "root ::= \"b\"{3,2}", "expected {least,most}"},
+        {GUIDE_GBNF, "root ::= \"b\"\nroot ::= \"a\"", "line 2: this rule is defined already"},
+        {GUIDE_GBNF, "root = \"b\"", "line 1: expected NAME ::="},
+        {GUIDE_GBNF, "root ::= <nothing>", "no token of this text"},
+        {GUIDE_GBNF, "root ::= <[99999]>", "no token of this id"},
+        {GUIDE_GBNF, "root ::= a | \"x\"\na ::= root \"b\"", "begins with itself"},
+        {GUIDE_GBNF, "root ::= \"a\" root", "no text meets this"},
         {GUIDE_CHOICE, "[]", "expected a list of texts, at least one"},
         {GUIDE_CHOICE, "[1]", "choice 1 is not a text"},
     };
@@ -349,8 +418,9 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_regex), cmocka_unit_test(test_refused),  cmocka_unit_test(test_qwen_masks),
-        cmocka_unit_test(test_ends),  cmocka_unit_test(test_thinking), cmocka_unit_test(test_closing),
+        cmocka_unit_test(test_regex),      cmocka_unit_test(test_gbnf), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_qwen_masks), cmocka_unit_test(test_ends), cmocka_unit_test(test_thinking),
+        cmocka_unit_test(test_closing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

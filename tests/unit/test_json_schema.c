@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "reward/json_schema.h"
+#include "guide/json_schema.h"
 #include "reward/reward.h"
 #include "support/score_one.h"
 
@@ -54,7 +54,7 @@ static void test_refused(void **state)
         {"{\"anyOf\": [{}, {\"if\": {}}]}", "at #/anyOf/1/if: ", COHORT_ERR_UNSUPPORTED},
         {"{\"type\": \"text\"}", "at #/type: expected null, boolean", COHORT_ERR_FORMAT},
         {"{\"type\": []}", "at #/type: ", COHORT_ERR_FORMAT},
-        {"{\"items\": [{}]}", "at #/items: expected a schema", COHORT_ERR_FORMAT},
+        {"{\"items\": [3]}", "at #/items/0: expected a schema", COHORT_ERR_FORMAT},
         {"{\"required\": [\"a\", 1]}", "at #/required/1: expected the name", COHORT_ERR_FORMAT},
         {"{\"minimum\": \"1\"}", "at #/minimum: expected a number", COHORT_ERR_FORMAT},
         {"{\"multipleOf\": 0}", "at #/multipleOf: expected a number above 0", COHORT_ERR_FORMAT},

@@ -1,4 +1,4 @@
-#include "reward/json_schema.h"
+#include "guide/json_schema.h"
 
 #include "base/number.h"
 
@@ -12,7 +12,23 @@ enum { DEPTH = 128, STEPS = 1000000, PLACE = 400, REFERENCES = 32, MATCH_LIMIT =
 /* --- keywords --- */
 
 /* What the value of a keyword must be. */
-enum form { ANY, TYPE, SCHEMA, SCHEMAS, SCHEMA_MAP, NAMES, NUMBER, POSITIVE, COUNT, PATTERN, SWITCH, LIST, REFERENCE };
+enum form {
+    ANY,
+    TYPE,
+    SCHEMA,
+    SCHEMA_OR_LIST,
+    SCHEMAS,
+    SCHEMA_MAP,
+    PATTERN_MAP,
+    NAMES,
+    NUMBER,
+    POSITIVE,
+    COUNT,
+    PATTERN,
+    SWITCH,
+    LIST,
+    REFERENCE
+};
 
 static const struct keyword {
     const char *name;
@@ -24,10 +40,13 @@ static const struct keyword {
     {"properties", SCHEMA_MAP},
     {"required", NAMES},
     {"additionalProperties", SCHEMA},
+    {"patternProperties", PATTERN_MAP},
     {"propertyNames", SCHEMA},
     {"minProperties", COUNT},
     {"maxProperties", COUNT},
-    {"items", SCHEMA},
+    {"items", SCHEMA_OR_LIST},
+    {"prefixItems", SCHEMAS},
+    {"additionalItems", SCHEMA},
     {"minItems", COUNT},
     {"maxItems", COUNT},
     {"uniqueItems", SWITCH},
@@ -75,8 +94,7 @@ static size_t unescape(const char *from, size_t length, char *to, size_t size)
     return n;
 }
 
-/* The place that "#/a/0/b" names within root, or NULL. */
-static const json_t *find_place(const json_t *root, const char *reference)
+const json_t *json_schema_place(const json_t *root, const char *reference)
 {
     if (reference[0] != '#' || (reference[1] != '/' && reference[1] != '\0'))
         return NULL;
@@ -165,21 +183,67 @@ static bool is_type(const json_t *name)
     return false;
 }
 
-static cohort_status check_type(const struct check *c, const json_t *value, cohort_error *err)
+static bool is_type_or_list(const json_t *value)
 {
     bool known = is_type(value) || json_array_size(value) > 0;
     for (size_t i = 0; i < json_array_size(value); i++)
         known = known && is_type(json_array_get(value, i));
-    return known ? COHORT_OK
-                 : wrong(c, COHORT_ERR_FORMAT, err,
-                         "expected null, boolean, object, array, number, string or integer, or a list of these");
+    return known;
+}
+
+static bool is_pattern(const json_t *value)
+{
+    pcre2_code *code = json_is_string(value) ? compile(json_string_value(value), json_string_length(value)) : NULL;
+    const bool good = code != NULL;
+    pcre2_code_free(code);
+    return good;
+}
+
+static const char *expected(enum form form, const json_t *value)
+{
+    switch (form) {
+    case ANY: return NULL;
+    case TYPE:
+        return is_type_or_list(value) ? NULL
+                                      : "null, boolean, object, array, number, string or integer, or a list of these";
+    case SCHEMA: return json_is_object(value) || json_is_boolean(value) ? NULL : "a schema: an object, true or false";
+    case SCHEMA_OR_LIST:
+        return json_is_object(value) || json_is_boolean(value) || json_is_array(value) ? NULL
+                                                                                       : "a schema, or a list of them";
+    case LIST: return json_is_array(value) ? NULL : "a list";
+    case SCHEMAS: return json_array_size(value) > 0 ? NULL : "a list of schemas";
+    case NAMES: return json_is_array(value) ? NULL : "a list of names of properties";
+    case SCHEMA_MAP:
+    case PATTERN_MAP: return json_is_object(value) ? NULL : "an object of schemas by name";
+    case NUMBER: return json_is_number(value) ? NULL : "a number";
+    case POSITIVE: return json_is_number(value) && json_number_value(value) > 0 ? NULL : "a number above 0";
+    case COUNT: return json_is_integer(value) && json_integer_value(value) >= 0 ? NULL : "a whole number of at least 0";
+    case SWITCH: return json_is_boolean(value) ? NULL : "true or false";
+    case PATTERN: return is_pattern(value) ? NULL : "a regular expression (PCRE2)";
+    case REFERENCE: return json_is_string(value) ? NULL : "a text";
+    }
+    return NULL;
+}
+
+static const struct keyword *find_keyword(const char *name)
+{
+    for (size_t i = 0; i < sizeof keywords / sizeof keywords[0]; i++)
+        if (strcmp(name, keywords[i].name) == 0)
+            return &keywords[i];
+    return NULL;
+}
+
+const char *json_schema_form(const char *keyword, const json_t *value)
+{
+    const struct keyword *found = find_keyword(keyword);
+    return found == NULL ? NULL : expected(found->form, value);
 }
 
 /* A reference that leads to itself through references alone would never end. */
 static cohort_status check_reference(const struct check *c, const json_t *value, cohort_error *err)
 {
     for (int i = 0; i < REFERENCES; i++) {
-        const json_t *found = json_is_string(value) ? find_place(c->root, json_string_value(value)) : NULL;
+        const json_t *found = json_is_string(value) ? json_schema_place(c->root, json_string_value(value)) : NULL;
         if (!json_is_object(found) && !json_is_boolean(found))
             return wrong(c, COHORT_ERR_UNSUPPORTED, err,
                          "expected a reference to a place in the same schema that is there, as in \"#/$defs/NAME\"");
@@ -192,50 +256,35 @@ static cohort_status check_reference(const struct check *c, const json_t *value,
 
 static cohort_status check_keyword(struct check *c, enum form form, const json_t *value, cohort_error *err)
 {
-    const char *key;
+    const char *key, *want = form == REFERENCE ? NULL : expected(form, value);
+    char message[120];
     json_t *item;
+    if (want != NULL) {
+        (void)snprintf(message, sizeof message, "expected %s", want);
+        return wrong(c, COHORT_ERR_FORMAT, err, message);
+    }
     switch (form) {
-    case ANY: return COHORT_OK;
-    case TYPE: return check_type(c, value, err);
     case SCHEMA: return check_schema(c, value, err);
-    case LIST: return json_is_array(value) ? COHORT_OK : wrong(c, COHORT_ERR_FORMAT, err, "expected a list");
-    case SCHEMAS:
-        if (json_array_size(value) == 0)
-            return wrong(c, COHORT_ERR_FORMAT, err, "expected a list of schemas");
-        return check_list(c, value, true, err);
-    case NAMES:
-        if (!json_is_array(value))
-            return wrong(c, COHORT_ERR_FORMAT, err, "expected a list of names of properties");
-        return check_list(c, value, false, err);
+    case SCHEMA_OR_LIST: return json_is_array(value) ? check_list(c, value, true, err) : check_schema(c, value, err);
+    case SCHEMAS: return check_list(c, value, true, err);
+    case NAMES: return check_list(c, value, false, err);
     case SCHEMA_MAP:
-        if (!json_is_object(value))
-            return wrong(c, COHORT_ERR_FORMAT, err, "expected an object of schemas by name");
+    case PATTERN_MAP:
         json_object_foreach((json_t *)(uintptr_t)value, key, item)
         {
             const size_t before = enter(c, key);
+            json_t *name = form == PATTERN_MAP ? json_string(key) : NULL;
+            const bool good = form == SCHEMA_MAP || is_pattern(name);
+            json_decref(name);
+            if (!good)
+                return wrong(c, COHORT_ERR_FORMAT, err, "expected a regular expression (PCRE2) for a name");
             TRY(check_schema(c, item, err));
             leave(c, before);
         }
         return COHORT_OK;
-    case NUMBER: return json_is_number(value) ? COHORT_OK : wrong(c, COHORT_ERR_FORMAT, err, "expected a number");
-    case POSITIVE:
-        return json_is_number(value) && json_number_value(value) > 0
-                   ? COHORT_OK
-                   : wrong(c, COHORT_ERR_FORMAT, err, "expected a number above 0");
-    case COUNT:
-        return json_is_integer(value) && json_integer_value(value) >= 0
-                   ? COHORT_OK
-                   : wrong(c, COHORT_ERR_FORMAT, err, "expected a whole number of at least 0");
-    case SWITCH: return json_is_boolean(value) ? COHORT_OK : wrong(c, COHORT_ERR_FORMAT, err, "expected true or false");
-    case PATTERN: {
-        pcre2_code *code = json_is_string(value) ? compile(json_string_value(value), json_string_length(value)) : NULL;
-        const bool good = code != NULL;
-        pcre2_code_free(code);
-        return good ? COHORT_OK : wrong(c, COHORT_ERR_FORMAT, err, "expected a regular expression (PCRE2)");
-    }
     case REFERENCE: return check_reference(c, value, err);
+    default: return COHORT_OK;
     }
-    return COHORT_OK;
 }
 
 static cohort_status check_schema(struct check *c, const json_t *schema, cohort_error *err)
@@ -250,10 +299,7 @@ static cohort_status check_schema(struct check *c, const json_t *schema, cohort_
         return wrong(c, COHORT_ERR_UNSUPPORTED, err, "the schema nests deeper than 128 levels");
     json_object_foreach((json_t *)(uintptr_t)schema, key, value)
     {
-        const struct keyword *keyword = NULL;
-        for (size_t i = 0; keyword == NULL && i < sizeof keywords / sizeof keywords[0]; i++)
-            if (strcmp(key, keywords[i].name) == 0)
-                keyword = &keywords[i];
+        const struct keyword *keyword = find_keyword(key);
         const size_t before = enter(c, key);
         if (keyword == NULL)
             return wrong(c, COHORT_ERR_UNSUPPORTED, err,
@@ -283,8 +329,7 @@ struct validation {
 
 static bool valid_at(struct validation *v, const json_t *schema, const json_t *value);
 
-/* Equal as JSON: 1 is 1.0, the order of keys says nothing. */
-static bool same_json(const json_t *a, const json_t *b)
+bool json_schema_same(const json_t *a, const json_t *b)
 {
     const char *key;
     json_t *item;
@@ -297,7 +342,7 @@ static bool same_json(const json_t *a, const json_t *b)
     if (json_is_array(a)) {
         bool same = json_array_size(a) == json_array_size(b);
         for (size_t i = 0; same && i < json_array_size(a); i++)
-            same = same_json(json_array_get(a, i), json_array_get(b, i));
+            same = json_schema_same(json_array_get(a, i), json_array_get(b, i));
         return same;
     }
     if (!json_is_object(a))
@@ -307,7 +352,7 @@ static bool same_json(const json_t *a, const json_t *b)
     json_object_foreach((json_t *)(uintptr_t)a, key, item)
     {
         const json_t *other = json_object_get(b, key);
-        if (other == NULL || !same_json(item, other))
+        if (other == NULL || !json_schema_same(item, other))
             return false;
     }
     return true;
@@ -400,28 +445,62 @@ static bool number_holds(const json_t *schema, const json_t *value)
                                    : fmod(x, json_number_value(of)) == 0.0;
 }
 
+/* The schema of an element: one of the list that stands in prefixItems, or in older drafts in items; else that of the
+ * others. */
+static const json_t *item_schema(const json_t *schema, size_t i)
+{
+    const json_t *items = json_object_get(schema, "items"), *first = json_object_get(schema, "prefixItems");
+    if (json_is_array(items)) {
+        first = items;
+        items = json_object_get(schema, "additionalItems");
+    }
+    return i < json_array_size(first) ? json_array_get(first, i) : items;
+}
+
 static bool items_hold(struct validation *v, const json_t *schema, const json_t *value)
 {
-    const json_t *items = json_object_get(schema, "items");
     const size_t n = json_array_size(value);
     if (!within(schema, "minItems", "maxItems", n))
         return false;
-    for (size_t i = 0; items != NULL && i < n; i++)
-        if (!valid_at(v, items, json_array_get(value, i)))
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = item_schema(schema, i);
+        if (item != NULL && !valid_at(v, item, json_array_get(value, i)))
             return false;
+    }
     if (json_is_true(json_object_get(schema, "uniqueItems")))
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < i; j++)
-                if (v->steps-- <= 0 || same_json(json_array_get(value, i), json_array_get(value, j)))
+                if (v->steps-- <= 0 || json_schema_same(json_array_get(value, i), json_array_get(value, j)))
                     return false;
     return true;
+}
+
+/* The schemas of patternProperties whose pattern is found in the key. *matched: there was one. */
+static bool patterns_hold(struct validation *v, const json_t *patterns, const char *key, const json_t *value,
+                          bool *matched)
+{
+    const char *pattern;
+    json_t *part;
+    bool holds = true;
+    json_object_foreach((json_t *)(uintptr_t)patterns, pattern, part)
+    {
+        json_t *name = json_string_nocheck(key), *expression = json_string_nocheck(pattern);
+        const bool known = name != NULL && expression != NULL;
+        const bool found = known ? pattern_holds(v, expression, name) : out_of_memory(v);
+        json_decref(name);
+        json_decref(expression);
+        *matched = *matched || found;
+        holds = holds && known && (!found || valid_at(v, part, value));
+    }
+    return holds;
 }
 
 static bool properties_hold(struct validation *v, const json_t *schema, const json_t *value)
 {
     const json_t *properties = json_object_get(schema, "properties"), *required = json_object_get(schema, "required"),
                  *additional = json_object_get(schema, "additionalProperties"),
-                 *names = json_object_get(schema, "propertyNames");
+                 *names = json_object_get(schema, "propertyNames"),
+                 *patterns = json_object_get(schema, "patternProperties");
     const char *key;
     json_t *item;
     if (!within(schema, "minProperties", "maxProperties", json_object_size(value)))
@@ -432,7 +511,10 @@ static bool properties_hold(struct validation *v, const json_t *schema, const js
     json_object_foreach((json_t *)(uintptr_t)value, key, item)
     {
         const json_t *property = json_object_get(properties, key);
-        const json_t *part = property != NULL ? property : additional;
+        bool matched = property != NULL;
+        if (patterns != NULL && !patterns_hold(v, patterns, key, item, &matched))
+            return false;
+        const json_t *part = property != NULL ? property : matched ? NULL : additional;
         if (part != NULL && !valid_at(v, part, item))
             return false;
         if (names != NULL) {
@@ -462,18 +544,18 @@ static bool combinations_hold(struct validation *v, const json_t *schema, const 
     return (any == NULL || count_valid(v, any, value) > 0) && (one == NULL || count_valid(v, one, value) == 1) &&
            (all == NULL || count_valid(v, all, value) == json_array_size(all)) &&
            (not == NULL || !valid_at(v, not, value)) &&
-           (reference == NULL || valid_at(v, find_place(v->root, json_string_value(reference)), value));
+           (reference == NULL || valid_at(v, json_schema_place(v->root, json_string_value(reference)), value));
 }
 
 static bool all_hold(struct validation *v, const json_t *schema, const json_t *value)
 {
     const json_t *type = json_object_get(schema, "type"), *constant = json_object_get(schema, "const"),
                  *choices = json_object_get(schema, "enum"), *pattern = json_object_get(schema, "pattern");
-    if ((type != NULL && !type_holds(type, value)) || (constant != NULL && !same_json(constant, value)))
+    if ((type != NULL && !type_holds(type, value)) || (constant != NULL && !json_schema_same(constant, value)))
         return false;
     bool chosen = choices == NULL;
     for (size_t i = 0; !chosen && i < json_array_size(choices); i++)
-        chosen = same_json(json_array_get(choices, i), value);
+        chosen = json_schema_same(json_array_get(choices, i), value);
     if (!chosen || (json_is_number(value) && !number_holds(schema, value)))
         return false;
     if (json_is_string(value) && (!within(schema, "minLength", "maxLength", count_characters(value)) ||
