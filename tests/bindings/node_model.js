@@ -207,9 +207,10 @@ test('a thousand models opened and closed leave the memory as it was, and so do 
     return process.memoryUsage().rss / 1e6;
   };
   const sizes = [];
-  // The first 400 fill malloc's arenas, of which each thread takes one. A model whose weights stayed would be 0.23 MB: 140 in all.
+  // The first 400 fill malloc's arenas, of which each thread takes one. A model whose weights stayed would be 0.23 MB: 140 in
+  // all. Half of that is the bound: beside other tests arenas were seen to differ by 43.
   for (let i = 0; i < 125; i++) sizes.push(await turn(true));
-  assert.ok(sizes[124] - sizes[49] < 40, `${sizes[124] - sizes[49]} MB more after 600 models`);
+  assert.ok(sizes[124] - sizes[49] < 70, `${sizes[124] - sizes[49]} MB more after 600 models`);
   for (let i = 0; i < 25; i++) sizes.push(await turn(false));
   assert.ok(sizes[149] - sizes[130] < 60, `${sizes[149] - sizes[130]} MB more after 152 models that were not closed`);
 });
