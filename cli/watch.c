@@ -120,9 +120,7 @@ static void typed(struct watch *watch, struct watch_look *look)
 static void type(struct watch *watch, struct watch_look *look, wint_t key, bool special)
 {
     const size_t length = strlen(look->typed);
-    if (!special && (key == '\n' || key == '\r'))
-        typed(watch, look);
-    else if (special && key == KEY_ENTER)
+    if (special ? key == KEY_ENTER : key == '\n' || key == '\r')
         typed(watch, look);
     else if (!special && key == KEY_ESCAPE)
         look->prompt = 0;

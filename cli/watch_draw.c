@@ -338,8 +338,8 @@ static void curve_row(const struct watch_snapshot *s, const struct watch_look *l
         watch_number(high, high_text, sizeof high_text);
         snprintf(range, sizeof range, "%s..%s", low_text, high_text);
     }
-    int x = put(y, 0, 19, warned ? paint(look, CARE) : A_NORMAL, name);
-    x = 19;
+    int x = 19;
+    (void)put(y, 0, x, warned ? paint(look, CARE) : A_NORMAL, name);
     put(y, x, 9, A_BOLD, now);
     x += 9;
     if (wide) {

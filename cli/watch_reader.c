@@ -376,6 +376,15 @@ static struct watch_snapshot *read_run(struct source *source, const struct watch
 
 /* ---- where the trainer is ---- */
 
+static bool same_live(const struct watch_live *a, const struct watch_live *b)
+{
+    return a->there == b->there && strcmp(a->phase, b->phase) == 0 && strcmp(a->unit, b->unit) == 0 &&
+           a->step == b->step && a->steps == b->steps && a->done == b->done && a->total == b->total &&
+           a->ended == b->ended && a->begun == b->begun && a->saved_step == b->saved_step &&
+           a->per_second == b->per_second && a->seconds == b->seconds && a->memory == b->memory &&
+           a->paused == b->paused && a->pausing == b->pausing && a->saving == b->saving;
+}
+
 static void read_live(struct watch *watch, struct source *source, struct watch_run *run)
 {
     const cohort_live_state *state = NULL;
@@ -389,7 +398,7 @@ static void read_live(struct watch *watch, struct source *source, struct watch_r
         cohort_live_close(source->live);
         source->live = NULL;
     }
-    if (source->live != NULL) {
+    if (source->live != NULL && state != NULL) {
         live = (struct watch_live){.there = true,
                                    .step = state->step,
                                    .steps = state->steps,
@@ -408,8 +417,8 @@ static void read_live(struct watch *watch, struct source *source, struct watch_r
         snprintf(live.unit, sizeof live.unit, "%s", state->unit);
     }
     pthread_mutex_lock(&watch->mutex);
-    if (!watch->frozen && memcmp(&live, &run->live, sizeof live) != 0) {
-        memcpy(&run->live, &live, sizeof live);
+    if (!watch->frozen && !same_live(&live, &run->live)) {
+        run->live = live;
         watch->serial++;
     }
     pthread_mutex_unlock(&watch->mutex);

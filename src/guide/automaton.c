@@ -2,6 +2,7 @@
 
 #include "base/utf8.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -286,6 +287,7 @@ static cohort_status sets_number(struct sets *sets, const uint32_t *members, siz
         TRY(sets_grow(sets, err));
     size_t at = (size_t)hash_members(members, n) & (sets->n_slots - 1);
     for (; sets->slots[at] != 0; at = (at + 1) & (sets->n_slots - 1)) {
+        assert(sets->list != NULL); /* a slot names one of them */
         const struct set *set = &sets->list[sets->slots[at] - 1];
         if (set->n == n && (n == 0 || memcmp(sets->members + set->at, members, n * sizeof *members) == 0)) {
             *number = sets->slots[at] - 1;
@@ -553,6 +555,7 @@ cohort_status automaton_minimize(struct automaton *automaton, uint32_t limit, co
         TRY_GOTO(draft_state(&draft, false, err));
     }
     memset(next, 0, n * sizeof *next);
+    assert(draft.accepts != NULL); /* there is a class at least */
     for (uint32_t q = 0; q < n; q++) {
         if (next[of[q]]++ != 0)
             continue;

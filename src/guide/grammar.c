@@ -3,6 +3,7 @@
 #include "base/number.h"
 #include "base/utf8.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,7 @@ uint32_t grammar_rule(struct grammar *grammar, const char *name, size_t length)
 
 struct nfa *grammar_nfa(struct grammar *grammar, uint32_t rule)
 {
+    assert(grammar != NULL);
     if (rule < grammar->n_rules)
         return &grammar->rules[rule]->nfa;
     grammar->none.status = grammar->status; /* there was no memory for a rule: what is built goes nowhere */

@@ -246,7 +246,9 @@ static void one_way(struct nfa *nfa, uint32_t from, uint32_t lo, uint32_t hi, ui
                 n = 2;
             }
         if (n == 0 && c < 0x20) {
-            memcpy(text, "\\u00", 4);
+            text[0] = '\\';
+            text[1] = 'u';
+            text[2] = text[3] = '0';
             text[4] = digits[c >> 4];
             text[5] = digits[c & 15];
             n = 6;

@@ -66,7 +66,7 @@ static unsigned char look(const struct grammar_tables *t, uint32_t state)
 {
     struct state_list seen = {.states = {state}, .n = 1}, now = seen;
     unsigned char known = KNOWN;
-    for (unsigned char chars = 0; chars < MOST_CHARS; chars++) {
+    for (int chars = 0; chars < MOST_CHARS; chars++) {
         struct state_list behind = {.n = 0};
         const size_t before = seen.n;
         bool ends = true, all = true;

@@ -32,7 +32,7 @@ printf '{"prompt": "hello"}\n{"prompt": "other"}\n{"prompt": "hello"}\n' >rows.j
 succeeds generate --guided-regex '[a-c]{4,40}' --format jsonl --n 3
 cp out alone
 succeeds "$COHORT" generate --model m --threads 2 --batch rows.jsonl --chat false --seed 7 --guided-regex '[a-c]{4,40}' --n 3
-head -n 3 out >batch
+head -n 3 out >"batch"
 same batch alone
 
 # --- lengths ---

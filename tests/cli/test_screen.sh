@@ -14,7 +14,7 @@ def form(completions, **kw):
 P
 TRAIN=("$COHORT" grpo --model m --data d.jsonl --eval-data d.jsonl --eval-limit 4 --eval-steps 5
     --num-generations 4 --prompts-per-step 4 --max-completion-length 12 --steps 45 --threads 1 --device cpu --save-steps 0 --beta 0.01)
-GRPO=("${TRAIN[@]}" --reward python:r.py:a_reward_with_a_name,python:r.py:form)
+GRPO=("${TRAIN[@]}" --reward "python:r.py:a_reward_with_a_name,python:r.py:form")
 
 # --- a pipe: one line a step, the same columns in each, no controls ---
 "${GRPO[@]}" --out piped 2>err </dev/null | cat >out
@@ -53,14 +53,14 @@ session()
     rm -f ended
     tmux -L screen -f /dev/null new-session -d -s s -x "$columns" -y 50 "PS1= bash --norc -c '$*; echo \$? >ended; sleep 60'"
 }
-ended() { for _ in $(seq 600); do [ -e ended ] && return; sleep 0.1; done; wrong "the run did not end"; }
+wait_for_end() { for _ in $(seq 600); do [ -e ended ] && return; sleep 0.1; done; wrong "the run did not end"; }
 close() { tmux -L screen kill-session -t s 2>/dev/null; }
 screen() { tmux -L screen capture-pane -p -t s "$@"; }
 
 for columns in 60 80 132; do
     rm -rf run
     session $columns "${GRPO[*]} --out run"
-    ended
+    wait_for_end
     sleep 0.2
     screen -S -400 >screen
     screen -J -S -400 >joined # rows that the terminal broke are one here
@@ -85,7 +85,7 @@ for columns in 61 100 60 90 70 132 60 80 62 110; do
     sleep 0.25
     tmux -L screen resize-window -t s -x $columns -y 50
 done
-ended
+wait_for_end
 sleep 0.2
 screen -S -400 >screen
 close
@@ -94,11 +94,11 @@ is "$(grep -cE '^step [0-9]+/150 (rollout|train|reward|evaluate)|\[[#.]+\]|^[#.]
 # --- help wraps, and keeps its words ---
 for columns in 60 80 132; do
     session $columns "'$COHORT' grpo --help >/dev/tty"
-    ended
+    wait_for_end
     session_help=$(mktemp -p .)
     close
     session $columns "'$COHORT' grpo --help"
-    ended
+    wait_for_end
     sleep 0.2
     screen -J -S -2000 >"$session_help"
     close
@@ -108,7 +108,7 @@ for columns in 60 80 132; do
 done
 # --- a long message breaks between words ---
 session 60 "'$COHORT' grpo --model m --data d.jsonl --out x --reward accuracy --learning-rat 1"
-ended
+wait_for_end
 screen >screen
 close
 is "$(cat ended)" 2 "exit code of a misspelled option"

@@ -35,7 +35,7 @@ is "$(sed -n '/^step 10.25 /,/^step 11.25 /p' both | cut -c1-8 | tr '\n' ' ')" "
 succeeds "${GRPO[@]}" "${END[@]}" --reward "$(constant null)" --steps 12 --out null
 says 3 C3 'every reward function answered null'
 is "$(grep -c '^warning: ' err)" 1 "null rewards: warnings"
-succeeds "${GRPO[@]}" "${END[@]}" "${DIFFER[@]},$(constant 0)" --steps 30 --out never
+succeeds "${GRPO[@]}" "${END[@]}" "${DIFFER[0]}" "${DIFFER[1]},$(constant 0)" --steps 30 --out never
 says 30 C4 'never says yes'
 succeeds "${GRPO[@]}" --logit-bias 256:-1000,258:-1000 "${DIFFER[@]}" --steps 8 --out cut
 says 1 C5 '100 % of the completions of this step never ended'
