@@ -55,15 +55,15 @@ session()
 }
 wait_for_end() { for _ in $(seq 600); do [ -e ended ] && return; sleep 0.1; done; wrong "the run did not end"; }
 close() { tmux -L screen kill-session -t s 2>/dev/null; }
-screen() { tmux -L screen capture-pane -p -t s "$@"; }
+captured() { tmux -L screen capture-pane -p -t s "$@"; }
 
 for columns in 60 80 132; do
     rm -rf run
     session $columns "${GRPO[*]} --out run"
     wait_for_end
     sleep 0.2
-    screen -S -400 >screen
-    screen -J -S -400 >joined # rows that the terminal broke are one here
+    captured -S -400 >screen
+    captured -J -S -400 >joined # rows that the terminal broke are one here
     close
     is "$(cat ended)" 0 "exit code at $columns columns"
     is "$(awk -v most=$columns 'length > most' joined)" "" "rows that wrapped at $columns columns"
@@ -87,7 +87,7 @@ for columns in 61 100 60 90 70 132 60 80 62 110; do
 done
 wait_for_end
 sleep 0.2
-screen -S -400 >screen
+captured -S -400 >screen
 close
 is "$(grep -cE '^step [0-9]+/150 (rollout|train|reward|evaluate)|\[[#.]+\]|^[#.]+\]| left$' screen)" 0 "pieces of live lines after resizing: $(grep -nE '\[[#.]+\]| left$' screen | head -n 3)"
 
@@ -100,7 +100,7 @@ for columns in 60 80 132; do
     session $columns "'$COHORT' grpo --help"
     wait_for_end
     sleep 0.2
-    screen -J -S -2000 >"$session_help"
+    captured -J -S -2000 >"$session_help"
     close
     is "$(awk -v most=$columns 'length > most' "$session_help")" "" "lines of --help over $columns columns"
     has "$session_help" '^ +--num-generations N'
@@ -109,7 +109,7 @@ done
 # --- a long message breaks between words ---
 session 60 "'$COHORT' grpo --model m --data d.jsonl --out x --reward accuracy --learning-rat 1"
 wait_for_end
-screen >screen
+captured >screen
 close
 is "$(cat ended)" 2 "exit code of a misspelled option"
 done_testing
