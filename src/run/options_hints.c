@@ -52,8 +52,6 @@ static const char NO_DISTILLATION[] =
     "cohort has no distillation; its trainers are sft, grpo, dpo, kto, orpo and cpo";
 static const char NO_DRAFTS[] =
     "cohort has no drafting";
-static const char NO_GRAMMAR[] =
-    "cohort has no grammars; a reward can judge the form (reward regex or format)";
 static const char NO_PREFERENCE[] =
     "cohort does not have it; its trainers are sft, grpo, dpo, kto, orpo and cpo";
 static const char NO_QUANTISATION[] =
@@ -65,8 +63,6 @@ static const char NO_SAMPLER[] =
     "cohort does not have this sampler; there are top_k, top_p, min_p and xtc_probability";
 static const char NO_SERVER[] =
     "cohort has no server";
-static const char NO_TOOLS[] =
-    "cohort has no tools in training";
 static const char ONE_DEVICE[] =
     "cohort runs on one device (device); leave it out";
 static const char ONE_ENGINE[] =
@@ -240,11 +236,10 @@ static const struct option_hint hints[] = {
     {"gradient_checkpointing", "recompute", RECOMPUTES},
     {"gradient_checkpointing_kwargs", "recompute", RECOMPUTES},
     {"gradient_clipping", "max_grad_norm", NULL},
-    {"grammar", NULL, NO_GRAMMAR},
-    {"grammar_file", NULL, NO_GRAMMAR},
+    {"grammar", "guided_grammar", "GBNF"},
+    {"grammar_file", "guided_grammar", "the name of a file"},
     {"group_by_length", NULL, PACKED},
     {"group_size", "num_generations", NULL},
-    {"guided_json", NULL, NO_GRAMMAR},
     {"heartbeat_stale_after_s", NULL, IN_TURN},
     {"hf_path", "model", NULL},
     {"host", NULL, NO_SERVER},
@@ -262,7 +257,7 @@ static const struct option_hint hints[] = {
     {"is_encoder_decoder", NULL, NO_PREFERENCE},
     {"iters", "steps", NULL},
     {"jit_mode_eval", NULL, ONE_IMPLEMENTATION},
-    {"json_schema", NULL, NO_GRAMMAR},
+    {"json_schema", "guided_json", "the schema, or a file of it"},
     {"keep", NULL, CONTEXT},
     {"kl_beta", "beta", NULL},
     {"kl_coef", "beta", NULL},
@@ -317,7 +312,6 @@ static const struct option_hint hints[] = {
     {"max_staleness", NULL, IN_TURN},
     {"max_steps", "steps", NULL},
     {"max_tokens_to_generate", "max_completion_length", NULL},
-    {"max_tool_calling_iterations", NULL, NO_TOOLS},
     {"min_tokens_to_keep", NULL, "at least one token is kept; leave it out"},
     {"mirostat", NULL, NO_SAMPLER},
     {"missing_eos_penalty", NULL, NO_PREFERENCE},
@@ -458,7 +452,6 @@ static const struct option_hint hints[] = {
     {"test_batches", NULL, SPLIT_EVALUATION},
     {"tf32", "dtype", DTYPES},
     {"token_budget", NULL, IN_TURN},
-    {"tools", NULL, NO_TOOLS},
     {"top_n_sigma", NULL, NO_SAMPLER},
     {"torch_compile", NULL, ONE_IMPLEMENTATION},
     {"torch_compile_*", NULL, ONE_IMPLEMENTATION},

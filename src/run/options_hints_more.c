@@ -27,8 +27,8 @@ static const char NO_IMAGES[] =
     "cohort reads text alone";
 static const char LOGS[] =
     "messages go to standard error, steps to standard output and metrics.jsonl; leave it out";
-static const char NO_TURNS[] =
-    "cohort has no tools in training; leave it out";
+static const char TURNS[] =
+    "what answers the model's turns (docs/ENVIRONMENTS.md)";
 static const char KL[] =
     "kl is k1, abs has no counterpart, mse is k2, low_var_kl is k3";
 static const char LORA[] =
@@ -106,7 +106,7 @@ static const struct option_hint hints[] = {
     {"mmproj", NULL, NO_IMAGES},
     {"model.path", "model", NULL},
     {"model_url", NULL, LOCAL},
-    {"multi_turn.*", NULL, NO_TURNS},
+    {"multi_turn.*", "environment", TURNS},
     {"multiline_input", "prompt", "- reads standard input"},
     {"n_cpu_moe", NULL, "all layers are computed on one device (device); leave it out"},
     {"n_gpus_per_node", NULL, ONE_DEVICE},
