@@ -9,7 +9,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 WORKER = os.path.join(HERE, "..", "..", "src", "reward", "python_worker.py")
-CLASSES = (("GRPOConfig", "grpo", "GRPO"), ("SFTConfig", "sft", "supervised fine-tuning"))
+CLASSES = (("GRPOConfig", "grpo", "GRPO"), ("RLOOConfig", "rloo", "RLOO"), ("SFTConfig", "sft", "supervised fine-tuning"),
+           ("DPOConfig", "dpo", "DPO"), ("KTOConfig", "kto", "KTO"), ("ORPOConfig", "orpo", "ORPO"), ("CPOConfig", "cpo", "CPO"))
 # Arguments of a trainer, or places that it chooses.
 NOT_ARGUMENTS = {"config", "model", "out", "data", "eval_data", "reward"}
 TYPES = {"bool": "bool", "int": "int", "float": "float", "text": "str", "word": "str", "list": "Union[str, Sequence[Any], Mapping[str, Any]]"}

@@ -347,6 +347,27 @@ class Training(unittest.TestCase):
         texts = SFTTrainer(MODEL, SFTConfig(folder(), max_steps=1, disable_tqdm=True), train_dataset=rows, formatting_func=lambda row: "text")
         texts.train()
 
+    def test_preferences(self):
+        pairs = [{"prompt": "Is %d even?" % i, "chosen": " yes" if i % 2 == 0 else " no", "rejected": " perhaps"} for i in range(8)]
+        marked = [{"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"} for row in pairs for side in ("chosen", "rejected")]
+        for trainer, config, rows in ((cohort.DPOTrainer, cohort.DPOConfig, pairs), (cohort.KTOTrainer, cohort.KTOConfig, marked),
+                                      (cohort.ORPOTrainer, cohort.ORPOConfig, pairs), (cohort.CPOTrainer, cohort.CPOConfig, pairs)):
+            run = trainer(model=MODEL, train_dataset=rows,
+                          args=config(folder(), max_steps=8, learning_rate=1e-2, logging_steps=1, disable_tqdm=True, use_cpu=True))
+            run.train()
+            history = run.state.log_history
+            self.assertLess(history[-1]["loss"], history[0]["loss"], trainer.__name__)
+            self.assertTrue(any(name.startswith("rewards/") for name in history[0]), trainer.__name__)
+        with self.assertRaises(TypeError):
+            cohort.DPOTrainer(model=MODEL, ref_model="another", train_dataset=pairs)
+
+    def test_rloo(self):
+        run = cohort.RLOOTrainer(MODEL, distinct, cohort.RLOOConfig(folder(), max_steps=2, max_completion_length=8, logging_steps=1, disable_tqdm=True,
+                                                                     use_cpu=True), train_dataset=ROWS)
+        run.train()
+        self.assertEqual(len(run.state.log_history), 2)
+        self.assertIn("rewards/distinct/mean", run.state.log_history[0])
+
     def test_lora(self):
         trainer = GRPOTrainer(MODEL, distinct, args(max_steps=2), train_dataset=ROWS, peft_config={"r": 4, "lora_alpha": 8,
                                                                                               "target_modules": ["q_proj", "v_proj"]})

@@ -129,7 +129,26 @@ def sft_of_a_loaded_model():
     assert trainer.state.global_step == 2
 
 
-for example in (grpo_quick_start, reward_longer_completions, reward_a_format, reward_by_reference, several_tasks, asynchronous, grpo_with_peft,
+def ultrafeedback():  # trl-lib/ultrafeedback_binarized
+    return Dataset.from_list([{"chosen": [{"role": "user", "content": "hi %d" % i}, {"role": "assistant", "content": "hello"}],
+                               "rejected": [{"role": "user", "content": "hi %d" % i}, {"role": "assistant", "content": "go away"}],
+                               "score_chosen": 6.0, "score_rejected": 4.0} for i in range(6)])
+
+
+def dpo_quick_start():
+    trainer = cohort.DPOTrainer(model=MODEL, train_dataset=ultrafeedback(), args=short("dpo", cohort.DPOConfig))
+    trainer.train()
+    assert "rewards/margins" in trainer.state.log_history[-1]
+
+
+def rloo_quick_start():
+    trainer = cohort.RLOOTrainer(model=MODEL, reward_funcs=accuracy_reward, train_dataset=deepmath(),
+                                 args=short("rloo", cohort.RLOOConfig, max_completion_length=8))
+    trainer.train()
+    assert len(trainer.state.log_history) == 2
+
+
+for example in (dpo_quick_start, rloo_quick_start, grpo_quick_start, reward_longer_completions, reward_a_format, reward_by_reference, several_tasks, asynchronous, grpo_with_peft,
                 sft_quick_start, sft_with_packing_and_peft, sft_of_a_loaded_model):
     example()
     print("ran %s" % example.__name__)

@@ -19,7 +19,10 @@ from ._library import (
 from ._run import output_of
 from .callbacks import TrainerCallback, TrainerControl, TrainerState
 from .model import Completion, Model, Token
-from .trainer import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer, TrainOutput
+from .trainer import (
+    CPOConfig, CPOTrainer, DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer, ORPOConfig, ORPOTrainer, RLOOConfig, RLOOTrainer,
+    SFTConfig, SFTTrainer, TrainOutput,
+)
 
 __version__ = version()
 
@@ -30,7 +33,8 @@ def init(out: Union[str, "os.PathLike[str]"], **options: Any) -> None:
 
 
 __all__ = [
-    "ArgumentError", "Completion", "Error", "FileError", "FormatError", "GRPOConfig", "GRPOTrainer", "InternalError", "Model", "NumericError",
+    "ArgumentError", "CPOConfig", "CPOTrainer", "Completion", "DPOConfig", "DPOTrainer", "KTOConfig", "KTOTrainer", "ORPOConfig", "ORPOTrainer",
+    "RLOOConfig", "RLOOTrainer", "Error", "FileError", "FormatError", "GRPOConfig", "GRPOTrainer", "InternalError", "Model", "NumericError",
     "OutOfMemoryError", "RewardError", "SFTConfig", "SFTTrainer", "StateError", "Stopped", "Token", "TrainOutput", "TrainerCallback",
     "TrainerControl", "TrainerState", "UnsupportedError", "init", "rewards", "version",
 ]

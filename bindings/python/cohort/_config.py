@@ -17,7 +17,8 @@ def say(text: str) -> None:
 TRAINING_DEFAULTS: Dict[str, Any] = {"lr_scheduler_type": "linear", "num_train_epochs": 3.0, "seed": 42, "logging_steps": 10}
 DEFAULTS: Dict[str, Dict[str, Any]] = {
     "grpo": {**TRAINING_DEFAULTS, "per_device_train_batch_size": 8},
-    "sft": {**TRAINING_DEFAULTS, "per_device_train_batch_size": 8},
+    "rloo": {**TRAINING_DEFAULTS, "per_device_train_batch_size": 8},
+    **{command: {**TRAINING_DEFAULTS, "per_device_train_batch_size": 8} for command in ("sft", "dpo", "kto", "orpo", "cpo")},
 }
 
 Values = List[Tuple[str, Any]]

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Union
 
 from . import _library as c
 from ._config import Config, say
-from ._configs import GRPOConfig, SFTConfig
+from ._configs import CPOConfig, DPOConfig, GRPOConfig, KTOConfig, ORPOConfig, RLOOConfig, SFTConfig
 from ._data import data_file, lora_options, model_folder, template_of
 from ._rewards import Rewards, name_of
 from ._run import Bridge, Collected, Watcher, output_of, run_command
@@ -254,7 +254,8 @@ class GRPOTrainer(Trainer):
     train_dataset: rows with a prompt (text or messages) and the columns that rewards read.
     """
 
-    command, config = "grpo", GRPOConfig
+    command = "grpo"
+    config: Any = GRPOConfig
 
     def __init__(self, model: Any, reward_funcs: Any = None, args: Optional[GRPOConfig] = None, train_dataset: Any = None, eval_dataset: Any = None,
                  processing_class: Any = None, reward_processing_classes: Any = None, callbacks: Optional[List[Any]] = None,
@@ -337,6 +338,48 @@ class GRPOTrainer(Trainer):
         return figures
 
 
+class RLOOTrainer(GRPOTrainer):
+    """RLOO with TRL's arguments: as GRPOTrainer, with its own defaults (docs/TRAINERS.md)."""
+
+    command, config = "rloo", RLOOConfig
+
+
+class PreferenceTrainer(Trainer):
+    """What the trainers on preferences share. train_dataset: rows with prompt, chosen and rejected (docs/TRAINERS.md)."""
+
+    def __init__(self, model: Any, ref_model: Any = None, args: Optional[Config] = None, data_collator: Any = None, train_dataset: Any = None,
+                 eval_dataset: Any = None, processing_class: Any = None, compute_metrics: Any = None, callbacks: Optional[List[Any]] = None,
+                 optimizers: Any = (None, None), preprocess_logits_for_metrics: Any = None, peft_config: Any = None) -> None:
+        if ref_model is not None and ref_model is not model:
+            raise TypeError("ref_model: the reference is the model as the run begins with it; leave ref_model out")
+        super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, data_collator=data_collator,
+                         compute_metrics=compute_metrics, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics)
+
+
+class DPOTrainer(PreferenceTrainer):
+    """DPO and its family with TRL's arguments."""
+
+    command, config = "dpo", DPOConfig
+
+
+class KTOTrainer(PreferenceTrainer):
+    """KTO with TRL's arguments: rows with prompt, completion and label, or pairs."""
+
+    command, config = "kto", KTOConfig
+
+
+class ORPOTrainer(PreferenceTrainer):
+    """ORPO with TRL's arguments."""
+
+    command, config = "orpo", ORPOConfig
+
+
+class CPOTrainer(PreferenceTrainer):
+    """CPO and SimPO with TRL's arguments."""
+
+    command, config = "cpo", CPOConfig
+
+
 def _flat(figures: Dict[str, Any], before: str = "") -> Dict[str, Any]:
     found: Dict[str, Any] = {}
     for name, value in figures.items():
@@ -347,4 +390,7 @@ def _flat(figures: Dict[str, Any], before: str = "") -> Dict[str, Any]:
     return found
 
 
-__all__ = ["GRPOConfig", "GRPOTrainer", "SFTConfig", "SFTTrainer", "TrainOutput", "output_of"]
+__all__ = [
+    "CPOConfig", "CPOTrainer", "DPOConfig", "DPOTrainer", "GRPOConfig", "GRPOTrainer", "KTOConfig", "KTOTrainer", "ORPOConfig", "ORPOTrainer", "RLOOConfig",
+    "RLOOTrainer", "SFTConfig", "SFTTrainer", "TrainOutput", "output_of",
+]
