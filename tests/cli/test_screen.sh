@@ -89,7 +89,7 @@ wait_for_end
 sleep 0.2
 captured -S -400 >screen
 close
-is "$(grep -cE '^step [0-9]+/150 (rollout|train|reward|evaluate)|\[[#.]+\]|^[#.]+\]| left$' screen)" 0 "pieces of live lines after resizing: $(grep -nE '\[[#.]+\]| left$' screen | head -n 3)"
+is "$(grep -cE '^step [0-9]+/150 (rollout|train|reward|evaluate)|\[[#.]+\]|^[#.]+\]|[0-9] ?[a-z]* left$' screen)" 0 "pieces of live lines after resizing: $(grep -nE '\[[#.]+\]|[0-9] ?[a-z]* left$' screen | head -n 3)"
 
 # --- help wraps, and keeps its words ---
 for columns in 60 80 132; do
