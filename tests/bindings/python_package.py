@@ -394,9 +394,19 @@ class Arguments(unittest.TestCase):
 
     def test_translations(self):
         values = dict(GRPOConfig(folder(), scale_rewards=False, generation_kwargs={"top_k": 7}, save_strategy="no", report_to=["tensorboard", "none"],
-                                 chat_template_kwargs={"enable_thinking": False}, warmup_ratio=0.1 if False else None).values())
+                                 chat_template_kwargs={"enable_thinking": False}).values())
         self.assertEqual((values["scale_rewards"], values["top_k"], values["save_steps"], values["report_to"], values["thinking"]),
                          ("none", 7, 0, ["tensorboard"], False))
+
+    def test_strategies(self):
+        self.assertIn(("eval_strategy", "epoch"), SFTConfig(folder(), eval_strategy="epoch").values())
+        self.assertIn(("eval_steps", 500), GRPOConfig(folder(), eval_strategy="steps").values())
+        self.assertNotIn("eval_strategy", dict(GRPOConfig(folder(), eval_strategy="steps", eval_steps=7).values()))
+        for wrong in ({"eval_strategy": "epoch"}, {"save_strategy": "epoch"}):  # nothing is left out without a word
+            with self.assertRaises(TypeError) as caught:
+                GRPOConfig(folder(), **wrong)
+            self.assertIn("not supported", str(caught.exception))
+        self.assertIn(("warmup_steps", 0.1), GRPOConfig(folder(), warmup_ratio=0.1).values())
 
     def test_trainers(self):
         with self.assertRaises(ValueError):

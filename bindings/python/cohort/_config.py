@@ -24,14 +24,16 @@ DEFAULTS: Dict[str, Dict[str, Any]] = {
 Values = List[Tuple[str, Any]]
 
 
-def _strategy(steps: str) -> Any:
+def _strategy(name: str, steps: str) -> Any:
+    """When something is done, by a number of steps: what no such number says is refused."""
+
     def translate(value: Any, given: Dict[str, Any]) -> Values:
         word = str(getattr(value, "value", value))
+        if word not in ("no", "steps"):
+            raise TypeError("%s=%r is not supported here; give %s='steps' and %s" % (name, word, name, steps))
         if word == "no":
             return [(steps, 0)]
-        if word == "steps":
-            return [] if steps in given else [(steps, 500)]
-        return []
+        return [] if steps in given else [(steps, 500)]
 
     return translate
 
@@ -110,11 +112,12 @@ def _weighted_advantages(value: Any, _given: Dict[str, Any]) -> Values:
 
 # TRL's names that stand for something else than one option of the same name.
 TRANSLATED: Dict[str, Any] = {
-    "eval_strategy": _strategy("eval_steps"), "save_strategy": _strategy("save_steps"), "generation_kwargs": _kwargs,
+    "eval_strategy": _strategy("eval_strategy", "eval_steps"), "save_strategy": _strategy("save_strategy", "save_steps"), "generation_kwargs": _kwargs,
     "chat_template_kwargs": _template, "model_init_kwargs": _model_init, "scale_rewards": _scale, "report_to": _report,
     "repetition_penalty": _repetition, "use_cpu": _cpu, "no_cuda": _cpu, "bf16": _precision, "fp16": _precision, "tf32": _precision,
     "bf16_full_eval": _precision, "fp16_full_eval": _precision, "gradient_checkpointing": _checkpointing,
     "gradient_checkpointing_kwargs": _checkpointing, "max_steps": _steps, "num_train_epochs": _epochs,
+    "warmup_ratio": lambda value, given: [("warmup_steps", value)],  # below 1 it is a share
     "normalize_advantages": _weighted_advantages, "dtype": lambda value, given: [("dtype", _dtype(value))],
     "torch_dtype": lambda value, given: [("dtype", _dtype(value))],
 }
@@ -190,11 +193,12 @@ class Config:
             if name not in named and not self._replaced(name, named):
                 given[name] = value
         found: Values = []
+        options = c.Options(self.command)
         for name, value in given.items():
             if name in HERE:
                 continue
-            found += TRANSLATED[name](value, given) if name in TRANSLATED else [(name, value)]
-        options = c.Options(self.command)
+            as_it_is = name not in TRANSLATED or (name == "eval_strategy" and options.has(name))
+            found += [(name, value)] if as_it_is else TRANSLATED[name](value, given)
         for name, value in found:
             options.set(name, value, origin=name)
         options.close()
