@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
-#include "guide/guide_machine.h"
+#include "support/accepts.h"
 #include "support/guide_test.h"
 
 #include <unistd.h>
@@ -34,19 +34,6 @@ static struct guide *make(const struct guide_vocabulary *words, enum guide_kind 
 }
 
 /* ---- Regular expressions ---- */
-
-static bool accepts(const struct grammar_tables *tables, const char *text, size_t length)
-{
-    struct machine machine;
-    cohort_error err = {0};
-    assert_int_equal(machine_open(&machine, tables, &err), COHORT_OK);
-    uint32_t config = machine.start;
-    for (size_t i = 0; i < length && config != CONFIG_DEAD; i++)
-        assert_int_equal(machine_step(&machine, config, (unsigned char)text[i], &config, &err), COHORT_OK);
-    const bool yes = machine.configs[config].accepts;
-    machine_close(&machine);
-    return yes;
-}
 
 static bool pcre_matches(pcre2_code *code, const char *text, size_t length)
 {

@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/json_text.h"
 #include "guide/guide.h"
-#include "guide/guide_machine.h"
+#include "support/accepts.h"
 #include "guide/json_schema.h"
 
 #include <stdio.h>
@@ -28,19 +28,6 @@ static cohort_status compile(struct grammar_tables *tables, const char *schema, 
         status = grammar_compile(tables, &grammar, "guided_json", err);
     grammar_free(&grammar);
     return status;
-}
-
-static bool accepts(const struct grammar_tables *tables, const char *text, size_t length)
-{
-    struct machine machine;
-    cohort_error err = {0};
-    assert_int_equal(machine_open(&machine, tables, &err), COHORT_OK);
-    uint32_t config = machine.start;
-    for (size_t i = 0; i < length && config != CONFIG_DEAD; i++)
-        assert_int_equal(machine_step(&machine, config, (unsigned char)text[i], &config, &err), COHORT_OK);
-    const bool yes = machine.configs[config].accepts;
-    machine_close(&machine);
-    return yes;
 }
 
 /* ---- The table ---- */

@@ -28,6 +28,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "real.h"
+
 static char under[1024];
 static size_t under_length;
 static long n_calls, kill_at;
@@ -54,21 +56,6 @@ __attribute__((constructor)) static void begin(void)
     log_fd = fcntl(fd, F_DUPFD_CLOEXEC, 200);
     syscall(SYS_close, fd);
 }
-
-static void *real(const char *name)
-{
-    void *function = dlsym(RTLD_NEXT, name);
-    if (function == NULL)
-        abort();
-    return function;
-}
-
-#define REAL(type, name, ...)                                                                                          \
-    static type (*name##_real)(__VA_ARGS__);                                                                           \
-    if (name##_real == NULL) {                                                                                         \
-        void *found = real(#name);                                                                                     \
-        memcpy(&name##_real, &found, sizeof found);                                                                    \
-    }
 
 /* The path below the folder, or NULL: not one of ours. */
 static const char *below(const char *path, char room[4096])

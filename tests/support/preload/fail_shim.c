@@ -25,6 +25,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "real.h"
+
 static atomic_long n_calls;
 static long fail_at;
 static int fail_errno = EIO;
@@ -66,21 +68,6 @@ __attribute__((destructor)) static void end(void)
 }
 
 static bool is_time(void) { return atomic_fetch_add(&n_calls, 1) + 1 == fail_at; }
-
-static void *real(const char *name)
-{
-    void *function = dlsym(RTLD_NEXT, name);
-    if (function == NULL)
-        abort();
-    return function;
-}
-
-#define REAL(type, name, ...)                                                                                          \
-    static type (*name##_real)(__VA_ARGS__);                                                                           \
-    if (name##_real == NULL) {                                                                                         \
-        void *found = real(#name);                                                                                     \
-        memcpy(&name##_real, &found, sizeof found);                                                                    \
-    }
 
 /* ---- memory ---- */
 
