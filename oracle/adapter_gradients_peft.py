@@ -37,6 +37,10 @@ CASES = {
     "mlp": ("qwen2", dict(r=4, lora_alpha=4, target_modules=["gate_proj", "up_proj", "down_proj"])),
     "one": ("tied", dict(r=1, lora_alpha=16, target_modules=["o_proj"])),
     "head": ("untied", dict(r=2, lora_alpha=5, target_modules=["q_proj", "lm_head"])),
+    "embedding": ("untied", dict(r=3, lora_alpha=5, target_modules=["q_proj", "embed_tokens"])),
+    "embedding_tied": ("tied", dict(r=2, lora_alpha=3, use_rslora=True, target_modules=["embed_tokens", "v_proj"])),
+    "head_tied": ("tied", dict(r=2, lora_alpha=5, target_modules=["lm_head"])),
+    "both_tied": ("tied", dict(r=4, lora_alpha=4, target_modules=["lm_head", "embed_tokens", "down_proj"])),
     "wide": ("untied", dict(r=32, lora_alpha=32, target_modules=["k_proj", "up_proj"])),  # more than the inputs have
     "exclude": ("qwen2", dict(r=3, lora_alpha=0.5, target_modules="all-linear", exclude_modules=["0.self_attn.q_proj", "mlp.gate_proj"])),
     "saved": ("untied", dict(r=2, lora_alpha=5, target_modules=["q_proj"], modules_to_save=["lm_head", "embed_tokens"])),

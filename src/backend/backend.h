@@ -22,6 +22,8 @@ struct matmul_backward_weight;
 struct embed_forward;
 struct embed_backward;
 struct embed_noise;
+struct embed_change_forward;
+struct embed_change_backward;
 struct rmsnorm_forward;
 struct rmsnorm_backward;
 struct qkv_forward;
@@ -151,6 +153,8 @@ struct backend_ops {
     void (*embed_forward)(struct backend *, const struct embed_forward *);
     void (*embed_backward)(struct backend *, const struct embed_backward *);
     void (*embed_noise)(struct backend *, const struct embed_noise *);
+    void (*embed_change_forward)(struct backend *, const struct embed_change_forward *);
+    void (*embed_change_backward)(struct backend *, const struct embed_change_backward *);
     void (*rmsnorm_forward)(struct backend *, const struct rmsnorm_forward *);
     void (*rmsnorm_backward)(struct backend *, const struct rmsnorm_backward *);
     void (*qkv_forward)(struct backend *, const struct qkv_forward *);

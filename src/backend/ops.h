@@ -78,6 +78,30 @@ struct embed_backward {
     float *d_table;       /* [V, C] */
 };
 
+/* A change of low rank of the table: y[t, :] += scale * a[token[t], :] . b, the sum over r ascending in fp32 with fused
+ * multiply-adds (where the instruction set has them), then scaled. What adds 0 leaves y as it is, a negative zero too. */
+struct embed_change_forward {
+    int64_t tokens, width, r;
+    const int32_t *token; /* [T] */
+    const void *a, *b;    /* [V, r], [r, C] type: F32 or BF16 */
+    enum dtype type;
+    float scale;
+    float *y; /* [T, C] */
+};
+
+/* With d = scale * dy . b^T in fp32: da[token[t], :] += d[t, :], and db += scale * sum over t of a[token[t], :]^T . dy[t, :],
+ * tokens in ascending order in both. */
+struct embed_change_backward {
+    int64_t tokens, width, r, vocab;
+    const int32_t *token; /* [T] */
+    const void *a, *b;    /* [V, r], [r, C] type */
+    enum dtype type;
+    float scale;
+    const float *dy; /* [T, C] */
+    float *d;        /* [T, r] room */
+    float *da, *db;  /* [V, r], [r, C] */
+};
+
 /* y[t][c] += scale[t] * u, u uniform in [-1, 1): word c % 4 of the Philox block (seed, RNG_NOISE, stream[t],
  * position[t] * ceil(width / 4) + c / 4). */
 struct embed_noise {

@@ -28,7 +28,8 @@ cohort_status command_merge(struct options *options, const struct reward_list *e
                *out = options_string(options, OPTION_OUT), *tokenizer = NULL;
     struct model_config config = {0};
     struct config_files files = {0};
-    struct param_table params = {0};
+    struct param_table params = {0}, untied = {0};
+    const struct param_table *written = &params;
     struct adapter_settings settings = {0};
     struct adapter_merge merge = {0};
     struct checkpoint_folder folder = {0};
@@ -62,6 +63,14 @@ cohort_status command_merge(struct options *options, const struct reward_list *e
     observer_notes(observer, &notes);
     TRY_GOTO(architecture_params(&config, storage_of(type), &params, err));
     TRY_GOTO(adapter_merge_open(&merge, dir, &params, &config, adapter, &settings, err));
+    if (merge.untied) {
+        config.tie_embeddings = false;
+        TRY_GOTO(architecture_params(&config, storage_of(type), &untied, err));
+        written = &untied;
+        observer_message(observer,
+                         "note: the adapter changes the embedding or the head, which are one tensor of the base: the "
+                         "checkpoint has two (tie_word_embeddings false), so that it computes what the adapter does");
+    }
     TRY_GOTO(checkpoint_folder_begin(&folder, out, err));
     folder.exclusive = true; /* somebody else may make it meanwhile */
     TRY_GOTO(tokenizer_folder(dir, adapter, &tokenizer, err));
@@ -69,19 +78,20 @@ cohort_status command_merge(struct options *options, const struct reward_list *e
     TRY_GOTO(checkpoint_read_documents(&small, dir, err));
     TRY_GOTO(checkpoint_write_tokenizer(&small, folder.temporary, err));
     TRY_GOTO(model_config_save(&config, &files, f16 ? DTYPE_F16 : type, folder.temporary, err));
-    TRY_GOTO(f16 ? checkpoint_write_weights_f16(folder.temporary, &params, adapter_merge_fetch, &merge,
+    TRY_GOTO(f16 ? checkpoint_write_weights_f16(folder.temporary, written, adapter_merge_fetch, &merge,
                                                 &folder.manifest, err)
-                 : checkpoint_write_weights(folder.temporary, &params, 0, adapter_merge_fetch, &merge, &folder.manifest,
+                 : checkpoint_write_weights(folder.temporary, written, 0, adapter_merge_fetch, &merge, &folder.manifest,
                                             err));
     TRY_GOTO(checkpoint_folder_commit(&folder, err));
     observer_message(observer, "%s: %.1f M parameters, %s; %d projections with the adapter merged into them", out,
-                     (double)params.n_weights / 1e6, dtype_name(f16 ? DTYPE_F16 : type), (int)merge.layout.n_sites);
+                     (double)written->n_weights / 1e6, dtype_name(f16 ? DTYPE_F16 : type), (int)merge.layout.n_sites);
 cleanup:
     checkpoint_folder_abandon(&folder);
     adapter_merge_close(&merge);
     adapter_settings_free(&settings);
     tokenizer_files_free(&small);
     param_table_free(&params);
+    param_table_free(&untied);
     config_files_free(&files);
     text_free(&notes);
     return status;

@@ -53,6 +53,7 @@ struct adapter_settings {
     int64_t last_layers;        /* only so many layers, the last ones; 0: all (MLX-LM) */
     bool mlx;                   /* read from MLX-LM's files: tensors lie transposed */
     bool merged;                /* computed with merged weights beside the base's; no file says so */
+    bool ties;                  /* ensure_weight_tying: what a tied embedding gets its head gets too */
     bool loads_only;            /* what the file says can be computed, but its training is another rule */
 };
 
@@ -73,11 +74,17 @@ cohort_status adapter_is_folder(const char *dir, bool *there, cohort_error *err)
 cohort_status adapter_settings_read(struct adapter_settings *out, const char *dir, struct text *notes,
                                     cohort_error *err);
 
-/* One adapted projection: a tensor [N, K] of the base, or those of all experts of a layer. */
+/* What an adapted tensor is used as. */
+enum adapter_where { ADAPTER_OF_PROJECTION, ADAPTER_OF_EMBEDDING, ADAPTER_OF_TIED_HEAD };
+
+/* One adapted projection: a tensor [N, K] of the base, or those of all experts of a layer. Of an embedding, [V, C], a is
+ * PEFT's lora_embedding_B transposed, [r, C], and b its lora_embedding_A transposed, [V, r]: what is added is s b a. In a
+ * tied model one tensor may be that of two sites, as embedding and as head. */
 struct adapter_site {
     const struct param *base; /* in the base's table; of experts the first of those that lie next to each other */
-    int32_t n_experts;        /* E; 0: not of experts */
-    int32_t n_tensors;        /* of the base */
+    enum adapter_where where;
+    int32_t n_experts; /* E; 0: not of experts */
+    int32_t n_tensors; /* of the base */
     int32_t r;
     float scale;   /* s */
     int64_t layer; /* the first number in its path, -1: none */
@@ -117,11 +124,13 @@ cohort_status adapter_layout_open(struct adapter_layout *out, const struct adapt
                                   enum storage_format format, cohort_error *err);
 void adapter_layout_free(struct adapter_layout *layout);
 /* Where element i of a tensor of the layout is in PEFT's file, which has the B of experts as [N, r * E], the experts
- * innermost. */
+ * innermost, and an embedding's two transposed. */
 int64_t adapter_file_place(const struct param *param, int64_t i);
-/* The site that changes a tensor of the base, and the first of the site's rows that it has; NULL: none does. */
-const struct adapter_site *adapter_site_of(const struct adapter_layout *layout, const struct param *base,
+/* The site that changes a tensor of the base as a projection or embedding (head: as tied head), and the first of the site's rows that it has; NULL: none does. */
+const struct adapter_site *adapter_site_of(const struct adapter_layout *layout, const struct param *base, bool head,
                                            int64_t *first_row);
+/* PEFT's path of the module that a site of no experts changes. */
+void adapter_site_path(const struct adapter_site *site, char path[sizeof site->base->name]);
 /* The adapter's own tensor in place of one of the base; NULL: it has none. */
 const struct param *adapter_saved_as(const struct adapter_layout *layout, const struct param *base);
 /* The bias beside a weight in a model's table; NULL: there is none. */

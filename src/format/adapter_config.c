@@ -209,10 +209,10 @@ static cohort_status read_init(const struct reader *r, const json_t *value, coho
 /* Keys that describe how an adapter was made, or that say something in one value only. */
 static bool is_ignored(const char *key)
 {
-    static const char *const keys[] = {"auto_mapping",   "peft_version",       "inference_mode",    "megatron_core",
-                                       "revision",       "loftq_config",       "eva_config",        "corda_config",
-                                       "task_type",      "lora_ga_config",     "qalora_group_size", "peft_type",
-                                       "runtime_config", "ensure_weight_tying"};
+    static const char *const keys[] = {"auto_mapping",  "peft_version",   "inference_mode",    "megatron_core",
+                                       "revision",      "loftq_config",   "eva_config",        "corda_config",
+                                       "task_type",     "lora_ga_config", "qalora_group_size", "peft_type",
+                                       "runtime_config"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(key, keys[i]) == 0)
             return true;
@@ -304,6 +304,8 @@ static cohort_status read_key(const struct reader *r, const char *key, const jso
         return read_bool(r, key, value, &s->rslora, err);
     if (strcmp(key, "use_dora") == 0)
         return read_bool(r, key, value, &s->dora, err);
+    if (strcmp(key, "ensure_weight_tying") == 0)
+        return read_bool(r, key, value, &s->ties, err);
     if (strcmp(key, "lora_bias") == 0)
         return read_bool(r, key, value, &s->bias, err);
     if (strcmp(key, "target_modules") == 0 && json_is_array(value) && json_array_size(value) == 0) {
@@ -519,8 +521,7 @@ static json_t *site_names(const struct adapter_layout *layout)
     bool built = seen != NULL && list != NULL;
     for (int32_t i = 0; built && i < layout->n_sites; i++) {
         char path[sizeof layout->sites->base->name];
-        snprintf(path, sizeof path, "%s", layout->sites[i].base->name);
-        *strrchr(path, '.') = '\0';
+        adapter_site_path(&layout->sites[i], path);
         const char *last = strrchr(path, '.') == NULL ? path : strrchr(path, '.') + 1;
         if (json_object_get(seen, last) == NULL)
             built = json_object_set_new(seen, last, json_true()) == 0 &&

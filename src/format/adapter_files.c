@@ -19,6 +19,9 @@ cohort_status adapter_init_fetch(void *context, const struct param *param, int64
 {
     const struct checkpoint_init *init = context;
     const bool a = text_ends(param->name, ".lora_A.weight");
+    if (text_ends(param->name, ".lora_embedding_B")) /* of an embedding A is 0 and B normal */
+        return checkpoint_init_fetch(&(struct checkpoint_init){.seed = init->seed, .standard_deviation = 1.0f}, param,
+                                     first, count, to, err);
     const double bound = 1 / sqrt((double)param_columns(param));
     const uint64_t stream = checkpoint_init_stream(param->name);
     (void)err;
@@ -37,12 +40,22 @@ cohort_status adapter_init_fetch(void *context, const struct param *param, int64
 
 /* ---- reading ---- */
 
+/* The two of an embedding lie here as in MLX-LM's file. */
+static bool of_embedding(const struct param *param)
+{
+    return text_ends(param->name, ".lora_embedding_A") || text_ends(param->name, ".lora_embedding_B");
+}
+
 /* Gives a tensor MLX-LM's name. */
 static void mlx_name(struct param *param)
 {
     static const struct {
         const char *peft, *mlx; /* which is shorter */
-    } ends[] = {{".lora_A.weight", ".lora_a"}, {".lora_B.weight", ".lora_b"}, {".lora_magnitude_vector", ".m"}};
+    } ends[] = {{".lora_A.weight", ".lora_a"},
+                {".lora_B.weight", ".lora_b"},
+                {".lora_magnitude_vector", ".m"},
+                {".lora_embedding_A", ".lora_a"},
+                {".lora_embedding_B", ".lora_b"}};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (text_ends(param->name, ends[i].peft))
             memcpy(param->name + strlen(param->name) - strlen(ends[i].peft), ends[i].mlx, strlen(ends[i].mlx) + 1);
@@ -84,7 +97,7 @@ static cohort_status read_mlx(const char *dir, const struct adapter_layout *layo
         struct param *param = &theirs.table.params[theirs.table.n_params];
         *param = table->params[theirs.table.n_params];
         mlx_name(param);
-        if (param->rank == 2) {
+        if (param->rank == 2 && !of_embedding(&table->params[theirs.table.n_params])) {
             param->shape[0] = table->params[theirs.table.n_params].shape[1];
             param->shape[1] = table->params[theirs.table.n_params].shape[0];
         }
@@ -96,7 +109,7 @@ static cohort_status read_mlx(const char *dir, const struct adapter_layout *layo
     for (size_t i = 0; i < n; i++) {
         const struct param *param = &table->params[i];
         const unsigned char *values = theirs.values + theirs.table.params[i].offset;
-        if (param->rank == 2) {
+        if (param->rank == 2 && !of_embedding(param)) {
             transpose(turned, values, param->shape[0], param->shape[1], storage_bytes(param->format, 1));
             values = turned;
         }
@@ -112,12 +125,17 @@ cleanup:
 /* Whether the file has the elements in another order. */
 static bool is_turned(const struct param *param)
 {
-    return param->rank == 3 && text_ends(param->name, ".lora_B.weight");
+    return of_embedding(param) || (param->rank == 3 && text_ends(param->name, ".lora_B.weight"));
 }
 
-/* A stack of experts as PEFT's file has it: A's as they lie here, B's in another order. */
+/* A stack of experts as PEFT's file has it: A's as they lie here, B's in another order; and what is transposed. */
 static void peft_shape(struct param *param)
 {
+    if (of_embedding(param)) {
+        const int64_t rows = param->shape[0];
+        param->shape[0] = param->shape[1];
+        param->shape[1] = rows;
+    }
     if (param->rank != 3)
         return;
     const bool b = is_turned(param);
@@ -132,7 +150,7 @@ static void peft_shape(struct param *param)
 struct peft_tensors {
     const struct param_table *table; /* of the layout */
     struct param_table theirs;       /* likewise, in the shapes of the file */
-    unsigned char *values;           /* of the B of a stack that is being read */
+    unsigned char *values;           /* of a tensor in another order that is being read */
     unsigned char *turned;
     checkpoint_sink *sink;
     void *context;
@@ -165,7 +183,7 @@ static cohort_status read_peft(const char *dir, const struct adapter_layout *lay
     for (; to.theirs.n_params < table->n_params; to.theirs.n_params++) {
         struct param *param = &to.theirs.params[to.theirs.n_params];
         *param = table->params[to.theirs.n_params];
-        const size_t bytes = param->rank == 3 ? storage_bytes(param->format, param->count) : 0;
+        const size_t bytes = is_turned(param) ? storage_bytes(param->format, param->count) : 0;
         widest = bytes > widest ? bytes : widest;
         peft_shape(param);
     }
@@ -232,13 +250,14 @@ static bool same_values(const struct safetensor *tensor, const struct param *bas
 }
 
 /* A frozen tensor of the base that the file holds. A vocabulary that was resized has other values too. */
-static cohort_status check_frozen(const struct safetensors *file, const struct param *base, checkpoint_fetch *fetch,
-                                  void *context, cohort_error *err)
+static cohort_status check_frozen(const struct safetensors *file, const struct adapter_site *site,
+                                  checkpoint_fetch *fetch, void *context, cohort_error *err)
 {
     enum { PART = 4096 };
-    char name[sizeof PREFIX + sizeof base->name + sizeof ".base_layer"];
-    const int length = (int)(strlen(base->name) - strlen(".weight"));
-    snprintf(name, sizeof name, "%s%.*s.base_layer.weight", PREFIX, length, base->name);
+    const struct param *base = site->base;
+    char path[sizeof base->name], name[sizeof PREFIX + sizeof path + sizeof ".base_layer.weight"];
+    adapter_site_path(site, path);
+    snprintf(name, sizeof name, "%s%s.base_layer.weight", PREFIX, path);
     const struct safetensor *tensor = safetensors_find(file, name);
     float *room = NULL;
     cohort_status status = COHORT_OK;
@@ -273,7 +292,7 @@ cohort_status adapter_check_base(const char *dir, const struct adapter_settings 
     cohort_status status = safetensors_open(&file, path, err);
     for (int32_t i = 0; status == COHORT_OK && i < layout->n_sites; i++)
         if (layout->sites[i].n_experts == 0)
-            status = check_frozen(&file, layout->sites[i].base, fetch, context, err);
+            status = check_frozen(&file, &layout->sites[i], fetch, context, err);
     safetensors_close(&file);
     mem_free(path);
     return status;
@@ -284,8 +303,9 @@ cohort_status adapter_check_base(const char *dir, const struct adapter_settings 
 struct writing {
     char name[sizeof PREFIX + sizeof((struct param *)0)->name];
     const struct param *param;
-    bool widened;         /* BF16 values are written in F32 */
-    unsigned char *whole; /* owned; of the B of a stack, once its first element was asked: all of it, as it lies */
+    bool widened; /* BF16 values are written in F32 */
+    unsigned char
+        *whole; /* owned; of a tensor in another order, once its first element was asked: all of it, as it lies */
     checkpoint_fetch *fetch;
     void *context;
 };
@@ -303,7 +323,11 @@ static cohort_status fetch_in_order(struct writing *w, int64_t first, int64_t co
         TRY(w->fetch(w->context, param, 0, param->count, w->whole, err));
     }
     const int64_t E = param->shape[0], n = param->shape[1], r = param->shape[2];
-    for (int64_t i = 0; i < count; i++) { /* the inverse of adapter_file_place */
+    for (int64_t i = 0; i < count && of_embedding(param); i++) { /* the inverse of adapter_file_place, here and below */
+        const int64_t at = first + i, rows = param->shape[0];
+        memcpy(to + (size_t)i * size, w->whole + (size_t)(at % rows * param->shape[1] + at / rows) * size, size);
+    }
+    for (int64_t i = 0; i < count && !of_embedding(param); i++) {
         const int64_t at = first + i, row = at / (r * E), column = at / E % r, expert = at % E;
         memcpy(to + (size_t)i * size, w->whole + (size_t)((expert * n + row) * r + column) * size, size);
     }

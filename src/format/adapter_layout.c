@@ -10,7 +10,8 @@
 /* MATCH_LIMIT: steps of one match; a path is short, a pattern with nested repeats may still take for ever. */
 enum { MATCH_LIMIT = 20000, LONGEST_PATTERN = 4096 };
 
-static const char WEIGHT[] = ".weight", BIAS[] = ".bias";
+static const char WEIGHT[] = ".weight", BIAS[] = ".bias", HEAD[] = "lm_head", EMBEDDING_A[] = ".lora_embedding_A",
+                  EMBEDDING_B[] = ".lora_embedding_B";
 static const char *const default_targets[] = {"q_proj", "v_proj"}; /* PEFT's, for every family here */
 
 /* ---- names ---- */
@@ -32,6 +33,14 @@ static bool module_of(const struct param *param, char path[sizeof param->name])
     memcpy(path, param->name, n - m);
     path[n - m] = '\0';
     return true;
+}
+
+void adapter_site_path(const struct adapter_site *site, char path[sizeof site->base->name])
+{
+    if (site->where == ADAPTER_OF_TIED_HEAD)
+        memcpy(path, HEAD, sizeof HEAD);
+    else
+        module_of(site->base, path);
 }
 
 static bool in_list(const struct adapter_names *names, const char *path)
@@ -204,7 +213,8 @@ static bool is_own(const struct adapter_settings *s, const char *path)
     return false;
 }
 
-static bool is_head(const char *path) { return strcmp(path, "lm_head") == 0; }
+static bool is_head(const char *path) { return strcmp(path, HEAD) == 0; }
+static bool is_tied(const struct model_config *config) { return config->tie_embeddings && config->n_labels == 0; }
 static bool is_embedding(const char *path) { return adapter_ends_at_dot(path, "embed_tokens"); }
 static bool is_projection(const struct param *param, const char *path)
 {
@@ -339,12 +349,13 @@ static cohort_status add_site(struct building *to, const struct adapter_settings
 
 /* PEFT's path of the module whose A and B a site has. Of the two stacks of a layer the wrapper of gate_up_proj lies within
  * that of down_proj. */
-static void site_path(const struct building *to, const struct model_config *config, const struct param *base,
-                      char path[sizeof base->name])
+static void site_path(const struct building *to, const struct model_config *config, const struct adapter_site *site,
+                      char path[sizeof site->base->name])
 {
+    const struct param *base = site->base;
     char down[sizeof base->name];
     if (!base->expert) {
-        module_of(base, path);
+        adapter_site_path(site, path);
         return;
     }
     const enum tensor_role role = adapter_expert_role(config, base);
@@ -379,6 +390,20 @@ static cohort_status add_stack(struct building *to, struct draft *d, const char 
     return COHORT_OK;
 }
 
+static cohort_status add_embedding(struct building *to, struct draft *d, const char *path, enum storage_format format,
+                                   cohort_error *err)
+{
+    const struct param *base = d->site.base;
+    TRY(add_param(to, path, EMBEDDING_B, d->site.r, base->shape[1], format, &d->a, err));
+    TRY(add_param(to, path, EMBEDDING_A, base->shape[0], d->site.r, format, &d->b, err));
+    for (int i = 0; i < 2; i++) {
+        struct param *param = &to->table.params[i == 0 ? d->a : d->b];
+        param->kind = PARAM_VECTOR; /* as the embedding, no optimizer takes it as a matrix */
+        param->decay = true;
+    }
+    return COHORT_OK;
+}
+
 /* The tensors of the sites from first: the parts of one fused projection. */
 static cohort_status add_tensors(struct building *to, const struct adapter_settings *s, size_t first,
                                  const struct model_config *config, enum storage_format format, cohort_error *err)
@@ -389,7 +414,12 @@ static cohort_status add_tensors(struct building *to, const struct adapter_setti
             struct draft *d = &to->drafts[i];
             const int64_t n = d->site.base->shape[0], k = d->site.base->shape[1], r = d->site.r;
             int32_t *const places[] = {&d->a, &d->b, &d->magnitude, &d->b_bias};
-            site_path(to, config, d->site.base, path);
+            site_path(to, config, &d->site, path);
+            if (d->site.where == ADAPTER_OF_EMBEDDING) {
+                if (kind == 0)
+                    TRY(add_embedding(to, d, path, format, err));
+                continue;
+            }
             if (d->site.n_experts > 0) {
                 if (kind == 0)
                     TRY(add_stack(to, d, path, format, err));
@@ -456,6 +486,55 @@ static cohort_status check_parameters(const struct building *to, const struct pa
     return COHORT_OK;
 }
 
+/* A tied head would change with its embedding in the files of MLX-LM, in PEFT's with ensure_weight_tying. */
+static cohort_status check_tied(const struct adapter_settings *s, const struct model_config *config, const char *path,
+                                cohort_error *err)
+{
+    if (!is_tied(config) || !(s->mlx || s->ties))
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_UNSUPPORTED,
+                     "%s: the adapter changes it, and with %s this model's head, which is its embedding "
+                     "(tie_word_embeddings), together with it, which is not supported",
+                     path, s->mlx ? "MLX-LM" : "ensure_weight_tying");
+}
+
+static cohort_status add_embedding_site(struct building *to, const struct adapter_settings *s,
+                                        const struct param *param, const char *path, const struct model_config *config,
+                                        cohort_error *err)
+{
+    if (s->dora || s->bias)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "%s: the targets name it, and %s with an adapter of the embedding; leave one of them out",
+                         path, s->dora ? "DoRA (use_dora) is not supported" : "lora_bias does not go, as in PEFT,");
+    TRY(check_tied(s, config, path, err));
+    TRY(add_site(to, s, param, path, 0, 1, err));
+    to->drafts[to->n_drafts - 1].site.where = ADAPTER_OF_EMBEDDING;
+    return COHORT_OK;
+}
+
+/* The head of a model without a tensor for it: its embedding as a projection, which stays what it is as the embedding. */
+static cohort_status add_tied_head(struct building *to, const struct adapter_settings *s,
+                                   const struct param_table *base, const struct model_config *config, int64_t n_layers,
+                                   enum storage_format format, cohort_error *err)
+{
+    const struct param *param = architecture_param(config, base, TENSOR_EMBEDDING, 0);
+    const size_t first = to->n_drafts;
+    bool yes = false;
+    if (!is_tied(config) || s->all_linear)
+        return COHORT_OK;
+    TRY(wanted(s, &to->targets, param, HEAD, n_layers, &yes, err));
+    if (!yes)
+        return COHORT_OK;
+    if (s->bias)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "%s: the adapter gives it a bias (lora_bias), which this model has no tensor for", HEAD);
+    TRY(check_tied(s, config, HEAD, err));
+    TRY(add_site(to, s, param, HEAD, 0, 1, err));
+    to->drafts[first].site.where = ADAPTER_OF_TIED_HEAD;
+    to->drafts[first].site.layer = -1;
+    return add_tensors(to, s, first, config, format, err);
+}
+
 static cohort_status add_sites(struct building *to, const struct adapter_settings *s, const struct param_table *base,
                                const struct model_config *config, enum storage_format format, cohort_error *err)
 {
@@ -483,11 +562,10 @@ static cohort_status add_sites(struct building *to, const struct adapter_setting
         TRY(wanted(s, &to->targets, param, path, n_layers, &yes, err));
         if (!yes)
             continue;
-        if (is_embedding(path))
-            return error_set(err, COHORT_ERR_UNSUPPORTED,
-                             "%s: an adapter of the embedding is not supported; train the embedding itself with "
-                             "modules_to_save",
-                             path);
+        if (is_embedding(path)) {
+            TRY(add_embedding_site(to, s, param, path, config, err));
+            continue;
+        }
         if (!is_projection(param, path))
             return error_set(err, COHORT_ERR_ARGUMENT,
                              "%s: the targets name it, but it is not a projection; name projections (q_proj, ...), or "
@@ -499,14 +577,7 @@ static cohort_status add_sites(struct building *to, const struct adapter_setting
         TRY(add_site(to, s, param, path, 0, 1, err));
     }
     TRY(add_tensors(to, s, group, config, format, err));
-    if (param_find(base, "lm_head.weight") != NULL || s->all_linear)
-        return COHORT_OK;
-    TRY(wanted(s, &to->targets, &base->params[0], "lm_head", n_layers, &yes, err));
-    if (yes)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "lm_head: the targets name it, but this model's head is its embedding (tie_word_embeddings), "
-                         "and an adapter of one of them alone is not supported; leave lm_head out");
-    return COHORT_OK;
+    return add_tied_head(to, s, base, config, n_layers, format, err);
 }
 
 static cohort_status no_target(const struct adapter_settings *s, const struct param_table *base, cohort_error *err)
@@ -563,9 +634,11 @@ static cohort_status check_saved(const struct adapter_settings *s, const struct 
 static bool is_adapted(const struct building *to, const char *path)
 {
     char module[sizeof to->table.params->name];
-    for (size_t i = 0; i < to->n_drafts; i++)
-        if (module_of(to->drafts[i].site.base, module) && strcmp(module, path) == 0)
+    for (size_t i = 0; i < to->n_drafts; i++) {
+        adapter_site_path(&to->drafts[i].site, module);
+        if (strcmp(module, path) == 0)
             return true;
+    }
     return false;
 }
 
@@ -666,12 +739,12 @@ cleanup:
     return status;
 }
 
-const struct adapter_site *adapter_site_of(const struct adapter_layout *layout, const struct param *base,
+const struct adapter_site *adapter_site_of(const struct adapter_layout *layout, const struct param *base, bool head,
                                            int64_t *first_row)
 {
     for (int32_t i = 0; i < layout->n_sites; i++) {
         const struct adapter_site *site = &layout->sites[i];
-        if (base < site->base || base >= site->base + site->n_tensors)
+        if (base < site->base || base >= site->base + site->n_tensors || head != (site->where == ADAPTER_OF_TIED_HEAD))
             continue;
         *first_row = 0;
         for (const struct param *before = site->base; before < base; before++)
@@ -683,6 +756,8 @@ const struct adapter_site *adapter_site_of(const struct adapter_layout *layout, 
 
 int64_t adapter_file_place(const struct param *param, int64_t i)
 {
+    if (text_ends(param->name, EMBEDDING_A) || text_ends(param->name, EMBEDDING_B))
+        return i % param->shape[1] * param->shape[0] + i / param->shape[1];
     if (param->rank != 3 || !text_ends(param->name, ".lora_B.weight"))
         return i;
     const int64_t E = param->shape[0], n = param->shape[1], r = param->shape[2];

@@ -34,6 +34,10 @@ cohort_status adapter_merge_open(struct adapter_merge *merge, const char *base_d
     TRY_GOTO(adapter_layout_open(&merge->layout, settings, base, config, STORAGE_F32, err));
     for (int32_t i = 0; i < merge->layout.n_sites; i++) {
         const struct adapter_site *site = &merge->layout.sites[i];
+        if (config->tie_embeddings && config->n_labels == 0 && site->where != ADAPTER_OF_PROJECTION) {
+            merge->untied = true;
+            merge->embedding = site->base;
+        }
         most = param_rows(site->base) > most ? param_rows(site->base) : most;
         widest = param_columns(site->base) > widest ? param_columns(site->base) : widest;
     }
@@ -113,9 +117,12 @@ cohort_status adapter_merge_fetch(void *context, const struct param *param, int6
                                   cohort_error *err)
 {
     struct adapter_merge *m = context;
+    const bool head = m->untied && strcmp(param->name, "lm_head.weight") == 0;
+    if (m->untied) /* param is of a table without the tie */
+        param = head ? m->embedding : param_find(m->base, param->name);
     const struct param *saved = adapter_saved_as(&m->layout, param);
     int64_t first_row = 0;
-    const struct adapter_site *site = adapter_site_of(&m->layout, param, &first_row);
+    const struct adapter_site *site = adapter_site_of(&m->layout, param, head, &first_row);
     if (saved != NULL)
         memcpy(to, m->values + saved->offset + storage_bytes(saved->format, first),
                storage_bytes(saved->format, count));

@@ -13,6 +13,10 @@ struct adapter_merge {
     float *factor; /* of a site with DoRA: m / |W + s B A| of each row, once the site's first element was asked */
     float *row;    /* [the widest K] */
     const struct param *factor_of;
+    /* In a tied model only one of embedding and head may have changed: the tensors asked are then those of a table of the
+     * same model untied. */
+    bool untied;
+    const struct param *embedding; /* in base */
 };
 
 /* Opens both folders and reads the adapter. base, a table of config, must stay. After an error nothing is held. */

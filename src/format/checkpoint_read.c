@@ -294,15 +294,18 @@ static bool is_tied_head(const struct match *match, const struct safetensor *ten
            (match->headers_only || memcmp(embed->data, tensor->data, embed->bytes) == 0);
 }
 
-/* The frozen head that PEFT writes beside its adapter. A vocabulary that was resized for the adapter has another number
- * of rows. */
+/* The frozen head or embedding that PEFT writes beside its adapter. A vocabulary that was resized for the adapter has
+ * another number of rows. */
 static bool is_adapted_base(const struct match *match, const struct safetensor *tensor)
 {
-    static const char head[] = "lm_head.base_layer.weight";
-    const struct param *b = param_find(match->table, "lm_head.lora_B.weight");
+    static const char head[] = "lm_head.base_layer.weight", embedding[] = "model.embed_tokens.base_layer.weight";
+    const struct param *b = param_find(match->table, "lm_head.lora_B.weight"),
+                       *a = param_find(match->table, "model.embed_tokens.lora_embedding_A"); /* [r, V] */
     const size_t n = strlen(match->prefix);
-    return b != NULL && strncmp(tensor->name, match->prefix, n) == 0 && strcmp(tensor->name + n, head) == 0 &&
-           tensor->rank == 2 && tensor->shape[0] == b->shape[0];
+    if (strncmp(tensor->name, match->prefix, n) != 0 || tensor->rank != 2)
+        return false;
+    return (b != NULL && strcmp(tensor->name + n, head) == 0 && tensor->shape[0] == b->shape[0]) ||
+           (a != NULL && strcmp(tensor->name + n, embedding) == 0 && tensor->shape[0] == a->shape[1]);
 }
 
 /* What a tensor's name tells of a file that is no plain checkpoint, or NULL. */

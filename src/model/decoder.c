@@ -1,5 +1,6 @@
 #include "model/decoder.h"
 
+#include "model/embedding.h"
 #include "model/layer_run.h"
 #include "model/model_adapter.h"
 
@@ -196,12 +197,7 @@ float *decoder_layers(struct model *model, struct decoder_work *work, const stru
                       const struct kv_store *kv)
 {
     struct backend *be = model->backend;
-    be->ops->embed_forward(be, &(struct embed_forward){.tokens = batch->n_tokens,
-                                                       .width = model->config.hidden_size,
-                                                       .token = work->token,
-                                                       .table = param_values(model->embedding_set, model->embedding),
-                                                       .type = storage_dtype(model->embedding->format),
-                                                       .y = work->x});
+    embedding_forward(model, batch->n_tokens, work->token, work->x);
     for (int32_t i = 0; i < batch->n_vectors; i++) {
         const struct batch_vectors *v = &batch->vectors[i];
         const int64_t C = model->config.hidden_size;
@@ -229,8 +225,6 @@ float *decoder_layers(struct model *model, struct decoder_work *work, const stru
 
 void decoder_backward(struct model *model, struct decoder_work *work, const struct batch *batch)
 {
-    struct backend *be = model->backend;
-    float *d_table = param_grad(model->embedding_set, model->embedding);
     assert(work->mode != DECODER_INFER && model->trained->training.grad != NULL);
     set_dropout(model, work, batch);
     for (int32_t l = model->config.n_layers - 1; l >= 0; l--) {
@@ -239,12 +233,5 @@ void decoder_backward(struct model *model, struct decoder_work *work, const stru
             layer_forward(&run, NULL);
         layer_backward(&run);
     }
-    if (d_table == NULL)
-        return;
-    be->ops->embed_backward(be, &(struct embed_backward){.tokens = batch->n_tokens,
-                                                         .width = model->config.hidden_size,
-                                                         .vocab = model->config.vocab_size,
-                                                         .token = work->token,
-                                                         .dy = work->d_x,
-                                                         .d_table = d_table});
+    embedding_backward(model, batch->n_tokens, work->token, work->d_x);
 }

@@ -9,7 +9,7 @@
 static const struct adapter_site *site_of(const struct adapter_layout *layout, const struct param *base)
 {
     for (int32_t i = 0; i < layout->n_sites; i++)
-        if (layout->sites[i].base == base)
+        if (layout->sites[i].base == base && layout->sites[i].where != ADAPTER_OF_EMBEDDING)
             return &layout->sites[i];
     return NULL;
 }

@@ -319,18 +319,19 @@ void model_refresh(struct model *model)
 
 cohort_status model_embed(const struct model *model, const int32_t *ids, size_t count, float *out, cohort_error *err)
 {
-    const size_t C = (size_t)model->config.hidden_size;
-    const enum storage_format format = model->embedding->format;
-    const char *table = param_values(model->embedding_set, model->embedding);
+    const size_t bytes = count * (size_t)model->config.hidden_size * sizeof(float);
     struct backend *be = model->backend;
-    void *row = NULL;
-    TRY(mem_alloc(&row, C, sizeof(float), "row of the embedding", err));
-    for (size_t i = 0; i < count; i++) {
-        be->ops->download(be, row, table + storage_bytes(format, ids[i] * (int64_t)C),
-                          storage_bytes(format, (int64_t)C));
-        for (size_t c = 0; c < C; c++)
-            out[i * C + c] = storage_get(format, row, (int64_t)c);
-    }
-    mem_free(row);
-    return backend_check(be, err);
+    int32_t *token = NULL;
+    float *rows = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(be->ops->alloc(be, &token, count * sizeof *token, "ids of rows of the embedding", err));
+    TRY_GOTO(be->ops->alloc(be, &rows, bytes, "rows of the embedding", err));
+    be->ops->upload(be, token, ids, count * sizeof *token);
+    embedding_forward(model, (int64_t)count, token, rows);
+    be->ops->download(be, out, rows, bytes);
+    status = backend_check(be, err);
+cleanup:
+    be->ops->free(be, token);
+    be->ops->free(be, rows);
+    return status;
 }

@@ -35,6 +35,7 @@ struct model {
     struct layer *layers;      /* [L] */
     const struct param_set *embedding_set; /* of the embedding: the base, or the adapter's */
     const struct param *embedding;
+    const struct embedding_adapter *embedding_adapter; /* borrowed; what changes it, or NULL */
     struct norm final_norm;
     struct linear head;  /* its weight is the embedding when tied, and that of the scores of a classifier */
     int32_t max_context; /* positions the rotation tables cover */

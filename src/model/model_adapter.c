@@ -33,7 +33,7 @@ static cohort_status check_saved(const struct model *model, const struct adapter
 static bool is_changed(const struct adapter_layout *layout, const struct linear *linear)
 {
     for (int32_t s = 0; s < layout->n_sites; s++)
-        if (within(layout->sites[s].base, linear->weight, linear->n))
+        if (layout->sites[s].where != ADAPTER_OF_EMBEDDING && within(layout->sites[s].base, linear->weight, linear->n))
             return true;
     return false;
 }
@@ -67,6 +67,8 @@ static cohort_status open_merged(struct model_adapter *adapter, const struct mod
         if (stack->a != NULL)
             TRY_GOTO(add_like(&table, &capacity, stack->of->weight, stack->of->n_experts * stack->of->n, err));
     }
+    if (adapter->embedding.a != NULL)
+        TRY_GOTO(add_like(&table, &capacity, adapter->embedding.base, adapter->embedding.base->shape[0], err));
     TRY_GOTO(param_set_open(&adapter->merged, model->backend, &table, err));
     const struct param *next = adapter->merged.table.params;
     for (int32_t i = 0; i < adapter->n_linears; i++) {
@@ -85,6 +87,8 @@ static cohort_status open_merged(struct model_adapter *adapter, const struct mod
         for (int64_t rows = stack->of->n_experts * stack->of->n; rows > 0; next++)
             rows -= param_rows(next);
     }
+    if (adapter->embedding.a != NULL)
+        embedding_adapter_merge(&adapter->embedding, &adapter->merged, next);
 cleanup:
     param_table_free(&table);
     return status;
@@ -186,6 +190,7 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
     TRY_GOTO(mem_alloc(&adapter->stacks, (size_t)adapter->n_stacks, sizeof *adapter->stacks, "adapter", err));
     for (int32_t i = 0; i < adapter->n_stacks; i++)
         open_stack(adapter, &adapter->stacks[i], model_stack(model, i));
+    embedding_adapter_open(&adapter->embedding, &adapter->set, adapter->base, &adapter->layout);
     if (settings->merged)
         TRY_GOTO(open_merged(adapter, model, err));
     TRY_GOTO(open_dropout(adapter, settings, err));
@@ -205,6 +210,7 @@ void model_adapter_destroy(struct model_adapter *adapter)
         linear_adapter_close(&adapter->linears[i]);
     for (int32_t i = 0; adapter->stacks != NULL && i < adapter->n_stacks; i++)
         expert_adapter_close(&adapter->stacks[i]);
+    embedding_adapter_close(&adapter->embedding);
     if (adapter->set.backend != NULL) {
         adapter->set.backend->ops->free(adapter->set.backend, adapter->room.z);
         adapter->set.backend->ops->free(adapter->set.backend, adapter->room.dz);
@@ -235,6 +241,7 @@ static cohort_status pack(struct model_adapter *adapter, cohort_error *err)
         TRY(stop_check(be->stop, err));
         TRY(expert_adapter_pack(&adapter->stacks[i], err));
     }
+    TRY(embedding_adapter_pack(&adapter->embedding, err));
     return stop_check(adapter->set.backend->stop, err); /* a stop may have cut the packing short */
 }
 
@@ -289,6 +296,7 @@ void model_adapter_refresh(const struct model_adapter *adapter)
         linear_adapter_refresh(&adapter->linears[i]);
     for (int32_t i = 0; i < adapter->n_stacks; i++)
         expert_adapter_refresh(&adapter->stacks[i]);
+    embedding_adapter_refresh(&adapter->embedding);
 }
 
 size_t model_adapter_bytes(const struct model_adapter *adapter)
@@ -299,7 +307,7 @@ size_t model_adapter_bytes(const struct model_adapter *adapter)
         bytes += linear_adapter_packed_bytes(&adapter->linears[i]);
     for (int32_t i = 0; i < adapter->n_stacks; i++)
         bytes += expert_adapter_packed_bytes(&adapter->stacks[i]);
-    return bytes;
+    return bytes + embedding_adapter_bytes(&adapter->embedding);
 }
 
 void model_adapter_extent(const struct model_adapter *adapter, int64_t *rank, int64_t *depth, int64_t *expert_rank)
@@ -333,5 +341,6 @@ void model_wear(struct model *model, const struct model_adapter *adapter)
         if (model_stack(model, i) != NULL)
             model_stack(model, i)->adapter = of != NULL && of->a != NULL ? of : NULL;
     }
+    model->embedding_adapter = adapter == NULL || adapter->embedding.a == NULL ? NULL : &adapter->embedding;
     model_place(model, adapter == NULL ? NULL : &adapter->set, adapter == NULL ? NULL : &adapter->layout);
 }

@@ -3,6 +3,7 @@
 #ifndef COHORT_MODEL_MODEL_ADAPTER_H
 #define COHORT_MODEL_MODEL_ADAPTER_H
 
+#include "model/embedding.h"
 #include "model/model.h"
 
 struct model_adapter {
@@ -14,6 +15,7 @@ struct model_adapter {
     int32_t n_linears;
     struct expert_adapter *stacks; /* owned; of the layers' experts, in the order of model_stack */
     int32_t n_stacks;
+    struct embedding_adapter embedding;
     struct adapter_room room;       /* owned; empty without magnitudes */
     struct adapter_dropout dropout; /* of the batch in hand; p 0 outside training */
     struct param_set merged;        /* of projections with merged weights; empty if none are */

@@ -62,7 +62,7 @@ OPTION(LORA_ALPHA, "lora_alpha", FLOAT(TINY, BIG), "32", FOR_TRAIN | FOR_INFO, "
 OPTION(LORA_DROPOUT, "lora_dropout", FLOAT(0, 0.99), "0", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "sft: share of what A reads that is dropped in training (TRL: 0.05); grpo: 0 alone")
 OPTION(LORA_TARGET_MODULES, "lora_target_modules", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
-       "projections that get one: names, one regular expression, or all-linear; unset: q_proj and v_proj")
+       "modules that get one: names (projections, embed_tokens, lm_head), one regular expression, or all-linear; unset: q_proj and v_proj")
 OPTION(LORA_TARGET_PARAMETERS, "lora_target_parameters", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "experts that get one: mlp.experts.gate_up_proj, mlp.experts.down_proj; or routers: mlp.gate.weight")
 OPTION(USE_RSLORA, "use_rslora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
@@ -168,19 +168,19 @@ OPTION(PACKING_STRATEGY, "packing_strategy", ONE_OF(WORDS(PACKING_LIST)), "bfd",
        "best fit, longest first; bfd_split: long rows in pieces; wrapped: cut where one is full")
 
 /* ---- Environment ---- */
-OPTION(ENVIRONMENT, "environment", TEXT, NULL, FOR_GROUPS | FOR_EVAL, "Environment", ACCEPTED(REWARD),
+OPTION(ENVIRONMENT, "environment", TEXT, NULL, FOR_GROUPS, "Environment", ACCEPTED(REWARD),
        "exec:PROGRAM or python:FILE.py:CLASS that answers turns (docs/ENVIRONMENTS.md); unset: one turn")
-OPTION(TOOLS, "tools", TEXT, NULL, FOR_GROUPS | FOR_EVAL, "Environment", ACCEPTED(REWARD),
+OPTION(TOOLS, "tools", TEXT, NULL, FOR_GROUPS, "Environment", ACCEPTED(REWARD),
        "python:FILE.py whose functions the model may call, or python:FILE.py:NAME,NAME for some of them")
-OPTION(MAX_TOOL_CALLING_ITERATIONS, "max_tool_calling_iterations", INT(0, COUNT), NULL, FOR_GROUPS | FOR_EVAL, "Environment", KEPT,
+OPTION(MAX_TOOL_CALLING_ITERATIONS, "max_tool_calling_iterations", INT(0, COUNT), NULL, FOR_GROUPS, "Environment", KEPT,
        "turns whose calls of tools are run; unset: no limit")
-OPTION(ENVIRONMENT_WORKERS, "environment_workers", INT(1, 256), "1", FOR_GROUPS | FOR_EVAL, "Environment", FREE,
+OPTION(ENVIRONMENT_WORKERS, "environment_workers", INT(1, 256), "1", FOR_GROUPS, "Environment", FREE,
        "programs of the environment")
-OPTION(TURN_TIMEOUT, "turn_timeout", FLOAT(0.001, 86400), "60", FOR_GROUPS | FOR_EVAL, "Environment", FREE,
+OPTION(TURN_TIMEOUT, "turn_timeout", FLOAT(0.001, 86400), "60", FOR_GROUPS, "Environment", FREE,
        "seconds that an environment may take for an answer; then the episode is lost")
-OPTION(EPISODE_TIMEOUT, "episode_timeout", FLOAT(0.001, 604800), NULL, FOR_GROUPS | FOR_EVAL, "Environment", FREE,
+OPTION(EPISODE_TIMEOUT, "episode_timeout", FLOAT(0.001, 604800), NULL, FOR_GROUPS, "Environment", FREE,
        "seconds that an environment may take for all answers of an episode; unset: no limit")
-OPTION(MAX_TURNS, "max_turns", INT(1, COUNT), NULL, FOR_GROUPS | FOR_EVAL, "Environment", KEPT,
+OPTION(MAX_TURNS, "max_turns", INT(1, COUNT), NULL, FOR_GROUPS, "Environment", KEPT,
        "turns of the model in an episode; unset: as many as fit into max_completion_length")
 OPTION(TURN_REWARDS, "turn_rewards", ONE_OF(WORDS(TURN_REWARDS_LIST)), "sum", FOR_GROUPS, "Environment", KEPT,
        "an environment's rewards of turns: added to the episode's; per_turn: rewards of tokens")

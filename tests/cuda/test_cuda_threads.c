@@ -184,6 +184,8 @@ static void test_every_entry(void **state)
     CALL(ops->matmul_backward_weight(device, &(struct matmul_backward_weight){.m = 0}));
     CALL(ops->embed_forward(device, &(struct embed_forward){.width = 8}));
     CALL(ops->embed_backward(device, &(struct embed_backward){.width = 8, .vocab = 8}));
+    CALL(ops->embed_change_forward(device, &(struct embed_change_forward){.width = 8, .r = 1}));
+    CALL(ops->embed_change_backward(device, &(struct embed_change_backward){.width = 8, .r = 1, .vocab = 8}));
     CALL(ops->rmsnorm_forward(device, &(struct rmsnorm_forward){.width = 8}));
     CALL(ops->rmsnorm_backward(device, &(struct rmsnorm_backward){.width = 8}));
     CALL(ops->qkv_forward(device, &qkv));

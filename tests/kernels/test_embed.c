@@ -150,6 +150,71 @@ static void test_noise(void **state)
     }
 }
 
+/* A change of low rank and its gradients against sums in double; rows of 0 leave y as it is, and a token's bits are the same
+ * alone as among others. */
+static void check_change(int64_t tokens, int64_t width, int64_t r, int32_t vocab, enum dtype type)
+{
+    const float scale = 1.5f;
+    int32_t *token = skewed(tokens, vocab);
+    const struct array *id = ids_of(token, tokens), *a = array_new(vocab * r, type, 6, 1.0),
+                       *b = array_new(r * width, type, 7, 1.0), *y = array_new(tokens * width, DTYPE_F32, 8, 1.0),
+                       *alone = array_new(width, DTYPE_F32, 0, 0.0), *dy = array_new(tokens * width, DTYPE_F32, 9, 1.0),
+                       *d = array_new(tokens * r, DTYPE_F32, 0, 0.0), *da = array_new(vocab * r, DTYPE_F32, 10, 1.0),
+                       *db = array_new(r * width, DTYPE_F32, 11, 1.0);
+    for (int64_t j = 0; j < r; j++)
+        set(a, token[0] * r + j, 0.0f);
+    for (int64_t c = 0; c < width; c++) {
+        set(y, c, -0.0f);
+        set(alone, c, (float)was(y, (tokens - 1) * width + c));
+    }
+    push(a), push(y), push(alone);
+    backend->ops->embed_change_forward(
+        backend, &(struct embed_change_forward){tokens, width, r, id->d, a->d, b->d, type, scale, y->d});
+    backend->ops->embed_change_forward(backend,
+                                       &(struct embed_change_forward){1, width, r, (const int32_t *)id->d + tokens - 1,
+                                                                      a->d, b->d, type, scale, alone->d});
+    backend->ops->embed_change_backward(backend,
+                                        &(struct embed_change_backward){tokens, width, r, vocab, id->d, a->d, b->d,
+                                                                        type, scale, dy->d, d->d, da->d, db->d});
+    pull(y), pull(alone), pull(da), pull(db);
+    for (int64_t c = 0; c < width; c++)
+        assert_true(signbit(get(y, c)) && get(y, c) == 0.0);
+    assert_memory_equal(alone->x, (float *)y->x + (tokens - 1) * width, alone->bytes);
+    double *sum_a = calloc((size_t)(vocab * r), sizeof *sum_a), *sum_b = calloc((size_t)(r * width), sizeof *sum_b);
+    assert_true(sum_a != NULL && sum_b != NULL);
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t c = 0; c < width; c++) {
+            double sum = 0.0;
+            const double slope = scale * get(dy, t * width + c);
+            for (int64_t j = 0; j < r; j++) {
+                sum += get(a, token[t] * r + j) * get(b, j * width + c);
+                sum_a[token[t] * r + j] += slope * get(b, j * width + c);
+                sum_b[j * width + c] += slope * get(a, token[t] * r + j);
+            }
+            if (token[t] != token[0])
+                assert_true(fabs(get(y, t * width + c) - was(y, t * width + c) - scale * sum) < 1e-5 * (double)(4 + r));
+        }
+    for (int64_t i = 0; i < vocab * r; i++)
+        assert_true(fabs(get(da, i) - was(da, i) - sum_a[i]) < 1e-5 * (double)(tokens + 10) * sqrt((double)width));
+    for (int64_t i = 0; i < r * width; i++)
+        assert_true(fabs(get(db, i) - was(db, i) - sum_b[i]) < 1e-5 * (double)(tokens + 10));
+    free(sum_a), free(sum_b), free(token);
+    arrays_free();
+}
+
+static void test_change(void **state)
+{
+    (void)state;
+    EACH_BACKEND
+    for (int type = DTYPE_F32; type <= DTYPE_BF16; type++) {
+        use_threads(1 + type);
+        check_change(3, 1, 1, 5, (enum dtype)type);
+        check_change(9, 40, 3, 6, (enum dtype)type);
+        check_change(33, 133, 8, 20, (enum dtype)type);
+        check_change(20, 700, 17, 300, (enum dtype)type);
+    }
+}
+
 /* Nothing to do is no error. */
 static void test_nothing(void **state)
 {
@@ -158,6 +223,8 @@ static void test_nothing(void **state)
     {
         backend->ops->embed_forward(backend, &(struct embed_forward){.width = 8});
         backend->ops->embed_backward(backend, &(struct embed_backward){.width = 8, .vocab = 8});
+        backend->ops->embed_change_forward(backend, &(struct embed_change_forward){.width = 8, .r = 1});
+        backend->ops->embed_change_backward(backend, &(struct embed_change_backward){.width = 8, .r = 1, .vocab = 8});
         backend_must_be_well();
     }
 }
@@ -166,6 +233,7 @@ int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_widths), cmocka_unit_test(test_ids),
-                                       cmocka_unit_test(test_noise), cmocka_unit_test(test_nothing)};
+                                       cmocka_unit_test(test_noise), cmocka_unit_test(test_change),
+                                       cmocka_unit_test(test_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,8 @@
     KERNEL(void, embed_forward, const struct embed_forward *)                                                          \
     KERNEL(void, embed_backward, const struct embed_backward *)                                                        \
     KERNEL(void, embed_noise, const struct embed_noise *)                                                              \
+    KERNEL(void, embed_change_forward, const struct embed_change_forward *)                                            \
+    KERNEL(void, embed_change_backward, const struct embed_change_backward *)                                          \
     KERNEL(void, rmsnorm_forward, const struct rmsnorm_forward *)                                                      \
     KERNEL(void, rmsnorm_backward, const struct rmsnorm_backward *)                                                    \
     KERNEL(void, qkv_forward, const struct qkv_forward *)                                                              \

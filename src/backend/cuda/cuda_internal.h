@@ -191,6 +191,8 @@ void cuda_host_forget(struct backend *backend, const void *matrix);
     OPERATION(embed_forward, const struct embed_forward *)                                                             \
     OPERATION(embed_backward, const struct embed_backward *)                                                           \
     OPERATION(embed_noise, const struct embed_noise *)                                                                 \
+    OPERATION(embed_change_forward, const struct embed_change_forward *)                                               \
+    OPERATION(embed_change_backward, const struct embed_change_backward *)                                             \
     OPERATION(rmsnorm_forward, const struct rmsnorm_forward *)                                                         \
     OPERATION(rmsnorm_backward, const struct rmsnorm_backward *)                                                       \
     OPERATION(qkv_forward, const struct qkv_forward *) /* kv_row -1: q only */                                         \

@@ -168,6 +168,88 @@ extern "C" void cuda_embed_backward(struct backend *backend, const struct embed_
     cuda_note(backend, "embed_backward", cudaSuccess);
 }
 
+enum { CHANGE_THREADS = 128, CHANGE_WARPS = CHANGE_THREADS / 32 };
+
+static __device__ __forceinline__ float element(const float *p, int64_t i) { return p[i]; }
+static __device__ __forceinline__ float element(const uint16_t *p, int64_t i)
+{
+    return __uint_as_float((uint32_t)p[i] << 16);
+}
+
+/* Block (t, part of the width): a thread has a column. */
+template <typename T>
+static __global__ void __launch_bounds__(CHANGE_THREADS) embed_change_kernel(embed_change_forward p)
+{
+    const int64_t t = blockIdx.x, c = (int64_t)blockIdx.y * CHANGE_THREADS + threadIdx.x;
+    const int32_t id = p.token[t]; /* negative in idle rows, as above */
+    if (c >= p.width || id < 0)
+        return;
+    const T *a = (const T *)p.a + (int64_t)id * p.r, *b = (const T *)p.b + c;
+    float sum = 0.0f;
+    for (int64_t j = 0; j < p.r; j++)
+        sum = fmaf(element(a, j), element(b, j * p.width), sum);
+    sum *= p.scale;
+    if (sum != 0.0f)
+        p.y[t * p.width + c] += sum;
+}
+
+extern "C" void cuda_embed_change_forward(struct backend *backend, const struct embed_change_forward *p)
+{
+    if (p->tokens == 0)
+        return;
+    const dim3 grid((unsigned)p->tokens, (unsigned)ceil_div(p->width, CHANGE_THREADS));
+    auto kernel = p->type == DTYPE_F32 ? embed_change_kernel<float> : embed_change_kernel<uint16_t>;
+    LAUNCH(kernel, grid, CHANGE_THREADS, 0, cuda_state_of(backend)->stream, *p);
+    cuda_note(backend, "embed_change_forward", cudaSuccess);
+}
+
+/* Block (t, part of r): a warp has an element of d. Lane l sums the columns l, l + 32 ... */
+template <typename T>
+static __global__ void __launch_bounds__(CHANGE_THREADS) embed_change_inner_kernel(embed_change_backward p)
+{
+    const int64_t t = blockIdx.x, j = (int64_t)blockIdx.y * CHANGE_WARPS + threadIdx.x / 32;
+    if (j >= p.r)
+        return;
+    const T *b = (const T *)p.b + j * p.width;
+    const float *dy = p.dy + t * p.width;
+    float sum = 0.0f;
+    for (int64_t c = threadIdx.x % 32; c < p.width; c += 32)
+        sum = fmaf(dy[c], element(b, c), sum);
+    for (int o = 16; o > 0; o >>= 1)
+        sum += __shfl_xor_sync(0xffffffffu, sum, o);
+    if (threadIdx.x % 32 == 0)
+        p.d[t * p.r + j] = p.scale * sum;
+}
+
+/* Block (part of the width, j): a thread has an element of db and walks the tokens. */
+template <typename T>
+static __global__ void __launch_bounds__(CHANGE_THREADS) embed_change_gradient_kernel(embed_change_backward p)
+{
+    const int64_t c = (int64_t)blockIdx.x * CHANGE_THREADS + threadIdx.x, j = blockIdx.y;
+    if (c >= p.width)
+        return;
+    float sum = p.db[j * p.width + c];
+    for (int64_t t = 0; t < p.tokens; t++)
+        sum = fmaf(p.scale * element((const T *)p.a, p.token[t] * p.r + j), p.dy[t * p.width + c], sum);
+    p.db[j * p.width + c] = sum;
+}
+
+extern "C" void cuda_embed_change_backward(struct backend *backend, const struct embed_change_backward *p)
+{
+    if (p->tokens == 0)
+        return;
+    const cudaStream_t stream = cuda_state_of(backend)->stream;
+    const bool f32 = p->type == DTYPE_F32;
+    auto inner = f32 ? embed_change_inner_kernel<float> : embed_change_inner_kernel<uint16_t>;
+    auto gradient = f32 ? embed_change_gradient_kernel<float> : embed_change_gradient_kernel<uint16_t>;
+    cuda_host_flush(backend);
+    LAUNCH(inner, dim3((unsigned)p->tokens, (unsigned)ceil_div(p->r, CHANGE_WARPS)), CHANGE_THREADS, 0, stream, *p);
+    LAUNCH(gradient, dim3((unsigned)ceil_div(p->width, CHANGE_THREADS), (unsigned)p->r), CHANGE_THREADS, 0, stream, *p);
+    cuda_note(backend, "embed_change_backward", cudaSuccess);
+    const struct embed_backward rows = {p->tokens, p->r, p->vocab, p->token, p->d, p->da};
+    cuda_embed_backward(backend, &rows);
+}
+
 /* Block (t, part of the width); a thread has the four words of a Philox block. */
 static __global__ void __launch_bounds__(COPY_THREADS) embed_noise_kernel(embed_noise p)
 {
