@@ -16,8 +16,9 @@ import sys
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3ForCausalLM
+from trl import RLOOConfig, RLOOTrainer
 
-from grpo_steps_trl import (COMMON, EOS, FIXTURES, INITIAL, MAX_COMPLETION, N_GENERATIONS, N_PROMPTS, OTHER_ROUNDING,
+from grpo_steps_trl import (COMMON, EOS, FIXTURES, INITIAL, MAX_COMPLETION, N_GENERATIONS, N_PROMPTS, OTHER_ROUNDING, Scripted,
                             draw_completion, drawing, train, write_runs)
 
 FOLDER = FIXTURES / "grpo_hundred"
@@ -37,8 +38,15 @@ RUNS = {
     # The reference is a copy of the adapter that the run goes on with.
     "lora": dict(learning_rate=4e-3, beta=0.02, num_iterations=2, lr_scheduler_type="cosine", warmup_steps=5, weight_decay=0.01),
 }
+# Those of RLOOTrainer, which lacks some of the settings and has some of its own.
+OF_GRPO = ("loss_type", "use_bias_correction_kl", "scale_rewards", "importance_sampling_level")
+RLOO_RUNS = {
+    "rloo": dict(learning_rate=1e-4, beta=0.05, num_iterations=2, lr_scheduler_type="linear", epsilon_high=0.28),
+    "rloo_clip": dict(learning_rate=2e-4, epsilon=0.4, beta=0.02, num_iterations=2, reward_clip_range=(0.3, 0.9), normalize_advantages=True, mask_truncated_completions=True),
+}
 # Adapters that a run goes on with, by run: those whose gradients adapter_gradients_peft.py takes of model_tied.
 ADAPTERS = {"lora": "rslora"}
+RUNS.update(RLOO_RUNS)
 SETTINGS = {**COMMON, "max_steps": N_STEPS, "learning_rate": 1e-3}
 
 
@@ -68,11 +76,22 @@ def start_of(name, weights):
     return initial, ends
 
 
+class ScriptedRLOO(Scripted, RLOOTrainer):
+    """RLOOTrainer whose completions come from the script."""
+
+    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
+        return super()._generate_single_turn(prompt_ids)[0]
+
+
 def write_run(name, script):
     settings = {**SETTINGS, **RUNS[name]}
+    kinds = {}
+    if name in RLOO_RUNS:
+        settings = {k: v for k, v in settings.items() if k not in OF_GRPO}
+        kinds = {"trainer_class": ScriptedRLOO, "config_class": RLOOConfig}
     adapter = FIXTURES / "adapter_gradients" / ADAPTERS[name] if name in ADAPTERS else None
-    logs, _, weights = train(script, settings, adapter=adapter)
-    other = train(script, {**settings, **OTHER_ROUNDING}, attention="sdpa", adapter=adapter)[2][N_STEPS]
+    logs, _, weights = train(script, settings, adapter=adapter, **kinds)
+    other = train(script, {**settings, **OTHER_ROUNDING}, attention="sdpa", adapter=adapter, **kinds)[2][N_STEPS]
     initial, ends = start_of(name, weights[N_STEPS])
     other = start_of(name, other)[1]
     change = {k: ends[k] - v.detach() for k, v in initial.items()}

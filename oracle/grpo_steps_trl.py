@@ -103,8 +103,8 @@ def make_tokenizer():
                                    padding_side="left")
 
 
-class ScriptedTrainer(GRPOTrainer):
-    """GRPOTrainer whose completions come from the script."""
+class Scripted:
+    """What makes a trainer's completions come from the script."""
 
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
         script = self.script[len(self.rounds_seen)]
@@ -123,6 +123,10 @@ class ScriptedTrainer(GRPOTrainer):
         return output
 
 
+class ScriptedTrainer(Scripted, GRPOTrainer):
+    """GRPOTrainer whose completions come from the script."""
+
+
 class Snapshot(TrainerCallback):
     def __init__(self):
         self.weights = {}
@@ -133,7 +137,7 @@ class Snapshot(TrainerCallback):
                 k: v.detach().clone().contiguous() for k, v in model.named_parameters()}
 
 
-def train(script, settings, attention="eager", adapter=None):
+def train(script, settings, attention="eager", adapter=None, trainer_class=ScriptedTrainer, config_class=GRPOConfig):
     """adapter: None, or the folder of one that trains in place of the model."""
     torch.manual_seed(0)
     model = Qwen3ForCausalLM.from_pretrained(INITIAL, dtype=torch.float32, attn_implementation=attention)
@@ -147,11 +151,11 @@ def train(script, settings, attention="eager", adapter=None):
         return script[len(trainer.rounds_seen)]["rewards"]
 
     with tempfile.TemporaryDirectory() as scratch:
-        args = GRPOConfig(
+        args = config_class(
             output_dir=scratch, save_strategy="no", report_to="none", logging_steps=1, disable_tqdm=True, use_cpu=True,
             bf16=False, gradient_checkpointing=False, shuffle_dataset=False, seed=0, **settings)
         snapshot = Snapshot()
-        trainer = ScriptedTrainer(model=model, reward_funcs=reward, args=args, train_dataset=Dataset.from_list(rows),
+        trainer = trainer_class(model=model, reward_funcs=reward, args=args, train_dataset=Dataset.from_list(rows),
                                   processing_class=make_tokenizer(), callbacks=[snapshot])
         trainer.remove_callback(PrinterCallback)
         trainer.script, trainer.rounds_seen = script, []

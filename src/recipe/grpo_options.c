@@ -35,7 +35,16 @@ static cohort_status configure_advantage(struct grpo_run *run, cohort_error *err
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "advantage_k %d is above num_generations %d: a group has no so many completions to draw from",
                          (int)c->k, (int)options_int(o, OPTION_NUM_GENERATIONS));
-    return advantage_check(c, options_bool(o, OPTION_KL_IN_REWARD), err);
+    c->clips = options_given(o, OPTION_REWARD_CLIP_RANGE);
+    if (c->clips && options_list_count(o, OPTION_REWARD_CLIP_RANGE) != 2)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "reward_clip_range has %zu numbers: expected two, the least and the most that a reward counts",
+                         options_list_count(o, OPTION_REWARD_CLIP_RANGE));
+    if (c->clips) {
+        c->clip_low = options_list_number(o, OPTION_REWARD_CLIP_RANGE, 0);
+        c->clip_high = options_list_number(o, OPTION_REWARD_CLIP_RANGE, 1);
+    }
+    return advantage_check(c, run->grpo.config.reward_beta != 0.0, err); /* configure_loss was called */
 }
 
 static cohort_status configure_loss(struct grpo_run *run, cohort_error *err)

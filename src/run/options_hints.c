@@ -408,7 +408,6 @@ static const struct option_hint hints[] = {
     {"resume_adapter_file", "adapter", LORA_OPTIONS},
     {"resume_from_checkpoint", "resume", "'latest', or a checkpoint folder of the run"},
     {"reverse_prompt", "stop", NULL},
-    {"reward_clip_range", NULL, OTHER_METHOD},
     {"reward_fn", "reward", REWARDS},
     {"reward_func", "reward", REWARDS},
     {"reward_funcs", "reward", REWARDS},

@@ -345,6 +345,8 @@ OPTION(MULTI_OBJECTIVE_AGGREGATION, "multi_objective_aggregation", ONE_OF(WORDS(
        "several rewards are weighted and added before or after each is normalised in its group")
 OPTION(ADVANTAGE_EPSILON, "advantage_epsilon", FLOAT(0, 1), "1e-4", FOR_GROUPS, "Loss", KEPT,
        "added to the standard deviation that advantages are divided by")
+OPTION(REWARD_CLIP_RANGE, "reward_clip_range", NUMBERS(-BIG, BIG), NULL, FOR_GROUPS, "Loss", KEPT,
+       "LEAST,MOST: advantages are made of rewards clipped to this range, before a KL is taken from them")
 OPTION(LOSS_TYPE, "loss_type", ONE_OF(WORDS(LOSS_LIST)), "dapo", FOR_GRPO, "Loss", KEPT,
        "the loss: what becomes of a token's ratio, and how tokens are averaged (docs/GRPO.md)")
 ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(LOSS_LIST)), "rloo", FOR_RLOO, "Loss", KEPT,

@@ -64,7 +64,17 @@ static double reward_at(const struct advantage_input *input, int32_t row, int32_
     return scored ? sum : (double)NAN;
 }
 
-/* The same of a whole row. */
+/* The same as advantages are made of it. */
+static double clipped_at(const struct advantage_input *input, int32_t row, int32_t place, int32_t places)
+{
+    const struct advantage_config *config = &input->config;
+    const double reward = reward_at(input, row, place, places);
+    if (!config->clips || isnan(reward))
+        return reward;
+    return reward < config->clip_low ? config->clip_low : reward > config->clip_high ? config->clip_high : reward;
+}
+
+/* The same of a whole row, before it is clipped. */
 static double row_reward(const struct advantage_input *input, int32_t row)
 {
     double sum = 0.0;
@@ -109,7 +119,7 @@ static cohort_status events_collect(struct events *events, const struct advantag
         const int32_t places = n_places(input, row);
         events->begin[row] = n;
         for (int32_t place = 0; place < places; place++) {
-            const double value = reward_at(input, row, place, places);
+            const double value = clipped_at(input, row, place, places);
             if (isnan(value) && !(place + 1 == places && n == events->begin[row]))
                 continue;
             events->place[n] = place;
@@ -206,6 +216,10 @@ static cohort_status check_lists(const struct advantage_input *input, cohort_err
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "a reward gave a list, rewards of tokens, and advantage_estimator pass_at_k asks of a whole "
                          "completion whether it passes: let the reward give a number, or take another estimator");
+    if (input->config.clips)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "a reward gave a list, rewards of tokens, and reward_clip_range clips the one reward of a "
+                         "completion: leave it out, or let the reward give a number");
     if (input->penalty != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "a reward gave a list, rewards of tokens, and kl_in_reward takes the KL of a completion from "
@@ -229,8 +243,20 @@ cohort_status advantage_check(const struct advantage_config *config, bool penali
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "kl_in_reward changes rewards, of which advantage_estimator pass_at_k only reads whether they "
                          "are above 0: leave kl_in_reward out");
+    if (config->clips && !(config->clip_low < config->clip_high))
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "reward_clip_range is from %g to %g: expected two numbers, the lower one first",
+                         config->clip_low, config->clip_high);
+    if (config->clips && config->estimator == ADVANTAGE_PASS_AT_K)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "reward_clip_range changes rewards, of which advantage_estimator pass_at_k only reads whether "
+                         "they are above 0: leave reward_clip_range out");
     if (config->aggregation != ADVANTAGE_NORMALIZE_THEN_SUM)
         return COHORT_OK;
+    if (config->clips)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "reward_clip_range clips the sum of the rewards, which multi_objective_aggregation "
+                         "normalize_then_sum does not form before it normalises: take sum_then_normalize");
     if (config->estimator != ADVANTAGE_GRPO)
         return error_set(
             err, COHORT_ERR_ARGUMENT,
@@ -416,8 +442,8 @@ static double spread_of(const struct advantage_input *input, int32_t first, int3
         for (int32_t row = first; row < end; row++) {
             const int32_t places = n_places(input, row);
             for (int32_t place = 0; place < places; place++) {
-                const double reward =
-                    function < 0 ? reward_at(input, row, place, places) : value_at(input, row, place, places, function);
+                const double reward = function < 0 ? clipped_at(input, row, place, places)
+                                                   : value_at(input, row, place, places, function);
                 if (isinf(reward))
                     return (double)INFINITY;
                 if (isnan(reward))

@@ -22,6 +22,8 @@ struct advantage_config {
     enum advantage_aggregation aggregation;
     int32_t k;      /* of PASS_AT_K */
     double epsilon; /* added to deviations that are divided by (TRL: 1e-4) */
+    bool clips;     /* weighted sums are moved into clip_low .. clip_high, before a penalty */
+    double clip_low, clip_high;
 };
 /* COHORT_ERR_ARGUMENT with the reason, in the words of the options, where switches do not go together. penalised: rows
  * have a penalty. */
@@ -43,8 +45,9 @@ struct advantage_input {
 struct advantage_output {
     float *advantage; /* [n_rows]; with lists the mean of the row's tokens */
     float **tokens;   /* [n_rows][n_tokens of the row], needed with lists: of each token */
-    float *reward;    /* [n_rows] weighted sum, before the penalty; NaN where no function scored */
-    /* Metrics as TRL defines them (docs/GRPO.md), before the penalty but for the share without a deviation. */
+    float *reward;    /* [n_rows] weighted sum, before clipping and penalty; NaN where no function scored */
+    /* Metrics as TRL defines them (docs/GRPO.md), before clipping and penalty but for the share without a
+     * deviation. */
     double reward_mean, reward_std, frac_reward_zero_std;
     double *function_mean, *function_std; /* [n_functions], caller's memory */
 };

@@ -27,6 +27,15 @@ succeeds run rloo e --beta 0
 grep -q 'frozen reference' err && wrong "a reference without a KL"
 fails 2 'kl_in_reward takes beta times the KL' run rloo no --beta 0 --kl-in-reward
 fails 2 'loss_type rloo has a ratio of its own' run rloo no --importance-sampling-level sequence
+# A range that every reward is in changes nothing, a narrow one does; the metric is of what was given.
+succeeds run rloo f --reward-clip-range -5,5
+is "$(final a)" "$(final f)" "weights with a range that clips nothing"
+succeeds run rloo g --reward-clip-range 0.2,0.4
+differs "$(final a)" "$(final g)" "weights with clipped rewards"
+is "$(sed -n '1s/.*"reward": \([^,]*\).*/\1/p' a/metrics.jsonl)" "$(sed -n '1s/.*"reward": \([^,]*\).*/\1/p' g/metrics.jsonl)" "the reward of step 1"
+fails 2 'expected two numbers, the lower one first' run rloo no --reward-clip-range 1,0
+fails 2 'has 1 numbers: expected two' run rloo no --reward-clip-range 1
+fails 2 'reward_clip_range changes rewards' run rloo no --reward-clip-range 0,1 --advantage-estimator pass_at_k --advantage-k 2 --beta 0
 # It goes on as itself alone.
 fails 1 'checkpoint of cohort rloo, this is cohort grpo' run grpo other "${TOLD[@]}" --steps 5 --resume a/checkpoints/step-4
 succeeds run rloo long --steps 6

@@ -95,18 +95,36 @@ static inline struct schedule schedule_of(const json_t *settings)
     return schedule;
 }
 
+/* Settings of TRL's RLOOTrainer, whose loss, advantages and KL have no names there. */
+static inline void rloo_config(struct grpo_config *config, const json_t *settings)
+{
+    const json_t *range = json_object_get(settings, "reward_clip_range");
+    config->loss.type = LOSS_RLOO;
+    config->loss.beta = 0.0;
+    config->loss.kl = LOSS_KL_K1;
+    config->reward_beta = json_number(settings, "beta");
+    config->advantage.estimator = ADVANTAGE_RLOO;
+    config->advantage.scale =
+        json_is_true(json_object_get(settings, "normalize_advantages")) ? ADVANTAGE_SCALE_BATCH : ADVANTAGE_SCALE_NONE;
+    config->advantage.clips = json_array_size(range) == 2;
+    config->advantage.clip_low = json_number_value(json_array_get(range, 0));
+    config->advantage.clip_high = json_number_value(json_array_get(range, 1));
+}
+
 static inline struct grpo_config config_of(const json_t *settings)
 {
     assert_int_equal(json_number(settings, "num_generations"), GROUP);
     const double top = setting(settings, "top_entropy_quantile", 1.0);
-    return (struct grpo_config){
+    const bool rloo = json_object_get(settings, "loss_type") == NULL;
+    struct grpo_config config = {
         .group = GROUP,
         .max_completion_length = MAX_COMPLETION,
         .plan = {1, 1, (int32_t)json_number(settings, "num_iterations")},
         .sampling = {.temperature = (float)json_number(settings, "temperature")},
         .mask_truncated = json_is_true(json_object_get(settings, "mask_truncated_completions")),
-        .loss = {.type = (enum loss_type)CHOICE(settings, "loss_type", LOSS_LIST),
-                 .level = (enum loss_level)CHOICE(settings, "importance_sampling_level", LOSS_LEVEL_LIST),
+        .loss = {.type = rloo ? LOSS_RLOO : (enum loss_type)CHOICE(settings, "loss_type", LOSS_LIST),
+                 .level = rloo ? LOSS_LEVEL_TOKEN
+                               : (enum loss_level)CHOICE(settings, "importance_sampling_level", LOSS_LEVEL_LIST),
                  .epsilon = json_number(settings, "epsilon"),
                  .epsilon_high = json_number(settings, "epsilon_high"),
                  .sapo_temperature_pos = 1.0,
@@ -116,11 +134,15 @@ static inline struct grpo_config config_of(const json_t *settings)
                  .off_policy_mask = json_object_get(settings, "off_policy_mask_threshold") != NULL,
                  .off_policy_threshold = setting(settings, "off_policy_mask_threshold", 0.0),
                  .max_completion_length = MAX_COMPLETION},
-        .advantage = {.scale = (enum advantage_scale)CHOICE(settings, "scale_rewards", ADVANTAGE_SCALE_LIST),
+        .advantage = {.scale = rloo ? ADVANTAGE_SCALE_NONE
+                                    : (enum advantage_scale)CHOICE(settings, "scale_rewards", ADVANTAGE_SCALE_LIST),
                       .epsilon = 1e-4}, /* TRL's constant */
         .filter_entropy = top < 1.0,
         .top_entropy_quantile = top,
         .schedule = schedule_of(settings)};
+    if (rloo)
+        rloo_config(&config, settings);
+    return config;
 }
 
 static inline struct entropy_control control_of(const json_t *settings)
