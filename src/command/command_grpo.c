@@ -50,10 +50,9 @@ static cohort_status prompt_of(void *context, uint64_t i, size_t *row, uint64_t 
 
 static cohort_status train(struct grpo_job *job, cohort_error *err)
 {
-    const struct training *t = &job->run.t;
     const struct grpo_source source = {.set = &job->train, .prompt = prompt_of, .context = job};
     TRY(grpo_run_start(&job->run, err));
-    while (t->state.step < t->steps) {
+    while (!grpo_run_ends(&job->run)) {
         TRY(training_steer(&job->run.t, &job->run.grpo.optimizer, err));
         while (grpo_run_wants(&job->run))
             TRY(grpo_run_draw(&job->run, &source, err));

@@ -232,6 +232,7 @@ cohort_status grpo_run_configure(struct grpo_run *run, cohort_error *err)
     run->prompts_per_step = (int32_t)options_int(o, OPTION_PROMPTS_PER_STEP);
     run->save_steps = options_int(o, OPTION_SAVE_STEPS);
     run->eval_steps = options_int(o, OPTION_EVAL_STEPS);
+    TRY(best_model_open(&run->best, o, options_string(o, OPTION_METRIC_FOR_BEST_MODEL), run->eval_steps > 0, err));
     run->eval_n = (int32_t)options_int(o, OPTION_NUM_GENERATIONS_EVAL);
     note_switches(run);
     if (c->sampling.top_k > 0 || (c->sampling.top_p > 0.0f && c->sampling.top_p < 1.0f) || c->sampling.min_p > 0.0f ||

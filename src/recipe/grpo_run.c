@@ -182,6 +182,7 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
     *temperature = (float)options_float_or(o, OPTION_EVAL_TEMPERATURE, (double)*temperature);
     grpo_run_tell_progress(run);
     TRY_GOTO(evaluation_run(&evaluation, &found, &out, err));
+    TRY_GOTO(best_model_check(&run->best, &found, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
     observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)", (long long)run->t.state.step,
@@ -231,6 +232,12 @@ static bool every(const struct grpo_run *run, int64_t steps)
 static bool evaluates_now(const struct grpo_run *run)
 {
     return (run->t.steps > 0 && run->t.state.step >= run->t.steps) || every(run, run->eval_steps);
+}
+
+bool grpo_run_ends(const struct grpo_run *run)
+{
+    return (run->t.steps > 0 && run->t.state.step >= run->t.steps) ||
+           (!run->extent.lends && best_model_stops(&run->best, &run->t));
 }
 
 /* The controller of the entropy bonus outlives a step (I6). */
@@ -306,6 +313,13 @@ static void drop_done(struct grpo_run *run)
     memset(run->live + run->n_live, 0, (size_t)n * sizeof *run->live);
 }
 
+/* Compares an evaluation that was due, not by the run's end alone, with those before it. Returns whether its model is to be
+ * kept. */
+static bool count_evaluation(struct grpo_run *run, const struct metrics *metrics)
+{
+    return run->has_held_out && every(run, run->eval_steps) && best_model_take(&run->best, &run->t, metrics);
+}
+
 /* What is due after a step. A failure comes after the update: the step is logged all the same, because it will not be
  * repeated. The first failure is reported. */
 static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metrics *metrics, cohort_error *err)
@@ -316,10 +330,11 @@ static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metr
     for (int32_t b = begun; failed == COHORT_OK && b < run->n_live; b++)
         failed = log_completions(run, &run->live[b], err);
     drop_done(run);
-    const bool due = !run->extent.lends || run->n_live == 0, end = due && t->steps > 0 && t->state.step >= t->steps,
-               evaluates = due && evaluates_now(run);
+    const bool due = !run->extent.lends || run->n_live == 0, evaluates = due && evaluates_now(run);
     if (failed == COHORT_OK && evaluates)
         failed = held_out_metrics(run, metrics, err);
+    const bool best = failed == COHORT_OK && evaluates && count_evaluation(run, metrics);
+    const bool end = due && grpo_run_ends(run);
     logged = training_log(t, t->state.step, epoch_of(run), metrics, failed == COHORT_OK ? err : NULL);
     shown = training_show(t,
                           &(struct shown_step){.epoch = epoch_of(run),
@@ -334,7 +349,8 @@ static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metr
     TRY(training_check(t, err));
     /* A batch is drawn before the next update, by us: weights and moments stay what they are until then. */
     const bool meanwhile = !end && !run->extent.lends && grpo_run_wants(run);
-    return due ? training_save(t, &run->grpo.optimizer, end || every(run, run->save_steps), meanwhile, err) : COHORT_OK;
+    return due ? training_save(t, &run->grpo.optimizer, best || end || every(run, run->save_steps), meanwhile, err)
+               : COHORT_OK;
 }
 
 cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err)
@@ -458,6 +474,7 @@ static cohort_status owed_evaluation(struct grpo_run *run, cohort_error *err)
     TRY_GOTO(held_out_metrics(run, &metrics, err));
     TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
     TRY_GOTO(training_diagnose(&run->t, &metrics, every(run, run->eval_steps), err));
+    (void)count_evaluation(run, &metrics);
     TRY_GOTO(training_save(&run->t, &run->grpo.optimizer, true, false, err)); /* with what the evaluation said */
 cleanup:
     metrics_free(&metrics);
@@ -483,6 +500,7 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err)
         !entropy_control_on(&run->grpo.entropy) && loss_traits(run->grpo.config.loss.type)->event == NULL)
         observer_message(t->observer, "note: on-policy, the ratio is 1 and the loss stays near 0 "
                                       "while its gradient does not; watch reward and grad_norm");
+    best_model_begin(&run->best, t);
     TRY(owed_evaluation(run, err));
     run->started = true;
     return COHORT_OK;
@@ -543,6 +561,10 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     struct training *t = &run->t;
     struct grpo *grpo = &run->grpo;
     run->extent = *extent;
+    if (extent->lends && run->best.rule.patience > 0)
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "early_stopping_patience: whoever asks for the steps decides when this run ends; leave it out");
     t->steps = extent->steps;
     TRY(training_plan_schedule(t, err));
     TRY(load_held_out(run, err));
@@ -582,7 +604,9 @@ cohort_status grpo_run_finish(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
     training_diagnosis_end(t);
-    TRY(training_save_final(t, err));
+    if (best_model_stops(&run->best, t))
+        best_model_tell_stop(&run->best, t);
+    TRY(best_model_save_final(&run->best, t, err));
     training_draw(t, DRAW_END);
     observer_message(t->observer, "done: %s/final is the trained model, %s/reward.svg the curve", t->run.path,
                      t->run.path);

@@ -13,6 +13,7 @@
 #ifndef COHORT_RECIPE_GRPO_RUN_H
 #define COHORT_RECIPE_GRPO_RUN_H
 
+#include "recipe/best_model.h"
 #include "recipe/episodes.h"
 #include "recipe/row_guide.h"
 #include "recipe/evaluation_sets.h"
@@ -71,6 +72,7 @@ struct grpo_run {
     int64_t prompts_drawn; /* of the data, by the batches that steps took from */
     int32_t *longest;      /* [extent.rows] tokens of the longest completion of a row's last group; NULL: not kept */
     int64_t save_steps, eval_steps;
+    struct best_model best;  /* by evaluations every eval_steps */
     bool started;            /* grpo_run_start is done */
     struct live_batch *live; /* [n_live] in the order of their draws; room for what one step takes from */
     int32_t n_live;
@@ -115,6 +117,8 @@ struct prompt_batch grpo_run_prompts(const struct grpo_run *run);
  * t.state.step tells whether they changed, and grpo_run_whole whether no batch is half done. */
 cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err);
 bool grpo_run_whole(const struct grpo_run *run);
+/* Whether the run is done: all steps that were planned, or early by its evaluations. */
+bool grpo_run_ends(const struct grpo_run *run);
 cohort_status grpo_run_finish(struct grpo_run *run, cohort_error *err);
 void grpo_run_rescue(struct grpo_run *run);
 void grpo_run_close(struct grpo_run *run);

@@ -40,19 +40,8 @@ static cohort_status read_evaluation(struct row_run *run, cohort_error *err)
     run->eval.steps = options_int(o, OPTION_EVAL_STEPS);
     if (said && run->eval.when == EVAL_STEPS && run->eval.steps == 0) /* as transformers has it */
         run->eval.steps = options_int(o, OPTION_LOGGING_STEPS);
-    snprintf(run->eval.metric, sizeof run->eval.metric, "eval_%s", metric);
-    run->eval.keeps = options_bool(o, OPTION_LOAD_BEST_MODEL_AT_END);
-    run->eval.rule =
-        (struct best_rule){.greater = options_bool_or(o, OPTION_GREATER_IS_BETTER, strcmp(metric, "loss") != 0),
-                           .threshold = options_float(o, OPTION_EARLY_STOPPING_THRESHOLD),
-                           .patience = options_int_or(o, OPTION_EARLY_STOPPING_PATIENCE, 0)};
-    const bool never = run->eval.when == EVAL_NO || (run->eval.when == EVAL_STEPS && run->eval.steps == 0);
-    if ((run->eval.keeps || run->eval.rule.patience > 0) && (never || !options_is_set(o, OPTION_EVAL_DATA)))
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "--%s looks at evaluations during the run: pass --eval-data FILE, and --eval-steps N or "
-                         "--eval-strategy epoch",
-                         run->eval.keeps ? "load-best-model-at-end" : "early-stopping-patience");
-    return COHORT_OK;
+    return best_model_open(&run->best, o, metric,
+                           run->eval.when == EVAL_EPOCH || (run->eval.when == EVAL_STEPS && run->eval.steps > 0), err);
 }
 
 /* Whether an evaluation is due by eval_strategy, which does not depend on where the run ends. */
@@ -76,17 +65,8 @@ static bool evaluates_after(const struct row_run *run, int64_t step)
 /* Compares an evaluation that was due with those before it. Returns whether its model is to be kept. */
 static bool count_evaluation(struct row_run *run, const struct metrics *metrics)
 {
-    struct training *t = &run->t;
-    struct best *best = &t->state.best;
-    if (!run->held_out || !is_due(run, t->state.step) || best->counted == t->state.step ||
-        (!run->eval.keeps && run->eval.rule.patience == 0))
-        return false;
-    const bool better = best_take(best, &run->eval.rule, t->state.step, metrics_get(metrics, run->eval.metric));
-    t->run.spared = run->eval.keeps ? best->step : 0;
-    return better && run->eval.keeps;
+    return run->held_out && is_due(run, run->t.state.step) && best_model_take(&run->best, &run->t, metrics);
 }
-
-static bool stops_early(const struct row_run *run) { return best_stops(&run->t.state.best, &run->eval.rule); }
 
 static cohort_status evaluate(struct row_run *run, struct metrics *metrics, cohort_error *err)
 {
@@ -145,7 +125,7 @@ static cohort_status one_step(struct row_run *run, cohort_error *err)
     const cohort_status logged = training_log(t, t->state.step, epoch, metrics, evaluated == COHORT_OK ? err : NULL);
     /* Counted before a failure to log it: the checkpoint of the rescue has the evaluation, which is not owed again. */
     const bool best = evaluated == COHORT_OK && count_evaluation(run, metrics);
-    end = end || stops_early(run);
+    end = end || best_model_stops(&run->best, t);
     const cohort_status shown = training_show(
         t,
         &(struct shown_step){.epoch = epoch,
@@ -211,31 +191,15 @@ static cohort_status train(struct row_run *run, cohort_error *err)
         metrics_free(&metrics);
         TRY(status);
     }
-    t->run.spared = run->eval.keeps ? t->state.best.step : 0;
+    best_model_begin(&run->best, t);
     TRY(owed_evaluation(run, err));
-    while (t->state.step < t->steps && !stops_early(run)) {
+    while (t->state.step < t->steps && !best_model_stops(&run->best, t)) {
         TRY(training_steer(t, run->trainer.optimizer, err));
         TRY(one_step(run, err));
     }
-    if (stops_early(run))
-        observer_message(t->observer,
-                         "stopped after step %lld: %lld evaluations in a row are not better than the best, %s %.4f "
-                         "after step %lld",
-                         (long long)t->state.step, (long long)t->state.best.worse, run->eval.metric,
-                         t->state.best.value, (long long)t->state.best.step);
+    if (best_model_stops(&run->best, t))
+        best_model_tell_stop(&run->best, t);
     return COHORT_OK;
-}
-
-/* final/: the last model, or with load_best_model_at_end that of the best evaluation. */
-static cohort_status save_final(struct row_run *run, cohort_error *err)
-{
-    struct training *t = &run->t;
-    const int64_t best = t->state.best.step;
-    if (!run->eval.keeps || best == 0 || best == t->state.step)
-        return training_save_final(t, err);
-    observer_message(t->observer, "final is the model of step %lld: its %s is the best, %.4f", (long long)best,
-                     run->eval.metric, t->state.best.value);
-    return training_save_final_of(t, best, err);
 }
 
 cohort_status row_run_go(struct row_run *run, cohort_error *err)
@@ -251,7 +215,7 @@ cohort_status row_run_go(struct row_run *run, cohort_error *err)
         return status;
     }
     training_diagnosis_end(t);
-    TRY(save_final(run, err));
+    TRY(best_model_save_final(&run->best, t, err));
     training_draw(t, DRAW_END);
     observer_message(t->observer, "done: %s/final is the trained %s, %s/loss.svg the curve", t->run.path,
                      t->session.adapter.there ? "adapter" : "model", t->run.path);

@@ -10,7 +10,7 @@
 #ifndef COHORT_RECIPE_ROW_RUN_H
 #define COHORT_RECIPE_ROW_RUN_H
 
-#include "recipe/training.h"
+#include "recipe/best_model.h"
 
 /* What a command does in a step, and where it keeps what checkpoints need of it. */
 struct row_trainer {
@@ -41,10 +41,8 @@ struct row_run {
     struct {
         enum eval_strategy when;
         int64_t steps; /* EVAL_STEPS: every so many; 0: never */
-        char metric[64];
-        struct best_rule rule;
-        bool keeps; /* load_best_model_at_end */
     } eval;
+    struct best_model best;
     struct metrics metrics; /* of the step */
 };
 

@@ -117,13 +117,15 @@ ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(PREFERENCE_MET
      FOR_DPO | FOR_ORPO | FOR_CPO, "Data", KEPT, "the held-out metric by which evaluations are compared")
 ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(KTO_METRIC_LIST)), "loss", FOR_KTO, "Data", KEPT,
      "the held-out metric by which evaluations are compared")
-OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_ROWS, "Data", KEPT,
+ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", TEXT, "reward", FOR_GROUPS, "Data", KEPT,
+     "the held-out metric by which evaluations are compared: reward, NAME_reward of a set, pass@1 ... (TRL: loss)")
+OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_TRAIN, "Data", KEPT,
        "whether more of that metric is better; unset: yes, but for loss")
-OPTION(LOAD_BEST_MODEL_AT_END, "load_best_model_at_end", SWITCH, "false", FOR_ROWS, "Data", FREE,
+OPTION(LOAD_BEST_MODEL_AT_END, "load_best_model_at_end", SWITCH, "false", FOR_TRAIN, "Data", FREE,
        "make final/ of the best evaluation's checkpoint; each new best is saved and kept")
-OPTION(EARLY_STOPPING_PATIENCE, "early_stopping_patience", INT(1, MANY), NULL, FOR_ROWS, "Data", FREE,
+OPTION(EARLY_STOPPING_PATIENCE, "early_stopping_patience", INT(1, MANY), NULL, FOR_TRAIN, "Data", FREE,
        "stop after N evaluations in a row that are not better than the best; unset: never")
-OPTION(EARLY_STOPPING_THRESHOLD, "early_stopping_threshold", FLOAT(0, BIG), "0", FOR_ROWS, "Data", FREE,
+OPTION(EARLY_STOPPING_THRESHOLD, "early_stopping_threshold", FLOAT(0, BIG), "0", FOR_TRAIN, "Data", FREE,
        "by how much an evaluation must be better to count as better there")
 OPTION(EVAL_LIMIT, "eval_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", FREE,
        "use the first N held-out rows; unset: all")

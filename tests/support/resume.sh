@@ -52,10 +52,14 @@ arguments() {
             --max-length 70 --truncation-mode keep_end --eval-strategy epoch --metric-for-best-model mean_token_accuracy
             --early-stopping-patience 9 --load-best-model-at-end)
         ;;
-    grpo | grpo-kl | grpo-entropy | grpo-slices | grpo-sync | grpo-dynamic | grpo-tokens)
+    grpo | grpo-best | rloo-best | grpo-kl | grpo-entropy | grpo-slices | grpo-sync | grpo-dynamic | grpo-tokens)
         args=(grpo --data grpo.jsonl --eval-data grpo-held-out.jsonl --reward regex --reward-pattern '[a-m]' --prompts-per-step 2
             --num-generations 4 --max-completion-length 24 --learning-rate 1e-3 --log-completions)
-        [ "$1" = grpo ] || args+=(--beta 0.04 --num-iterations 2)
+        case $1 in
+        grpo) ;;
+        *-best) args=("${1%-best}" "${args[@]:1}" --load-best-model-at-end --early-stopping-patience 9) ;;
+        *) args+=(--beta 0.04 --num-iterations 2) ;;
+        esac
         # Steps that take from two batches, and end in the middle of one, which the checkpoint then holds.
         # Batches that take more of the data than their size, and are used twice.
         [ "$1" != grpo-dynamic ] || args+=(--dynamic-sampling --dynamic-sampling-refills 3 --dynamic-sampling-oversample 1.5
