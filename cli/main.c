@@ -187,6 +187,7 @@ static bool trains(cohort_command command)
     case COHORT_KTO:
     case COHORT_ORPO:
     case COHORT_CPO:
+    case COHORT_REWARD:
     case COHORT_RLOO: return true;
     default: return false;
     }

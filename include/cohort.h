@@ -162,7 +162,8 @@ typedef enum cohort_command {
     COHORT_ORPO,
     COHORT_CPO,
     COHORT_RLOO,
-    COHORT_WATCH
+    COHORT_WATCH,
+    COHORT_REWARD
 } cohort_command;
 
 /* "generate" -> COHORT_GENERATE; false if there is no such command. */

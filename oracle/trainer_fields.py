@@ -11,13 +11,13 @@ import dataclasses
 from pathlib import Path
 
 from transformers import TrainingArguments
-from trl import DPOConfig, KTOConfig
+from trl import DPOConfig, KTOConfig, RewardConfig
 from trl.experimental.cpo import CPOConfig
 from trl.experimental.orpo import ORPOConfig
 from trl_fields import default
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "trainer_fields.txt"
-COMMANDS = {"dpo": DPOConfig, "kto": KTOConfig, "orpo": ORPOConfig, "cpo": CPOConfig}
+COMMANDS = {"dpo": DPOConfig, "kto": KTOConfig, "orpo": ORPOConfig, "cpo": CPOConfig, "reward": RewardConfig}
 
 
 def main():

@@ -1,7 +1,6 @@
 /* cohort logprobs: the log-probs of given sequences, in one pass of the training forward, or the scores that a sequence
  * classifier gives them. Rows as generate prints them; needs no tokenizer. */
 #include "command/command.h"
-#include "model/classifier.h"
 #include "recipe/json_rows.h"
 #include "recipe/session.h"
 
@@ -163,43 +162,16 @@ cleanup:
 }
 
 /* A classifier's scores of the rows, each its prompt and tokens as one sequence. */
-static cohort_status score_rows(const struct scored *s, struct session *session, int64_t longest,
+static cohort_status score_rows(const struct scored *s, struct session *session, struct tree_runner *runner,
                                 const cohort_observer *observer, cohort_error *err)
 {
     const int32_t n_labels = session->model->config.n_labels;
-    struct classifier classifier = {0};
-    struct token_row *rows = NULL;
-    int32_t *ids = NULL;
     float *scores = NULL;
-    size_t n_ids = 0;
     cohort_status status = COHORT_OK;
-    for (size_t i = 0; i < s->n; i++)
-        n_ids += (size_t)(s->n_prompt[i] + s->completions[i].n_tokens);
-    TRY_GOTO(mem_alloc(&ids, n_ids, sizeof *ids, "rows", err));
-    TRY_GOTO(mem_alloc(&rows, s->n, sizeof *rows, "rows", err));
     TRY_GOTO(mem_alloc(&scores, s->n * (size_t)n_labels, sizeof *scores, "scores", err));
-    n_ids = 0;
-    for (size_t i = 0; i < s->n; i++) {
-        const size_t prompt = (size_t)s->n_prompt[i], rest = (size_t)s->completions[i].n_tokens;
-        memcpy(ids + n_ids, s->prompts[i], prompt * sizeof *ids);
-        if (rest > 0)
-            memcpy(ids + n_ids + prompt, s->tokens[i], rest * sizeof *ids);
-        rows[i] = (struct token_row){ids + n_ids, (int32_t)(prompt + rest)};
-        n_ids += prompt + rest;
-    }
-    const int64_t most = (int64_t)s->n < longest ? (int64_t)s->n : longest;
-    for (int pass = 0; pass < 2; pass++) {
-        TRY_GOTO(classifier_plan(&classifier, &session->arena, &session->model->config, session->model->type, longest,
-                                 most, DECODER_INFER, err));
-        if (pass == 0)
-            TRY_GOTO(arena_allocate(&session->arena, session->backend, "activations", err));
-    }
-    TRY_GOTO(classifier_score(&classifier, session->model, rows, (int32_t)s->n, scores, err));
+    TRY_GOTO(tree_runner_scores(runner, session->model, s->trees, s->n_trees, scores, err));
     TRY_GOTO(print_scores(s, scores, n_labels, observer, err));
 cleanup:
-    classifier_free(&classifier);
-    mem_free(rows);
-    mem_free(ids);
     mem_free(scores);
     return status;
 }
@@ -227,16 +199,17 @@ cohort_status command_logprobs(struct options *options, const struct reward_list
     for (size_t i = 0; i < rows.n; i++)
         if (rows.n_prompt[i] + rows.completions[i].n_tokens > longest)
             longest = rows.n_prompt[i] + rows.completions[i].n_tokens;
-    if (session.model->config.n_labels > 0) {
-        TRY_GOTO(score_rows(&rows, &session, longest, observer, err));
-        goto cleanup;
-    }
+    runner.extras.scores = session.model->config.n_labels > 0;
     runner.logits_bytes = session.backend->sizes->logits_bytes;
     for (int pass = 0; pass < 2; pass++) {
         TRY_GOTO(tree_runner_plan(&runner, &session.arena, &session.model->config, session.model->type, longest,
                                   longest, DECODER_INFER, err));
         if (pass == 0)
             TRY_GOTO(arena_allocate(&session.arena, session.backend, "activations", err));
+    }
+    if (runner.extras.scores) {
+        TRY_GOTO(score_rows(&rows, &session, &runner, observer, err));
+        goto cleanup;
     }
     TRY_GOTO(tree_runner_score(&runner, session.model, rows.trees, rows.n_trees,
                                temperature == 0.0f ? 1.0f : temperature, rows.logp, NULL, err));

@@ -58,6 +58,8 @@ cohort_status command_merge(struct options *options, const struct reward_list *e
             error_context(err, "the base model that %s names; pass --model DIR if it lies elsewhere", adapter);
         goto cleanup;
     }
+    if (settings.scores)
+        TRY_GOTO(model_config_score(&config, dir, err));
     TRY_GOTO(session_type(options, &config, dir, true, &type, &types, &notes, err));
     const bool f16 = session_writes_f16(options, &config, &types);
     observer_notes(observer, &notes);

@@ -49,6 +49,7 @@ struct adapter_settings {
     struct adapter_layers layers;     /* layers_to_transform; empty: all */
     struct adapter_names layer_names; /* layers_pattern */
     struct adapter_overrides ranks, alphas;
+    bool scores;                /* of a sequence classifier (task_type SEQ_CLS): the head is among saved */
     struct adapter_names saved; /* modules_to_save: whole tensors of the base that train beside A and B */
     int64_t last_layers;        /* only so many layers, the last ones; 0: all (MLX-LM) */
     bool mlx;                   /* read from MLX-LM's files: tensors lie transposed */
@@ -62,6 +63,8 @@ void adapter_settings_default(struct adapter_settings *settings);
 void adapter_settings_free(struct adapter_settings *settings);
 cohort_status adapter_names_add(struct adapter_names *names, const char *name, cohort_error *err);
 void adapter_names_free(struct adapter_names *names);
+/* Has the adapter be one of a sequence classifier, whose head trains whole beside it. */
+cohort_status adapter_settings_scores(struct adapter_settings *settings, cohort_error *err);
 /* Targets as an option gives them: the word all-linear, names, or one regular expression (a word with any of
  * * + ? ( ) [ ] | ^ $ or a backslash, alone). */
 cohort_status adapter_settings_targets(struct adapter_settings *settings, const char *const *words, size_t n,

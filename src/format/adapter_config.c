@@ -47,6 +47,25 @@ void adapter_settings_free(struct adapter_settings *settings)
     memset(settings, 0, sizeof *settings);
 }
 
+cohort_status adapter_settings_scores(struct adapter_settings *settings, cohort_error *err)
+{
+    /* PEFT adds both names to every adapter of a classifier; models here have the first. */
+    static const char head[] = "score", other[] = "classifier";
+    struct adapter_names *saved = &settings->saved;
+    bool there = false;
+    size_t n = 0;
+    for (size_t i = 0; i < saved->count; i++) {
+        there = there || strcmp(saved->items[i], head) == 0;
+        if (strcmp(saved->items[i], other) == 0)
+            mem_free(saved->items[i]);
+        else
+            saved->items[n++] = saved->items[i];
+    }
+    saved->count = n;
+    settings->scores = true;
+    return there ? COHORT_OK : adapter_names_add(saved, head, err);
+}
+
 static bool is_pattern(const char *word) { return strpbrk(word, "*+?()[]|^$\\") != NULL; }
 
 /* Of names, or the one word that is something else. */
@@ -358,12 +377,17 @@ static cohort_status read_peft(const struct reader *r, const json_t *config, coh
                          "%s: \"peft_type\": expected \"LORA\", found \"%.40s\"; merge it with PEFT's merge_and_unload",
                          r->path, type == NULL ? "" : type);
     const char *kind = task == NULL || json_is_null(task) ? "CAUSAL_LM" : json_string_value(task);
-    if (kind == NULL || strcmp(kind, "CAUSAL_LM") != 0)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: \"task_type\": expected \"CAUSAL_LM\", found \"%.40s\"",
+    const bool scores = kind != NULL && strcmp(kind, "SEQ_CLS") == 0;
+    if (!scores && (kind == NULL || strcmp(kind, "CAUSAL_LM") != 0))
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "%s: \"task_type\": expected \"CAUSAL_LM\", or \"SEQ_CLS\" of a reward model, found "
+                         "\"%.40s\"",
                          r->path, kind == NULL ? "no text" : kind);
     r->out->r = 8;
     r->out->alpha = 8;
     json_object_foreach((json_t *)config, key, value) TRY(read_key(r, key, value, err));
+    if (scores)
+        TRY(adapter_settings_scores(r->out, err));
     if (r->out->no_modules && r->out->parameters.count == 0)
         return expected(r, "target_modules",
                         "names, a pattern or null (PEFT's own targets); an empty list names no module", err);
@@ -563,7 +587,8 @@ cohort_status adapter_config_write(const char *dir, const struct adapter_setting
         built = put(c, nulls[i], json_null());
     for (size_t i = 0; built && i < sizeof falses / sizeof *falses; i++)
         built = put(c, falses[i], json_false());
-    built = built && put(c, "peft_type", json_string("LORA")) && put(c, "task_type", json_string("CAUSAL_LM")) &&
+    built = built && put(c, "peft_type", json_string("LORA")) &&
+            put(c, "task_type", json_string(s->scores ? "SEQ_CLS" : "CAUSAL_LM")) &&
             put(c, "base_model_name_or_path", s->base == NULL ? json_null() : json_string(s->base)) &&
             put(c, "bias", json_string(biases_words[s->biases])) && put(c, "inference_mode", json_true()) &&
             put(c, "init_lora_weights", json_true()) && put(c, "r", json_integer(s->r)) &&

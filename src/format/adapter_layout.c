@@ -609,10 +609,11 @@ static void owner_of(const struct param *param, char path[sizeof param->name])
 }
 
 /* Whole tensors beside the adapter. In a tied model the head is the embedding: PEFT would part the two. */
-static cohort_status check_saved(const struct adapter_settings *s, const struct param_table *base, cohort_error *err)
+static cohort_status check_saved(const struct adapter_settings *s, const struct param_table *base,
+                                 const struct model_config *config, cohort_error *err)
 {
     char path[sizeof base->params->name];
-    const bool tied = param_find(base, "lm_head.weight") == NULL;
+    const bool tied = is_tied(config);
     for (size_t i = 0; i < s->saved.count; i++) {
         bool found = false;
         if (tied && (is_named(s->saved.items[i], "lm_head") || is_named(s->saved.items[i], "model.embed_tokens")))
@@ -725,7 +726,7 @@ cohort_status adapter_layout_open(struct adapter_layout *out, const struct adapt
         status = no_target(settings, base, err);
         goto cleanup;
     }
-    TRY_GOTO(check_saved(settings, base, err));
+    TRY_GOTO(check_saved(settings, base, config, err));
     TRY_GOTO(add_own(&building, out, settings, base, err));
     TRY_GOTO(finish(&building, out, err));
     out->targets = building.targets;

@@ -40,7 +40,8 @@ typedef cohort_status checkpoint_sink(void *context, const struct param *param, 
 
 /* Reads model.safetensors, or the shards of model.safetensors.index.json. Every param of the table must be there once
  * with its shape, as F32, F16 or BF16; every tensor there must be a param (lm_head.weight of a tied model is accepted
- * when its bytes equal the embedding's, and skipped; *.rotary_emb.inv_freq is skipped). Messages name file, tensor,
+ * when its bytes equal the embedding's, and skipped; *.rotary_emb.inv_freq is skipped; a param that is drawn must not be
+ * there, and lm_head.weight, whose place it takes, is skipped). Messages name file, tensor,
  * expected and found. A non-finite weight is an error that names the tensor and the index. Conversion to a param's
  * format rounds to nearest even. */
 cohort_status checkpoint_read(const char *dir, const struct param_table *table, checkpoint_sink *sink, void *context,

@@ -294,6 +294,15 @@ static bool is_tied_head(const struct match *match, const struct safetensor *ten
            (match->headers_only || memcmp(embed->data, tensor->data, embed->bytes) == 0);
 }
 
+/* The head of a language model that becomes a classifier. */
+static bool is_replaced_head(const struct match *match, const struct safetensor *tensor)
+{
+    bool drawn = false;
+    for (int32_t i = 0; i < match->table->n_params; i++)
+        drawn = drawn || match->table->params[i].drawn;
+    return drawn && strcmp(tensor->name, "lm_head.weight") == 0;
+}
+
 /* The frozen head or embedding that PEFT writes beside its adapter. A vocabulary that was resized for the adapter has
  * another number of rows. */
 static bool is_adapted_base(const struct match *match, const struct safetensor *tensor)
@@ -339,8 +348,8 @@ static cohort_status match_tensor(struct match *match, const struct safetensors 
     char expected[64];
     char found[200];
     if (param == NULL) {
-        if (text_ends(tensor->name, ".rotary_emb.inv_freq") || is_tied_head(match, tensor) ||
-            is_adapted_base(match, tensor))
+        if (text_ends(tensor->name, ".rotary_emb.inv_freq") || is_replaced_head(match, tensor) ||
+            is_tied_head(match, tensor) || is_adapted_base(match, tensor))
             return COHORT_OK;
         if (match->hint == NULL && *match->prefix == '\0')
             match->hint = tensor_hint(tensor->name);
@@ -387,7 +396,7 @@ static cohort_status match_all(struct match *match, const char *dir, cohort_erro
             TRY_GOTO(match_tensor(match, file, &file->tensors[j], err));
     }
     for (int32_t i = 0; i < match->table->n_params; i++)
-        if (match->tensors[i] == NULL)
+        if (match->tensors[i] == NULL && !match->table->params[i].drawn)
             TRY_GOTO(complain(&match->missing, match->table->params[i].name, err));
     TRY_GOTO(add_complaint(&message, &match->shapes, "tensors of the wrong shape", err));
     TRY_GOTO(add_complaint(&message, &match->missing, "missing tensors", err));
@@ -500,7 +509,8 @@ cohort_status checkpoint_look(const char *dir, const struct param_table *table, 
     if (status == COHORT_OK && types != NULL) {
         memset(types, 0, sizeof *types);
         for (int32_t i = 0; i < table->n_params; i++)
-            types->n[match.tensors[i]->dtype]++;
+            if (match.tensors[i] != NULL)
+                types->n[match.tensors[i]->dtype]++;
     }
     match_free(&match);
     shard_set_close(&set);
@@ -615,7 +625,8 @@ static cohort_status read_set(const struct match *match, checkpoint_sink *sink, 
     TRY_GOTO(mem_alloc(&part, part_bytes(match->table), 1, "conversion buffer", err));
     if (files == NULL) {
         for (size_t row = 0; row < (size_t)match->table->n_params; row++)
-            TRY_GOTO(read_param(match, row, part, sink, context, NULL, err));
+            if (match->tensors[row] != NULL)
+                TRY_GOTO(read_param(match, row, part, sink, context, NULL, err));
     } else {
         for (size_t i = 0; i < match->set->n_files; i++)
             TRY_GOTO(read_file(match, &match->set->files[i], part, sink, context, files, err));

@@ -42,6 +42,19 @@ static bool has_type(const json_t *type, const struct architecture *row)
     return type == NULL || (json_is_string(type) && strcmp(json_string_value(type), row->model_type) == 0);
 }
 
+cohort_status model_config_score(struct model_config *config, const char *dir, cohort_error *err)
+{
+    if (config->n_labels > 1)
+        return error_set(
+            err, COHORT_ERR_UNSUPPORTED,
+            "%s: a sequence classifier of %d labels: a reward model has one (num_labels of config.json, or "
+            "one name in id2label)",
+            dir, (int)config->n_labels);
+    config->head_is_new = config->n_labels == 0;
+    config->n_labels = 1;
+    return COHORT_OK;
+}
+
 /* How many scores a sequence classifier gives: as many as it has names for, two where the file says nothing. */
 static cohort_status read_labels(struct model_config *config, const struct config_source *source)
 {

@@ -24,6 +24,7 @@ struct model_config {
     int32_t window;                          /* of the layers that slide: a query sees so many keys, its own included */
     uint64_t sliding[MODEL_MAX_LAYERS / 64]; /* a bit for each layer: it slides (model_config_window) */
     int32_t n_labels;                        /* of a sequence classifier; 0: a language model */
+    bool head_is_new;                        /* the files are a language model's: the scores' weights are drawn */
     double initializer_range;                /* standard deviation of initial weights */
     bool tie_embeddings;
     bool has_dtype;                 /* the config states one (dtype or torch_dtype) */
@@ -59,6 +60,9 @@ cohort_status model_config_load(struct model_config *config, struct config_files
 /* From the text of a config.json alone (origin names it in messages). */
 cohort_status model_config_parse(struct model_config *config, const char *text, size_t length, const char *origin,
                                  cohort_error *err);
+/* Makes the config of a language model that of a reward model: a sequence classifier of one label, whose head is drawn
+ * where the weights are read. A classifier of one label stays what it is; of several it is an error. dir: for messages. */
+cohort_status model_config_score(struct model_config *config, const char *dir, cohort_error *err);
 /* Writes config.json and generation_config.json into dir, in the form transformers 5 reads (and 4.51+), with dtype.
  * files: what is updated with config's numbers; NULL: nothing, only these are written. */
 cohort_status model_config_save(const struct model_config *config, const struct config_files *files, enum dtype dtype,

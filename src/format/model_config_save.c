@@ -100,6 +100,25 @@ static bool set_biases(json_t *json, const struct model_config *config)
            (family->tensors[TENSOR_DOWN_BIAS] == NULL || set_bias(json, "mlp_bias", config->mlp_bias));
 }
 
+/* Names of labels, as transformers gives them; how many there are says how many scores. */
+static bool set_labels(json_t *json, int32_t n)
+{
+    json_t *names = json_object(), *ids = json_object();
+    char id[16], name[32];
+    bool ok = names != NULL && ids != NULL;
+    for (int32_t i = 0; ok && i < n; i++) {
+        snprintf(id, sizeof id, "%d", (int)i);
+        snprintf(name, sizeof name, "LABEL_%d", (int)i);
+        ok = json_object_set_new(names, id, json_string(name)) == 0 &&
+             json_object_set_new(ids, name, json_integer(i)) == 0;
+    }
+    json_object_del(json, "num_labels");
+    ok = ok && json_object_set(json, "id2label", names) == 0 && json_object_set(json, "label2id", ids) == 0;
+    json_decref(names);
+    json_decref(ids);
+    return ok;
+}
+
 /* rope_theta and torch_dtype are what every transformers since 4.51 reads; the newer names
  * rope_parameters and dtype would only be a second place for the same thing. */
 static bool update_config(json_t *json, const struct model_config *config, enum dtype dtype)
@@ -110,7 +129,7 @@ static bool update_config(json_t *json, const struct model_config *config, enum 
     architecture_class(config->architecture, config->n_labels > 0, class_name);
     bool ok = json_object_set_new(json, "architectures", json_pack("[s]", class_name)) == 0;
     if (config->n_labels > 0 && json_object_get(json, "id2label") == NULL)
-        ok = ok && set_size(json, "num_labels", config->n_labels);
+        ok = ok && set_labels(json, config->n_labels);
     ok = ok && json_object_set_new(json, "model_type", json_string(config->architecture->model_type)) == 0;
     ok = ok && json_object_set_new(json, "torch_dtype", json_string(torch_name(dtype))) == 0;
     ok = ok && rope_config_write(json, &config->rope);
@@ -136,8 +155,8 @@ static bool update_config(json_t *json, const struct model_config *config, enum 
     if (config->bos_id < 0 && config->architecture->absent.bos_id > 0)
         ok = ok && json_object_set_new(json, "bos_token_id", json_null()) == 0;
     /* Only where it was: in config.json a pad id makes transformers treat that row of the embedding
-     * apart. */
-    if (json_object_get(json, "pad_token_id") != NULL)
+     * apart. But a classifier needs it, to find the last token of each row of a batch. */
+    if (json_object_get(json, "pad_token_id") != NULL || (config->n_labels > 0 && config->pad_id >= 0))
         ok = ok && set_id(json, "pad_token_id", config->pad_id);
     return ok;
 }

@@ -185,11 +185,35 @@ static cohort_status pack_weights(struct model *model, cohort_error *err)
     return stop_check(model->backend->stop, err); /* a stop may have cut the packing short */
 }
 
+/* Values for what no file has, as transformers draws them. */
+static cohort_status draw_new(struct model *model, cohort_error *err)
+{
+    enum { PART = 1 << 16 };
+    struct checkpoint_init init = {.seed = model->head_seed,
+                                   .standard_deviation = (float)model->config.initializer_range};
+    void *part = NULL;
+    cohort_status status = COHORT_OK;
+    TRY(mem_alloc(&part, PART, sizeof(float), "part of a tensor", err));
+    for (int32_t i = 0; i < model->base.table.n_params; i++) {
+        const struct param *param = &model->base.table.params[i];
+        for (int64_t first = 0; param->drawn && first < param->count; first += PART) {
+            const int64_t count = param->count - first < PART ? param->count - first : PART;
+            TRY_GOTO(checkpoint_init_fetch(&init, param, first, count, part, err));
+            TRY_GOTO(param_set_store(&model->base, param, first, count, part, err));
+        }
+    }
+cleanup:
+    mem_free(part);
+    return status;
+}
+
 cohort_status model_read(struct model *model, const char *dir, struct weight_files *files, cohort_error *err)
 {
     TRY(checkpoint_look(dir, &model->base.table, NULL, err)); /* before memory is taken */
     TRY(allocate(model, err));
     TRY(checkpoint_read_hashed(dir, &model->base.table, param_set_store, &model->base, files, err));
+    if (model->config.head_is_new)
+        TRY(draw_new(model, err));
     return pack_weights(model, err);
 }
 

@@ -38,6 +38,7 @@ struct model {
     const struct embedding_adapter *embedding_adapter; /* borrowed; what changes it, or NULL */
     struct norm final_norm;
     struct linear head;  /* its weight is the embedding when tied, and that of the scores of a classifier */
+    uint64_t head_seed;  /* of a head that is drawn where the weights are read */
     int32_t max_context; /* positions the rotation tables cover */
     struct rotation rotation;
 };

@@ -24,12 +24,17 @@ int32_t completion_fed(const struct completion_tokens *completion)
     return last > 0 ? last : 0;
 }
 
+static int32_t fed_of(const struct packing *packing, const struct completion_tokens *completion)
+{
+    return packing->scored ? completion->n_tokens : completion_fed(completion);
+}
+
 /* Tokens of its completions that are fed. */
-static int64_t fed_by(const struct tree *tree)
+static int64_t fed_by(const struct packing *packing, const struct tree *tree)
 {
     int64_t n = 0;
     for (int32_t c = 0; c < tree->n_completions; c++)
-        n += completion_fed(&tree->completions[c]);
+        n += fed_of(packing, &tree->completions[c]);
     return n;
 }
 
@@ -58,14 +63,14 @@ cohort_status packing_split(struct packing *packing, const struct tree *trees, i
     packing->n_micro = packing->n_slices = 0;
     for (int32_t t = 0; t < n_trees; t++) {
         bool open = false; /* this tree has a slice in the current micro-batch */
-        const int64_t all = trees[t].n_prompt + fed_by(&trees[t]), n = trees[t].n_completions;
+        const int64_t all = trees[t].n_prompt + fed_by(packing, &trees[t]), n = trees[t].n_completions;
         if (packing->whole && packing->n_micro > 0 && all <= max_tokens && n <= max_completions &&
             (used + all > max_tokens || completions + n > max_completions)) {
             TRY(open_micro(packing, err));
             used = completions = 0;
         }
         for (int32_t c = 0; c < trees[t].n_completions; c++) {
-            int64_t more = completion_fed(&trees[t].completions[c]);
+            int64_t more = fed_of(packing, &trees[t].completions[c]);
             int64_t alone = trees[t].n_prompt + more;
             if (alone > max_tokens)
                 return error_set(err, COHORT_ERR_ARGUMENT,
@@ -113,8 +118,8 @@ static cohort_status reserve(struct packed *packed, const struct tree *trees, co
         if ((size_t)(slice->end - slice->begin) > waves)
             waves = (size_t)(slice->end - slice->begin);
         for (int32_t c = slice->begin; c < slice->end; c++) {
-            tokens += (size_t)completion_fed(&tree->completions[c]);
-            outputs += (size_t)tree->completions[c].n_tokens;
+            tokens += (size_t)fed_of(packing, &tree->completions[c]);
+            outputs += packing->scored ? 1 : (size_t)tree->completions[c].n_tokens;
         }
     }
     TRY(batch_reserve(&packed->batch, tokens, seqs, 2 * seqs, err));
@@ -153,29 +158,35 @@ cohort_status packed_build(struct packed *packed, const struct tree *trees, cons
         const struct tree_slice *slice = &packing->slices[s];
         const struct tree *tree = &trees[slice->tree];
         int32_t tree_index = s - begin, prompt_row = batch->n_tokens;
-        batch_add_seq(batch, tree->prompt, tree->n_prompt, 0, tree_index);
-        batch_add_span(batch, 0, prompt_row, tree->n_prompt);
+        assert(tree->n_prompt > 0 || packing->scored);
+        if (tree->n_prompt > 0) {
+            batch_add_seq(batch, tree->prompt, tree->n_prompt, 0, tree_index);
+            batch_add_span(batch, 0, prompt_row, tree->n_prompt);
+        }
         packed->prompt_output[tree_index] = tree->prompt_wanted && slice->begin == 0 ? outputs->count : -1;
         for (int32_t i = 1; i < tree->n_prompt && packed->prompt_output[tree_index] >= 0; i++)
             add_output(outputs, prompt_row + i - 1, tree->prompt[i]);
-        if (packed->route_width > 0)
+        if (packed->route_width > 0 && tree->n_prompt > 0)
             TRY(batch_add_routes(batch, tree->n_prompt, slice->end - slice->begin, tree->prompt_routes,
                                  packed->route_width, err));
         for (int32_t c = slice->begin; c < slice->end; c++) {
             const struct completion_tokens *completion = &tree->completions[c];
-            int32_t fed = completion_fed(completion), row = batch->n_tokens;
+            int32_t fed = fed_of(packing, completion), row = batch->n_tokens;
+            const int32_t prompt_end = prompt_row + tree->n_prompt - 1;
             packed->rest_output[packed->n_completions] = outputs->count;
             packed->first_output[packed->n_completions] =
-                completion->n_tokens > 0 && is_wanted(completion, 0) ? prompt_row + tree->n_prompt - 1 : -1;
+                packing->scored ? (fed > 0 ? row + fed - 1 : prompt_end)
+                                : (completion->n_tokens > 0 && is_wanted(completion, 0) ? prompt_end : -1);
             packed->n_completions++;
             if (fed == 0)
                 continue;
             batch_add_seq(batch, completion->tokens, fed, tree->n_prompt, tree_index);
-            batch_add_span(batch, 0, prompt_row, tree->n_prompt);
+            if (tree->n_prompt > 0)
+                batch_add_span(batch, 0, prompt_row, tree->n_prompt);
             batch_add_span(batch, tree->n_prompt, row, fed);
             if (packed->route_width > 0)
                 TRY(batch_add_routes(batch, fed, 1, completion->routes, packed->route_width, err));
-            for (int32_t i = 0; i < fed; i++)
+            for (int32_t i = 0; i < fed && !packing->scored; i++)
                 if (is_wanted(completion, i + 1))
                     add_output(outputs, row + i, completion->tokens[i + 1]);
         }
@@ -185,7 +196,7 @@ cohort_status packed_build(struct packed *packed, const struct tree *trees, cons
     for (int32_t i = 0; i < batch->n_tokens; i++)
         batch->kv_row[i] = i;
     /* First tokens all stand on their prompt's last row: the k-th completion of every tree goes into wave k.
-     * first_output held the row. */
+     * first_output held the row. A score, which reads no target, is an output of the same kind. */
     outputs->n_waves = most;
     outputs->wave_begin[0] = 0;
     for (int32_t wave = 0; wave < most; wave++) {
@@ -195,7 +206,7 @@ cohort_status packed_build(struct packed *packed, const struct tree *trees, cons
             if (wave < count && packed->first_output[base + wave] >= 0) {
                 const struct completion_tokens *completion = &trees[slice->tree].completions[slice->begin + wave];
                 packed->first_output[base + wave] =
-                    add_output(outputs, packed->first_output[base + wave], completion->tokens[0]);
+                    add_output(outputs, packed->first_output[base + wave], packing->scored ? 0 : completion->tokens[0]);
             }
             base += count;
         }
@@ -244,20 +255,29 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
     runner->max_outputs = max_tokens + max_completions;
     runner->decoder.noisy = runner->extras.noise;
     runner->packing.whole = runner->extras.whole;
+    runner->packing.scored = runner->extras.scores;
     runner->head.extended = runner->extras.top || runner->extras.mean || runner->extras.squares;
     TRY(decoder_work_plan(&runner->decoder, arena, config, act, max_tokens, mode, err));
     runner->packed.route_width = mode == DECODER_INFER ? 0 : route_width(config);
     const size_t logits = runner->logits_bytes > 0 ? runner->logits_bytes : 64 << 20;
-    head_work_plan(&runner->head, arena, config, act, runner->max_outputs, head_chunk(config, logits),
-                   mode != DECODER_INFER, runner->keep_logits && mode != DECODER_INFER);
+    if (runner->extras.scores)
+        score_work_plan(&runner->score, arena, config, act, max_completions, mode != DECODER_INFER);
+    else
+        head_work_plan(&runner->head, arena, config, act, runner->max_outputs, head_chunk(config, logits),
+                       mode != DECODER_INFER, runner->keep_logits && mode != DECODER_INFER);
     if (mode == DECODER_INFER) {
         runner->decoder.kv.rows = max_tokens;
         runner->decoder.kv.layer_bytes = 0;
         runner->decoder.kv.k = arena_take(arena, kv_layer_bytes(config, act, max_tokens));
         runner->decoder.kv.v = arena_take(arena, kv_layer_bytes(config, act, max_tokens));
     }
-    if (runner->logp != NULL)
+    if (runner->logp != NULL || runner->scores != NULL)
         return COHORT_OK;
+    if (runner->extras.scores) {
+        const size_t n_scores = (size_t)max_completions * (size_t)config->n_labels;
+        TRY(mem_alloc(&runner->scores, n_scores, sizeof(float), "scores", err));
+        return mem_alloc(&runner->d_scores, n_scores, sizeof(float), "score gradients", err);
+    }
     size_t n = (size_t)runner->max_outputs;
     TRY(mem_alloc(&runner->logp, n, sizeof(float), "log-probs", err));
     TRY(mem_alloc(&runner->entropy, n, sizeof(float), "entropies", err));
@@ -290,6 +310,8 @@ void tree_runner_free(struct tree_runner *runner)
     mem_free(runner->lse);
     mem_free(runner->squares);
     mem_free(runner->top);
+    mem_free(runner->scores);
+    mem_free(runner->d_scores);
     memset(runner, 0, sizeof *runner);
     runner->extras = extras;
 }
@@ -306,6 +328,10 @@ void tree_runner_forward(struct tree_runner *runner, struct model *model, float 
 {
     assert(runner->packed.outputs.count <= runner->max_outputs);
     const float *x = decoder_forward(model, &runner->decoder, &runner->packed.batch, NULL);
+    if (runner->extras.scores) {
+        score_forward(model, &runner->score, x, &runner->packed.outputs, runner->scores);
+        return;
+    }
     head_forward(model, &runner->head, x, &runner->packed.outputs, temperature,
                  &(struct head_values){.logp = runner->logp,
                                        .entropy = runner->entropy,
@@ -321,11 +347,15 @@ void tree_runner_backward(struct tree_runner *runner, struct model *model, float
     struct backend *be = model->backend;
     be->ops->zero(be, work->d_x,
                   (size_t)runner->packed.batch.n_tokens * (size_t)model->config.hidden_size * sizeof(float));
-    head_backward(model, &runner->head, last_residual(runner, model), &runner->packed.outputs, temperature,
-                  &(struct head_derivatives){.logp = runner->d_logp,
-                                             .entropy = with_entropy ? runner->d_entropy : NULL,
-                                             .mean = runner->d_mean},
-                  work->d_x);
+    const float *x = last_residual(runner, model);
+    if (runner->extras.scores)
+        score_backward(model, &runner->score, x, &runner->packed.outputs, runner->d_scores, work->d_x);
+    else
+        head_backward(model, &runner->head, x, &runner->packed.outputs, temperature,
+                      &(struct head_derivatives){.logp = runner->d_logp,
+                                                 .entropy = with_entropy ? runner->d_entropy : NULL,
+                                                 .mean = runner->d_mean},
+                      work->d_x);
     decoder_backward(model, work, &runner->packed.batch);
 }
 
@@ -352,6 +382,23 @@ cohort_status tree_runner_score(struct tree_runner *runner, struct model *model,
             }
         }
         done += c;
+    }
+    return COHORT_OK;
+}
+
+cohort_status tree_runner_scores(struct tree_runner *runner, struct model *model, const struct tree *trees,
+                                 int32_t n_trees, float *scores, cohort_error *err)
+{
+    struct packed *packed = &runner->packed;
+    const size_t labels = (size_t)model->config.n_labels;
+    TRY(packing_split(&runner->packing, trees, n_trees, runner->max_tokens, runner->max_outputs - runner->max_tokens,
+                      err));
+    for (int32_t m = 0; m < runner->packing.n_micro; m++) {
+        TRY(packed_build(packed, trees, &runner->packing, m, err));
+        tree_runner_forward(runner, model, 1.0f);
+        TRY(backend_check(model->backend, err));
+        for (int32_t c = 0; c < packed->n_completions; c++, scores += labels)
+            memcpy(scores, runner->scores + (size_t)packed->first_output[c] * labels, labels * sizeof *scores);
     }
     return COHORT_OK;
 }

@@ -6,6 +6,7 @@
 
 #include "model/decoder.h"
 #include "model/head.h"
+#include "model/score_head.h"
 
 struct completion_tokens {
     const int32_t *tokens;
@@ -20,7 +21,7 @@ int32_t completion_fed(const struct completion_tokens *completion);
 int32_t completion_outputs(const struct completion_tokens *completion);
 
 struct tree {
-    const int32_t *prompt; /* at least one token */
+    const int32_t *prompt; /* at least one token, unless completions are scored */
     int32_t n_prompt;
     const struct completion_tokens *completions;
     int32_t n_completions;
@@ -40,6 +41,9 @@ struct packing {
     int32_t *slice_begin;
     int32_t n_micro, n_slices;
     bool whole; /* a tree is cut only where it fits into no micro-batch; set before packing_split */
+    /* For a sequence classifier: a completion has one output, its last row (of an empty one the prompt's), and all of its
+     * tokens are fed; with an empty prompt none may be empty; set before packing_split. */
+    bool scored;
     size_t slice_capacity, micro_capacity;
 };
 /* A micro-batch also holds at most max_completions completions. A prompt with one completion that does not fit into
@@ -78,6 +82,7 @@ struct tree_extras {
     bool squares; /* the log of the sum over the vocabulary of p squared; only with lse */
     bool noise;   /* on embeddings: batches may have it */
     bool whole;   /* trees stay whole where they can (struct packing) */
+    bool scores;  /* of a sequence classifier: a score of each label for each completion, in place of log-probs */
 };
 
 /* Buffers and bookkeeping for running trees through a model; planned once and reused. */
@@ -85,12 +90,15 @@ struct tree_runner {
     struct tree_extras extras; /* set before planning; tree_runner_free leaves it */
 
     struct decoder_work decoder;
-    struct head_work head;
+    struct head_work head;   /* without extras.scores */
+    struct score_work score; /* with them */
     struct packing packing;
     struct packed packed;
     float *logp, *entropy, *d_logp, *d_entropy; /* (host) [max_tokens + completions], in output order; owned */
     float *mean, *d_mean, *lse, *squares;       /* likewise, with the extras of their names */
     int32_t *top;                               /* likewise */
+    float *scores,
+        *d_scores; /* (host) [completions, labels], in output order, with extras.scores, in place of the others */
     int64_t max_tokens, max_outputs;
     size_t logits_bytes; /* the backend's; set before planning (0: 64 MB) */
     bool keep_logits;    /* for the backward, which otherwise computes them again; set before planning too */
@@ -103,14 +111,19 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
 void tree_runner_free(struct tree_runner *runner);
 
 /* Runs one micro-batch (built into runner->packed) forward; log-probs and entropies are left in runner->logp,
- * runner->entropy, extras in what has their names. */
+ * runner->entropy, extras in what has their names; with scores these alone. */
 void tree_runner_forward(struct tree_runner *runner, struct model *model, float temperature);
-/* The backward of the same micro-batch, from runner->d_logp (and d_entropy if with_entropy, d_mean with extras.d_mean). */
+/* The backward of the same micro-batch, from runner->d_logp (and d_entropy if with_entropy, d_mean with extras.d_mean), or
+ * from runner->d_scores. */
 void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature, bool with_entropy);
 
 /* Log-probs (and entropies unless NULL) of every wanted token of trees, one pointer for each completion, in order. */
 cohort_status tree_runner_score(struct tree_runner *runner, struct model *model, const struct tree *trees,
                                 int32_t n_trees, float temperature, float *const *logp, float *const *entropy,
                                 cohort_error *err);
+/* Of a sequence classifier: scores (host) [completions, labels] of the completions of all trees, in order. What one scores
+ * is a function of its prompt and tokens, with the same bits in any batch (I2). */
+cohort_status tree_runner_scores(struct tree_runner *runner, struct model *model, const struct tree *trees,
+                                 int32_t n_trees, float *scores, cohort_error *err);
 
 #endif

@@ -39,6 +39,7 @@ struct tree preference_row_tree(const struct preference_row *row, bool single, s
 /* prompt may be a new value, all others are the row's. */
 struct parts {
     json_t *prompt, *chosen, *rejected;
+    bool ids; /* the two are lists of tokens, and there is no prompt */
 };
 
 static void parts_free(struct parts *parts)
@@ -133,7 +134,42 @@ static cohort_status find_parts(const json_t *row, const char *where, struct par
     if (prompt == NULL || json_is_array(prompt) != json_is_array(chosen))
         return implicit_prompt(chosen, rejected, where, parts, err);
     *parts = (struct parts){json_incref((json_t *)(uintptr_t)prompt), json_incref((json_t *)(uintptr_t)chosen),
-                            json_incref((json_t *)(uintptr_t)rejected)};
+                            json_incref((json_t *)(uintptr_t)rejected), false};
+    return COHORT_OK;
+}
+
+/* Of whole sequences, whose prompt need not be known; prompt NULL: there is none, or the two begin with it. */
+static cohort_status find_sequences(const json_t *row, const char *where, bool chat, struct parts *parts,
+                                    cohort_error *err)
+{
+    const json_t *prompt = row_column(row, "prompt"), *chosen = row_column(row, "chosen"),
+                 *rejected = row_column(row, "rejected"), *ids = row_column(row, "chosen_ids");
+    const bool own = ids != NULL || row_column(row, "rejected_ids") != NULL;
+    if (own) {
+        *parts = (struct parts){.chosen = json_incref((json_t *)(uintptr_t)ids),
+                                .rejected = json_incref((json_t *)(uintptr_t)row_column(row, "rejected_ids")),
+                                .ids = true};
+        return parts->chosen != NULL && parts->rejected != NULL
+                   ? COHORT_OK
+                   : row_lacks(row, where, "\"chosen_ids\" and \"rejected_ids\"", err);
+    }
+    if (chosen == NULL || rejected == NULL)
+        return row_lacks(row, where, "\"chosen\" and \"rejected\"", err);
+    if (!is_text_or_messages(chosen) || !is_text_or_messages(rejected) ||
+        json_is_array(chosen) != json_is_array(rejected) || (json_is_array(prompt) && !json_is_array(chosen)))
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: \"chosen\" and \"rejected\" must both be text, or both lists of messages, and \"prompt\" "
+                         "like them",
+                         where);
+    if (chat && json_is_string(chosen) && !json_is_string(prompt))
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: with --chat a text is the assistant's answer to \"prompt\", which the row has not",
+                         where);
+    /* A prompt that is text beside messages is a copy of the first of them. */
+    const bool copied = json_is_string(prompt) && json_is_array(chosen);
+    *parts =
+        (struct parts){copied ? NULL : json_incref((json_t *)(uintptr_t)prompt),
+                       json_incref((json_t *)(uintptr_t)chosen), json_incref((json_t *)(uintptr_t)rejected), false};
     return COHORT_OK;
 }
 
@@ -167,16 +203,85 @@ static cohort_status make_side(const struct session *session, const struct sft_s
     return COHORT_OK;
 }
 
-cohort_status preference_row_make(const struct session *session, const struct sft_style *style, const json_t *json,
-                                  const char *place, struct preference_row *row, cohort_error *err)
+/* A side as one sequence, prompt and completion together, all of whose tokens are read. */
+static cohort_status make_sequence(const struct session *session, const struct sft_style *style, const json_t *json,
+                                   const struct parts *parts, bool chosen, const char *place, struct sft_row *row,
+                                   cohort_error *err)
+{
+    static const char *const others[] = {"prompt", "completion", "messages", "weight",         "text",
+                                         "labels", "input_ids",  "margin",   "completion_mask"};
+    const json_t *part = chosen ? parts->chosen : parts->rejected, *prompt = parts->prompt;
+    json_t *side = json_copy((json_t *)(uintptr_t)json), *all = NULL;
+    struct text text = {0};
+    char where[DATA_PLACE + 16];
+    cohort_status status = COHORT_OK;
+    snprintf(where, sizeof where, "%s, %s", place, chosen ? "chosen" : "rejected");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        (void)json_object_del(side, others[i]);
+    const char *key = "input_ids";
+    if (!parts->ids && json_is_string(part) && !style->row.chat) {
+        key = "text";
+        if (prompt != NULL)
+            TRY_GOTO(text_append(&text, json_string_value(prompt), json_string_length(prompt), err));
+        TRY_GOTO(text_append(&text, json_string_value(part), json_string_length(part), err));
+        all = json_stringn(text.data == NULL ? "" : text.data, text.length);
+    } else if (!parts->ids) {
+        key = "messages";
+        all = json_is_string(part) ? json_pack("[{s:s, s:O?}, {s:s, s:O}]", "role", "user", "content", prompt, "role",
+                                               "assistant", "content", part)
+              : prompt != NULL     ? json_copy((json_t *)(uintptr_t)prompt)
+                                   : json_copy((json_t *)(uintptr_t)part);
+        if (all != NULL && json_is_array(part) && prompt != NULL &&
+            json_array_extend(all, (json_t *)(uintptr_t)part) != 0) {
+            json_decref(all);
+            all = NULL;
+        }
+    } else {
+        all = json_incref((json_t *)(uintptr_t)part);
+    }
+    if (side == NULL || json_object_set_new(side, key, all) != 0) {
+        status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot copy the row", place);
+        goto cleanup;
+    }
+    TRY_GOTO(sft_row_make(session, style, side, where, row, err));
+    if (row->ids.count == 0)
+        status =
+            error_set(err, COHORT_ERR_FORMAT, "%s: it is empty, and has no token whose score could be read", where);
+cleanup:
+    json_decref(side);
+    text_free(&text);
+    return status;
+}
+
+/* What both sequences begin with is their prompt, and computed once. */
+static void share_prompt(struct sft_row *a, struct sft_row *b)
+{
+    const size_t n = a->ids.count < b->ids.count ? a->ids.count : b->ids.count;
+    size_t same = 0;
+    while (same < n && a->ids.ids[same] == b->ids.ids[same])
+        same++;
+    a->n_prompt = b->n_prompt = (int32_t)same;
+}
+
+static cohort_status make_sequences(const struct session *session, const struct sft_style *style, const json_t *json,
+                                    const char *place, struct preference_row *row, cohort_error *err)
 {
     struct parts parts = {0};
-    const json_t *margin = row_column(json, "margin");
     cohort_status status = COHORT_OK;
-    if (margin != NULL && (!json_is_number(margin) || !isfinite(json_number_value(margin))))
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: \"margin\" is by how much the chosen completion is better: expected a number", place);
-    row->margin = margin == NULL ? 0.0 : json_number_value(margin);
+    TRY_GOTO(find_sequences(json, place, style->row.chat, &parts, err));
+    TRY_GOTO(make_sequence(session, style, json, &parts, true, place, &row->chosen, err));
+    TRY_GOTO(make_sequence(session, style, json, &parts, false, place, &row->rejected, err));
+    share_prompt(&row->chosen, &row->rejected);
+cleanup:
+    parts_free(&parts);
+    return status;
+}
+
+static cohort_status make_pair(const struct session *session, const struct sft_style *style, const json_t *json,
+                               const char *place, struct preference_row *row, cohort_error *err)
+{
+    struct parts parts = {0};
+    cohort_status status = COHORT_OK;
     TRY_GOTO(find_parts(json, place, &parts, err));
     TRY_GOTO(make_side(session, style, json, &parts, true, place, &row->chosen, err));
     TRY_GOTO(make_side(session, style, json, &parts, false, place, &row->rejected, err));
@@ -189,6 +294,19 @@ cohort_status preference_row_make(const struct session *session, const struct sf
 cleanup:
     parts_free(&parts);
     return status;
+}
+
+cohort_status preference_row_make(const struct session *session, const struct sft_style *style,
+                                  enum preference_kind kind, const json_t *json, const char *place,
+                                  struct preference_row *row, cohort_error *err)
+{
+    const json_t *margin = row_column(json, "margin");
+    if (margin != NULL && (!json_is_number(margin) || !isfinite(json_number_value(margin))))
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: \"margin\" is by how much the chosen completion is better: expected a number", place);
+    row->margin = margin == NULL ? 0.0 : json_number_value(margin);
+    return kind == PREFERENCE_SEQUENCES ? make_sequences(session, style, json, place, row, err)
+                                        : make_pair(session, style, json, place, row, err);
 }
 
 static bool is_pair(const json_t *json) { return row_column(json, "chosen") != NULL; }
@@ -229,8 +347,9 @@ static cohort_status read_whole(struct preference_rows *rows, size_t i, bool hal
     dataset_place(&rows->data, i, place);
     if (pair != NULL)
         *pair = is_pair(json);
-    cohort_status status = rows->single ? make_single(rows->session, &rows->style, json, half, place, row, err)
-                                        : preference_row_make(rows->session, &rows->style, json, place, row, err);
+    cohort_status status = rows->kind == PREFERENCE_SINGLES
+                               ? make_single(rows->session, &rows->style, json, half, place, row, err)
+                               : preference_row_make(rows->session, &rows->style, rows->kind, json, place, row, err);
     json_decref(json);
     return status;
 }
@@ -239,25 +358,40 @@ cohort_status preference_rows_read(struct preference_rows *rows, size_t i, struc
                                    cohort_error *err)
 {
     const uint32_t kept = rows->kept[i];
-    TRY(read_whole(rows, rows->single ? kept / 2 : kept, rows->single && kept % 2 == 1, row, NULL, err));
+    const bool single = rows->kind == PREFERENCE_SINGLES;
+    TRY(read_whole(rows, single ? kept / 2 : kept, single && kept % 2 == 1, row, NULL, err));
+    if (rows->kind == PREFERENCE_SEQUENCES) /* fits */
+        return COHORT_OK;
     sft_row_cut(&row->chosen, &rows->style);
-    if (!rows->single)
+    if (!single)
         sft_row_cut(&row->rejected, &rows->style);
     return COHORT_OK;
 }
 
 /* ---- a set ---- */
 
+/* Whether a side stays, after it was cut where it is too long. */
+static bool keep_side(const struct preference_rows *rows, struct sft_row *side, bool *cut)
+{
+    if (rows->kind == PREFERENCE_SEQUENCES) {
+        const bool fits = side->ids.count <= (size_t)rows->style.max_length;
+        *cut = *cut || !fits;
+        return fits;
+    }
+    sft_row_cut(side, &rows->style);
+    *cut = *cut || side->n_whole > (int32_t)side->ids.count;
+    return side->n_learned > 0;
+}
+
 static void count_row(struct preference_rows *rows, uint32_t kept, struct preference_row *row, size_t part)
 {
     struct sft_row *sides[2] = {&row->chosen, &row->rejected};
-    const int n_sides = rows->single ? 1 : 2;
+    const int n_sides = rows->kind == PREFERENCE_SINGLES ? 1 : 2;
+    const int32_t pad = rows->session->model->config.pad_id;
     int64_t tokens = -(int64_t)row->chosen.n_prompt;
     bool cut = false, teaches = true;
     for (int k = 0; k < n_sides; k++) {
-        sft_row_cut(sides[k], &rows->style);
-        cut = cut || sides[k]->n_whole > (int32_t)sides[k]->ids.count;
-        teaches = teaches && sides[k]->n_learned > 0;
+        teaches = keep_side(rows, sides[k], &cut) && teaches;
         tokens += (int64_t)sides[k]->ids.count;
     }
     rows->n_cut += cut;
@@ -271,6 +405,7 @@ static void count_row(struct preference_rows *rows, uint32_t kept, struct prefer
     rows->margins = rows->margins || row->margin != 0.0;
     for (int k = 0; k < n_sides; k++) {
         const int32_t all = (int32_t)sides[k]->ids.count, prompt = sides[k]->n_prompt;
+        rows->n_padded += pad >= 0 && sides[k]->ids.ids[all - 1] == pad;
         rows->longest = all > rows->longest ? all : rows->longest;
         rows->longest_prompt = prompt > rows->longest_prompt ? prompt : rows->longest_prompt;
         rows->longest_completion = all - prompt > rows->longest_completion ? all - prompt : rows->longest_completion;
@@ -288,14 +423,18 @@ static cohort_status keep_rows(struct preference_rows *rows, struct preference_r
         TRY(data_report(&rows->data, i, options, observer, err));
         bool pair = false;
         TRY(read_whole(rows, i, false, row, &pair, err));
-        count_row(rows, (uint32_t)(rows->single ? 2 * i : i), row, part);
-        if (rows->single && pair) {
+        count_row(rows, (uint32_t)(rows->kind == PREFERENCE_SINGLES ? 2 * i : i), row, part);
+        if (rows->kind == PREFERENCE_SINGLES && pair) {
             TRY(read_whole(rows, i, true, row, NULL, err));
             count_row(rows, (uint32_t)(2 * i + 1), row, part);
         }
     }
     for (size_t p = 0; p < rows->data.n_parts; p++)
-        if (rows->parts[p].n_rows == 0)
+        if (rows->parts[p].n_rows == 0 && rows->kind == PREFERENCE_SEQUENCES)
+            return error_set(err, COHORT_ERR_ARGUMENT, "%s: no row%s has both of its sides within --max-length %d",
+                             rows->data.path, rows->data.n_parts > 1 ? " of one of the files" : "",
+                             (int)rows->style.max_length);
+        else if (rows->parts[p].n_rows == 0)
             return error_set(err, COHORT_ERR_ARGUMENT,
                              "%s: no row%s has a prompt shorter than --max-length %d, which would leave something of "
                              "its completions",
@@ -305,20 +444,23 @@ static cohort_status keep_rows(struct preference_rows *rows, struct preference_r
 }
 
 cohort_status preference_rows_load(struct preference_rows *rows, const struct session *session, enum option_id named,
-                                   size_t limit, bool single, int32_t max_length, const struct options *options,
-                                   const cohort_observer *observer, cohort_error *err)
+                                   size_t limit, enum preference_kind kind, int32_t max_length,
+                                   const struct options *options, const cohort_observer *observer, cohort_error *err)
 {
     struct preference_row row = {0};
     memset(rows, 0, sizeof *rows);
     rows->session = session;
-    rows->style = (struct sft_style){
-        .row = row_style(options), .text_field = "text", .part = SFT_PART_ONLY, .max_length = max_length};
+    rows->style = (struct sft_style){.row = row_style(options),
+                                     .text_field = "text",
+                                     .part = kind == PREFERENCE_SEQUENCES ? SFT_PART_ALL : SFT_PART_ONLY,
+                                     .max_length = max_length};
     TRY(data_open(&rows->data, options, named, limit, true, observer, err));
-    rows->single = single;
+    rows->kind = kind;
     if (rows->data.n_rows >= INT32_MAX)
         return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: has %zu rows; at most %d", rows->data.path,
                          rows->data.n_rows, INT32_MAX - 1);
-    TRY(mem_alloc(&rows->kept, (single ? 2 : 1) * rows->data.n_rows, sizeof *rows->kept, "rows", err));
+    TRY(mem_alloc(&rows->kept, (kind == PREFERENCE_SINGLES ? 2 : 1) * rows->data.n_rows, sizeof *rows->kept, "rows",
+                  err));
     TRY(mem_alloc(&rows->parts, rows->data.n_parts, sizeof *rows->parts, "rows", err));
     for (size_t p = 0; p < rows->data.n_parts; p++)
         rows->parts[p].weight = rows->data.parts[p].weight;
@@ -329,7 +471,10 @@ cohort_status preference_rows_load(struct preference_rows *rows, const struct se
 
 void preference_rows_tell(const struct preference_rows *rows, const cohort_observer *observer)
 {
-    if (rows->n_cut > 0)
+    if (rows->n_cut > 0 && rows->kind == PREFERENCE_SEQUENCES)
+        observer_message(observer, "%s: %zu rows have a side longer than --max-length %d and are left out",
+                         rows->data.path, rows->n_dropped, (int)rows->style.max_length);
+    else if (rows->n_cut > 0)
         observer_message(
             observer,
             "%s: %zu rows have a completion that is cut to --max-length %d at its end; %zu of them are left "

@@ -12,6 +12,13 @@ static const char SCORES[] = "trainer/reference_scores.safetensors"; /* of a che
 
 /* ---- rows ---- */
 
+static enum preference_kind kind_of(const struct preference_run *run)
+{
+    return preference_scores(&run->p.config)      ? PREFERENCE_SEQUENCES
+           : preference_is_single(&run->p.config) ? PREFERENCE_SINGLES
+                                                  : PREFERENCE_PAIRS;
+}
+
 static cohort_status load_set(struct preference_run *run, struct preference_rows *rows, enum option_id named,
                               enum input_kind input, size_t limit, cohort_error *err)
 {
@@ -19,11 +26,26 @@ static cohort_status load_set(struct preference_run *run, struct preference_rows
     const struct options *o = t->options;
     const int32_t context = t->session.model->max_context, most = (int32_t)options_int(o, OPTION_MAX_LENGTH);
     run->p.max_length = most < context ? most : context;
-    TRY(preference_rows_load(rows, &t->session, named, limit, preference_is_single(&run->p.config), run->p.max_length,
-                             o, t->observer, err));
+    TRY(preference_rows_load(rows, &t->session, named, limit, kind_of(run), run->p.max_length, o, t->observer, err));
     TRY(run_inputs_add(&t->inputs, input, options_string(o, named), rows->data.sha256, err));
     preference_rows_tell(rows, t->observer);
     return COHORT_OK;
+}
+
+/* transformers reads a score at the last token that is no padding: config.json must name none that ends a row. */
+static void choose_padding(struct preference_run *run)
+{
+    struct training *t = &run->r.t;
+    struct model_config *config = &t->session.model->config;
+    if (run->train.n_padded == 0)
+        return;
+    observer_message(
+        t->observer,
+        "note: %zu sides end in token %d, which is the model's padding too: transformers would read their "
+        "scores one token earlier than they are trained here, so that config.json of what is written names "
+        "no padding; give transformers another pad token, or rows one by one",
+        run->train.n_padded, (int)config->pad_id);
+    config->pad_id = -1;
 }
 
 static cohort_status load_data(struct preference_run *run, cohort_error *err)
@@ -36,9 +58,11 @@ static cohort_status load_data(struct preference_run *run, cohort_error *err)
     if (options_string(o, OPTION_EVAL_DATA) != NULL)
         TRY(load_set(run, &run->held_out, OPTION_EVAL_DATA, INPUT_EVAL_DATA,
                      (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0), err));
-    if (run->train.conversations)
+    if (run->train.conversations && kind_of(run) != PREFERENCE_SEQUENCES)
         TRY(end_of_text_learned(&t->session, err));
     TRY(row_tell_template(&t->session, true, t->observer, err));
+    if (kind_of(run) == PREFERENCE_SEQUENCES)
+        choose_padding(run);
     return row_run_plan(&run->r, run->train.parts, run->train.data.n_parts, run->train.n, err);
 }
 
@@ -52,7 +76,9 @@ static cohort_status take_row(struct preference_run *run, struct preference_rows
     TRY(mem_grow(&run->completions, &run->room[2], 2 * end, sizeof *run->completions, "batch", err));
     TRY(mem_grow(&run->scores, &run->room[3], end, sizeof *run->scores, "batch", err));
     TRY(mem_grow(&run->wanted, &run->room[4], end, sizeof *run->wanted, "batch", err));
+    TRY(mem_grow(&run->margins, &run->room[5], end, sizeof *run->margins, "batch", err));
     TRY(preference_rows_read(rows, i, &run->batch[run->n_batch], err));
+    run->margins[run->n_batch] = run->batch[run->n_batch].margin;
     run->wanted[run->n_batch] = run->batch[run->n_batch].wanted;
     if (known != NULL)
         run->scores[run->n_batch] = known[i];
@@ -70,6 +96,7 @@ static struct preference_batch batch_of(struct preference_run *run, bool known)
     }
     return (struct preference_batch){.trees = run->trees,
                                      .wanted = single ? run->wanted : NULL,
+                                     .margins = run->margins,
                                      .n = (int32_t)run->n_batch,
                                      .reference = known ? run->scores : NULL};
 }
@@ -249,21 +276,23 @@ static cohort_status begin(struct preference_run *run, const char *title, cohort
     TRY(run_reference_load(&run->reference, t, err));
     p->reference = run->reference.model;
     p->reference_adapter = run->reference.adapter;
-    TRY(row_run_begin(
-        &run->r,
-        &(struct row_trainer){.step = one_step,
-                              .after_step = after_step,
-                              .evaluate = evaluate,
-                              .context = run,
-                              .optimizer = &p->optimizer,
-                              .schedule = &p->schedule,
-                              .skipped = &p->skipped,
-                              .tokens_seen = &p->tokens_seen,
-                              .warning = p->warning,
-                              .title = title,
-                              .figure = preference_is_single(&p->config) ? "rewards/margins" : "rewards/accuracies",
-                              .figure_name = preference_is_single(&p->config) ? "margin" : "accuracy"},
-        err));
+    const bool scores = preference_scores(&p->config), single = preference_is_single(&p->config);
+    TRY(row_run_begin(&run->r,
+                      &(struct row_trainer){.step = one_step,
+                                            .after_step = after_step,
+                                            .evaluate = evaluate,
+                                            .context = run,
+                                            .optimizer = &p->optimizer,
+                                            .schedule = &p->schedule,
+                                            .skipped = &p->skipped,
+                                            .tokens_seen = &p->tokens_seen,
+                                            .warning = p->warning,
+                                            .title = title,
+                                            .figure = scores   ? "accuracy"
+                                                      : single ? "rewards/margins"
+                                                               : "rewards/accuracies",
+                                            .figure_name = single ? "margin" : "accuracy"},
+                      err));
     TRY(run_reference_check(&run->reference, t, err));
     t->write_more = write_more;
     t->more_context = run;
@@ -279,7 +308,8 @@ cohort_status preference_run(struct options *options, const char *command, const
     TRY_GOTO(row_run_open(&run->r, options, command, observer, err));
     TRY_GOTO(configure(run, err));
     TRY_GOTO(preference_check(&run->p.config, err));
-    TRY_GOTO(routing_options(&run->p.routing, options, &run->r.t.session.model->config, err));
+    if (!preference_scores(&run->p.config)) /* TRL's RewardTrainer has no auxiliary loss of routers */
+        TRY_GOTO(routing_options(&run->p.routing, options, &run->r.t.session.model->config, err));
     TRY_GOTO(load_data(run, err));
     TRY_GOTO(allocate(run, err));
     TRY_GOTO(begin(run, title, err));
@@ -298,6 +328,7 @@ cleanup:
     mem_free(run->completions);
     mem_free(run->scores);
     mem_free(run->wanted);
+    mem_free(run->margins);
     mem_free(run->known);
     mem_free(run->known_held_out);
     row_run_close(&run->r);

@@ -20,7 +20,8 @@ struct preference_run {
     struct completion_tokens *completions; /* two a row */
     struct preference_reference *scores;   /* of the reference, where they are known ahead */
     bool *wanted;                          /* of single completions */
-    size_t n_batch, room[5];
+    double *margins;                       /* of a reward model */
+    size_t n_batch, room[6];
     /* precompute_ref_log_probs: what the reference gave of every row before the first step. */
     bool precompute;
     struct preference_reference *known, *known_held_out; /* [train.n], [held_out.n] */

@@ -243,6 +243,24 @@ static cohort_status check_language_model(const struct model_config *config, con
                      dir, (int)config->n_labels);
 }
 
+/* A reward model: of its files, of an adapter that makes one of its base, or because it is to become one. */
+static cohort_status make_reward_model(struct session *session, struct model_config *config, bool wanted,
+                                       cohort_error *err)
+{
+    struct session_adapter *adapter = &session->adapter;
+    if (adapter->there && adapter->dir == NULL && wanted)
+        TRY(adapter_settings_scores(&adapter->settings, err));
+    if (adapter->there && !adapter->settings.scores && wanted)
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "%s: the adapter of a language model, which has no head of scores: merge it with cohort merge, "
+            "and train a reward model from there",
+            adapter->dir);
+    if (!wanted && !(adapter->there && adapter->settings.scores))
+        return COHORT_OK;
+    return model_config_score(config, session->dir, err);
+}
+
 cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need,
                            const cohort_observer *observer, cohort_error *err)
 {
@@ -267,11 +285,13 @@ cohort_status session_open(struct session *session, const struct options *option
     }
     TRY_GOTO(session_backend(&session->backend, options, err));
     TRY_GOTO(model_config_load(&config, &session->config_files, dir, err));
-    if ((need & SESSION_CLASSIFIER) == 0)
+    TRY_GOTO(make_reward_model(session, &config, (need & SESSION_REWARD) != 0, err));
+    if ((need & (SESSION_CLASSIFIER | SESSION_REWARD)) == 0)
         TRY_GOTO(check_language_model(&config, dir, err));
     TRY_GOTO(session_type(options, &config, dir, training, &type, &types, &session->notes, err));
     session->f16 = session_writes_f16(options, &config, &types);
     TRY_GOTO(model_open(&session->model, session->backend, &config, type, 0, err));
+    session->model->head_seed = config.head_is_new && training ? (uint64_t)options_int(options, OPTION_SEED) : 0;
     if (session->f16 && (!training || session->adapter.there))
         session_store_f16(session->model, &types, session->adapter.there ? &session->adapter.settings : NULL);
     if (session->adapter.there)

@@ -29,7 +29,10 @@ enum session_need {
     SESSION_TRAINING = 4, /* gradient and optimizer will need room too, and the weights are left for session_read, after
                              the plan */
     SESSION_CLASSIFIER = 8, /* a sequence classifier is welcome; else it is refused */
-    SESSION_DROPOUT = 16    /* with SESSION_TRAINING: an adapter may train with dropout */
+    SESSION_DROPOUT = 16,   /* with SESSION_TRAINING: an adapter may train with dropout */
+    SESSION_REWARD =
+        32 /* a sequence classifier of one label is what is wanted: a language model becomes one, whose head
+                               is drawn by the seed; a new adapter has it train beside itself */
 };
 
 struct session {

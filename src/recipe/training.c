@@ -96,9 +96,10 @@ cohort_status training_open(struct training *t, struct options *options, const c
         mem_free(config);
         TRY(status);
     }
-    const unsigned dropout = strcmp(command, "sft") == 0 ? SESSION_DROPOUT : 0;
-    TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING | dropout, observer,
-                     err));
+    const unsigned own = strcmp(command, "sft") == 0      ? SESSION_DROPOUT
+                         : strcmp(command, "reward") == 0 ? SESSION_REWARD
+                                                          : 0;
+    TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING | own, observer, err));
     end_of_text_note(&t->session, observer);
     TRY(checkpoint_read_tokenizer(&t->tokenizer, t->session.adapter.tokenizer, err));
     TRY(checkpoint_read_documents(&t->tokenizer, t->session.dir, err));

@@ -166,7 +166,15 @@
       "samples, events, warnings; p pauses the run after its step, r lets it go on, s saves a checkpoint, q leaves "   \
       "and the run goes on, ? lists the keys. In a pipe: a line for each step and event until the run ends.",          \
       "cohort watch first",                                                                                            \
-      "cohort watch first second --read-only")
+      "cohort watch first second --read-only")                                                                         \
+    X(REWARD, reward, "train a model that scores answers, on pairs of a better and a worse one",                       \
+      "train a reward model: one that gives a whole answer a score",                                                   \
+      "--model DIR --data FILE --out runs/NAME",                                                                       \
+      "Rows are those of dpo, and may have a margin. A language model becomes a classifier of one label, whose head "  \
+      "begins at random; a classifier goes on learning. Writes checkpoints, metrics.jsonl and final/ into the run "    \
+      "folder.",                                                                                                       \
+      "cohort reward --model model --data pairs.jsonl --out runs/reward",                                              \
+      "cohort reward --model model --data pairs.jsonl --out runs/reward --center-rewards-coefficient 0.01")
 /* clang-format on */
 
 #endif

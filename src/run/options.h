@@ -16,9 +16,10 @@ enum command { COMMAND_LIST(COMMAND) N_COMMANDS };
 /* The same as bits: which commands know an option. */
 #define COMMAND(id, ...) FOR_##id = 1 << COMMAND_##id,
 enum option_command {
-    COMMAND_LIST(COMMAND) FOR_PREFERENCE = FOR_DPO | FOR_KTO | FOR_ORPO | FOR_CPO, /* learn from preferences */
-    FOR_ROWS = FOR_SFT | FOR_PREFERENCE, /* rows of a data set are what a step takes */
-    FOR_GROUPS = FOR_GRPO | FOR_RLOO,    /* groups of completions are sampled and rewarded */
+    COMMAND_LIST(COMMAND) FOR_PREFERENCE =
+        FOR_DPO | FOR_KTO | FOR_ORPO | FOR_CPO | FOR_REWARD, /* learn from preferences */
+    FOR_ROWS = FOR_SFT | FOR_PREFERENCE,                     /* rows of a data set are what a step takes */
+    FOR_GROUPS = FOR_GRPO | FOR_RLOO,                        /* groups of completions are sampled and rewarded */
     FOR_TRAIN = FOR_ROWS | FOR_GROUPS
 };
 #undef COMMAND

@@ -49,11 +49,11 @@ static const char LORA_OPTIONS[] =
 static const char NO_CACHE[] =
     "prompts are computed once for all their completions; no cache is kept between runs; leave it out";
 static const char NO_DISTILLATION[] =
-    "cohort has no distillation; its trainers are sft, grpo, dpo, kto, orpo and cpo";
+    "cohort has no distillation; its trainers are sft, grpo, dpo, kto, orpo, cpo and reward";
 static const char NO_DRAFTS[] =
     "cohort has no drafting";
 static const char NO_PREFERENCE[] =
-    "cohort does not have it; its trainers are sft, grpo, dpo, kto, orpo and cpo";
+    "cohort does not have it; its trainers are sft, grpo, dpo, kto, orpo, cpo and reward";
 static const char NO_QUANTISATION[] =
     "cohort does not quantise: weights are bf16 or f32 (dtype); --moments-dtype bf16 and recompute save "
     "memory";
@@ -74,7 +74,7 @@ static const char SPLIT[] =
 static const char ONE_IMPLEMENTATION[] =
     "not needed: there is one implementation, chosen for the machine; leave it out";
 static const char OTHER_METHOD[] =
-    "cohort does not have this method; its trainers are sft, grpo, dpo, kto, orpo and cpo";
+    "cohort does not have this method; its trainers are sft, grpo, dpo, kto, orpo, cpo and reward";
 static const char PACKED[] =
     "not needed: rows are never padded, and attention never crosses them; leave it out";
 static const char PREFILL[] =
@@ -136,7 +136,6 @@ static const struct option_hint hints[] = {
     {"cache_type_v", NULL, NO_QUANTISATION},
     {"callbacks", NULL, "cohort does not have it: programs can be called by rewards alone; leave it out"},
     {"cast_lm_head_to_fp32", NULL, "not needed: logits are computed in fp32; leave it out"},
-    {"center_rewards_coefficient", NULL, NO_PREFERENCE},
     {"chat_template_args", "thinking", THINKING},
     {"chat_template_config", "thinking", THINKING},
     {"chat_template_kwargs", "thinking", THINKING},

@@ -62,7 +62,7 @@ OPTION(LORA_ALPHA, "lora_alpha", FLOAT(TINY, BIG), "32", FOR_TRAIN | FOR_INFO, "
 OPTION(LORA_DROPOUT, "lora_dropout", FLOAT(0, 0.99), "0", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "sft: share of what A reads that is dropped in training (TRL: 0.05); grpo: 0 alone")
 OPTION(LORA_TARGET_MODULES, "lora_target_modules", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
-       "modules that get one: names (projections, embed_tokens, lm_head), one regular expression, or all-linear; unset: q_proj and v_proj")
+       "projections, embed_tokens, that get one: names, a pattern, or all-linear; unset: q_proj and v_proj")
 OPTION(LORA_TARGET_PARAMETERS, "lora_target_parameters", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "experts that get one: mlp.experts.gate_up_proj, mlp.experts.down_proj; or routers: mlp.gate.weight")
 OPTION(USE_RSLORA, "use_rslora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
@@ -85,7 +85,7 @@ OPTION(DATA, "data", FILE_NAME, NULL, FOR_SFT, "Data", HASHED(DATA),
        "data files or a folder of rows with messages, prompt and completion, or text (docs/DATA.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_KTO, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt, completion and label (docs/TRAINERS.md)")
-ALSO(DATA, "data", FILE_NAME, NULL, FOR_DPO | FOR_ORPO | FOR_CPO, "Data", HASHED(DATA),
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_DPO | FOR_ORPO | FOR_CPO | FOR_REWARD, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt, chosen and rejected (docs/TRAINERS.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_GROUPS, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt or messages, and what rewards read (docs/DATA.md)")
@@ -115,10 +115,12 @@ OPTION(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(BEST_METRIC_
        "the held-out metric by which evaluations are compared")
 ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(PREFERENCE_METRIC_LIST)), "loss",
      FOR_DPO | FOR_ORPO | FOR_CPO, "Data", KEPT, "the held-out metric by which evaluations are compared")
+ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(REWARD_METRIC_LIST)), "loss", FOR_REWARD, "Data",
+     KEPT, "the held-out metric by which evaluations are compared")
 ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(KTO_METRIC_LIST)), "loss", FOR_KTO, "Data", KEPT,
      "the held-out metric by which evaluations are compared")
 ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", TEXT, "reward", FOR_GROUPS, "Data", KEPT,
-     "the held-out metric by which evaluations are compared: reward, NAME_reward of a set, pass@1 ... (TRL: loss)")
+     "what evaluations are compared by: reward, NAME_reward of a set, pass@1 ... (TRL: loss)")
 OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_TRAIN, "Data", KEPT,
        "whether more of that metric is better; unset: yes, but for loss")
 OPTION(LOAD_BEST_MODEL_AT_END, "load_best_model_at_end", SWITCH, "false", FOR_TRAIN, "Data", FREE,
@@ -154,7 +156,9 @@ OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_ROWS, "Data", KEPT,
        "tokens or ids that end a text; sft teaches the first; unset: all that the model names")
 OPTION(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_SFT | FOR_DATA, "Data", KEPT,
        "tokens of a row, prompt and completion; longer ones are cut (truncation_mode)")
-ALSO(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_PREFERENCE, "Data", KEPT,
+ALSO(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_REWARD, "Data", KEPT,
+     "tokens of a prompt with a completion; a pair with a longer side is left out")
+ALSO(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_DPO | FOR_KTO | FOR_ORPO | FOR_CPO, "Data", KEPT,
      "tokens of a prompt with a completion, which is cut at its end; a prompt as long leaves the row out")
 OPTION(TRUNCATION_MODE, "truncation_mode", ONE_OF(WORDS(TRUNCATION_LIST)), "keep_start", FOR_SFT | FOR_DATA, "Data",
        KEPT, "what is kept of a row that is too long: its beginning or its end")
@@ -188,55 +192,55 @@ OPTION(TURN_REWARDS, "turn_rewards", ONE_OF(WORDS(TURN_REWARDS_LIST)), "sum", FO
        "an environment's rewards of turns: added to the episode's; per_turn: rewards of tokens")
 
 /* ---- Reward ---- */
-OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(REWARD, "reward", TEXTS, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "reward functions: names, python:FILE.py:FUNCTION, exec:PROGRAM; docs/REWARDS.md lists them")
-OPTION(REWARD_WEIGHTS, "reward_weights", NUMBERS(-BIG, BIG), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(REWARD_WEIGHTS, "reward_weights", NUMBERS(-BIG, BIG), NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "a weight for each reward, in the same order; unset: 1 each")
 OPTION(PASS_REWARD, "pass_reward", TEXT, NULL, FOR_GROUPS | FOR_EVAL, "Reward", FREE,
        "the reward that says whether a completion passes in an evaluation; unset: accuracy, else the first")
 OPTION(PASS_THRESHOLD, "pass_threshold", FLOAT(-BIG, BIG), "1", FOR_GROUPS | FOR_EVAL, "Reward", FREE,
        "a completion passes where that reward is at least this")
-OPTION(REWARD_PATTERN, "reward_pattern", TEXT, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(REWARD_PATTERN, "reward_pattern", TEXT, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "pattern of the regex reward (PCRE2); unset: the row's column 'pattern'")
-OPTION(REWARD_TIMEOUT, "reward_timeout", FLOAT(0.001, 86400), "60", FOR_REWARD, "Reward", FREE,
+OPTION(REWARD_TIMEOUT, "reward_timeout", FLOAT(0.001, 86400), "60", FOR_SCORED, "Reward", FREE,
        "seconds a program or Python function may take for a batch")
-OPTION(REWARD_WORKERS, "reward_workers", INT(1, 256), "1", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(REWARD_WORKERS, "reward_workers", INT(1, 256), "1", FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "programs of each exec: and python: reward; more than 1 score while the rollout goes on")
-OPTION(REWARD_CACHE, "reward_cache", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(REWARD_CACHE, "reward_cache", TEXTS, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "programs and Python functions, by name, that score the same row and completion the same every time")
-OPTION(PYTHON, "python", TEXT, NULL, FOR_REWARD, "Reward", FREE,
+OPTION(PYTHON, "python", TEXT, NULL, FOR_SCORED, "Reward", FREE,
        "interpreter of python: rewards; unset: that of $VIRTUAL_ENV, else python3")
-OPTION(MAX_COMPLETION_LEN, "max_completion_len", INT(1, COUNT), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(MAX_COMPLETION_LEN, "max_completion_len", INT(1, COUNT), NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "soft_overlong_punishment: tokens beyond which a completion gets -1")
-OPTION(SOFT_PUNISH_CACHE, "soft_punish_cache", INT(0, COUNT), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(SOFT_PUNISH_CACHE, "soft_punish_cache", INT(0, COUNT), NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "soft_overlong_punishment: tokens before max_completion_len over which it falls from 0 to -1")
-OPTION(NGRAM_SIZE, "ngram_size", INT(1, 1024), "3", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(NGRAM_SIZE, "ngram_size", INT(1, 1024), "3", FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "repetition_penalty: tokens of an n-gram")
-OPTION(MAX_PENALTY, "max_penalty", FLOAT(-BIG, 0), "-1", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(MAX_PENALTY, "max_penalty", FLOAT(-BIG, 0), "-1", FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "repetition_penalty: times the share of n-grams that repeat an earlier one")
-OPTION(MAX_LEN, "max_len", INT(1, COUNT), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(MAX_LEN, "max_len", INT(1, COUNT), NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "cosine_scaled: tokens at which the values for long completions are reached")
-OPTION(MIN_VALUE_WRONG, "min_value_wrong", FLOAT(-BIG, BIG), "-1", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(MIN_VALUE_WRONG, "min_value_wrong", FLOAT(-BIG, BIG), "-1", FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "cosine_scaled: reward of a wrong completion without tokens")
-OPTION(MAX_VALUE_WRONG, "max_value_wrong", FLOAT(-BIG, BIG), "-0.5", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(MAX_VALUE_WRONG, "max_value_wrong", FLOAT(-BIG, BIG), "-0.5", FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "cosine_scaled: reward of a wrong completion of max_len tokens or more")
-OPTION(MIN_VALUE_CORRECT, "min_value_correct", FLOAT(-BIG, BIG), "0.5", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(MIN_VALUE_CORRECT, "min_value_correct", FLOAT(-BIG, BIG), "0.5", FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "cosine_scaled: reward of a correct completion of max_len tokens or more")
-OPTION(MAX_VALUE_CORRECT, "max_value_correct", FLOAT(-BIG, BIG), "1", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(MAX_VALUE_CORRECT, "max_value_correct", FLOAT(-BIG, BIG), "1", FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "cosine_scaled: reward of a correct completion without tokens")
-OPTION(REWARD_MIN_LENGTH, "reward_min_length", INT(1, COUNT), "50", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(REWARD_MIN_LENGTH, "reward_min_length", INT(1, COUNT), "50", FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "length: characters below which a completion gets less than 1")
-OPTION(REWARD_MAX_LENGTH, "reward_max_length", INT(1, COUNT), "500", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(REWARD_MAX_LENGTH, "reward_max_length", INT(1, COUNT), "500", FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "length: characters above which a completion gets less than 1")
-OPTION(REWARD_TAGS, "reward_tags", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(REWARD_TAGS, "reward_tags", TEXTS, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "xml_format: tags that must be there, opened as often as closed; unset: thinking,answer")
-OPTION(REWARD_SCHEMA, "reward_schema", TEXT, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(REWARD_SCHEMA, "reward_schema", TEXT, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "json_schema: a JSON schema, or a file of one; unset: the row's column 'schema'")
-OPTION(REWARD_TOOLS, "reward_tools", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(REWARD_TOOLS, "reward_tools", TEXTS, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "tool_use: tools that may be called; unset: the row's 'tools', else search,calculate,code")
-OPTION(REWARD_TOOL_OPTIONAL, "reward_tool_optional", SWITCH, "false", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(REWARD_TOOL_OPTIONAL, "reward_tool_optional", SWITCH, "false", FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "tool_use: a completion without a call gets 0.5 in place of 0")
-OPTION(REASONING_DELIMITERS, "reasoning_delimiters", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+OPTION(REASONING_DELIMITERS, "reasoning_delimiters", TEXTS, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "reasoning_accuracy: texts that end the reasoning, the first that is found counts; unset: </think>")
 
 /* ---- Rollout ---- */
@@ -377,6 +381,8 @@ OPTION(DESIRABLE_WEIGHT, "desirable_weight", FLOAT(0, 1e6), "1.0", FOR_KTO, "Los
        "weight of completions that are wanted")
 OPTION(UNDESIRABLE_WEIGHT, "undesirable_weight", FLOAT(0, 1e6), "1.0", FOR_KTO, "Loss", KEPT,
        "weight of completions that are not wanted")
+OPTION(CENTER_REWARDS_COEFFICIENT, "center_rewards_coefficient", FLOAT(0, 1e6), NULL, FOR_REWARD, "Loss", KEPT,
+       "weight of the squared sum of a pair's scores, which keeps scores near 0; unset: none")
 OPTION(F_DIVERGENCE_TYPE, "f_divergence_type", ONE_OF(WORDS(PREFERENCE_DIVERGENCE_LIST)), "reverse_kl", FOR_DPO, "Loss",
        KEPT, "divergence to the reference whose derivative takes the place of the log-ratio")
 OPTION(F_ALPHA_DIVERGENCE_COEF, "f_alpha_divergence_coef", FLOAT(-1000, 1000), "0.5", FOR_DPO, "Loss", KEPT,
@@ -444,7 +450,7 @@ OPTION(TOP_ENTROPY_QUANTILE, "top_entropy_quantile", FLOAT(0, 1), "1.0", FOR_GRO
        "share of the step's tokens, those of the highest entropy, that have a policy term; 1: all")
 OPTION(OFF_POLICY_MASK_THRESHOLD, "off_policy_mask_threshold", FLOAT(0, 1e6), NULL, FOR_GROUPS, "Loss", KEPT,
        "drop completions with a negative advantage whose mean log(old/new) is above this; unset: none")
-OPTION(ROUTER_AUX_LOSS_COEF, "router_aux_loss_coef", FLOAT(0, 1e6), NULL, FOR_TRAIN, "Loss", KEPT,
+OPTION(ROUTER_AUX_LOSS_COEF, "router_aux_loss_coef", FLOAT(0, 1e6), NULL, FOR_TRAIN & ~FOR_REWARD, "Loss", KEPT,
        "models with experts: weight of the loss that evens their load; unset: config.json's; 0: none")
 OPTION(ROUTER_REPLAY, "router_replay", ONE_OF(WORDS(ROUTER_REPLAY_LIST)), "none", FOR_GROUPS, "Loss", KEPT,
        "models with experts: in later steps on a batch, tokens go where they went when sampled (rollout)")
@@ -468,7 +474,9 @@ OPTION(NUM_ITERATIONS, "num_iterations", INT(1, 1000), "1", FOR_GROUPS, "Loss", 
 /* ---- Optimizer ---- */
 OPTION(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "2e-5", FOR_SFT, "Optimizer", ACCEPTED(SCHEDULE),
        "peak learning rate")
-ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_GROUPS | FOR_PREFERENCE, "Optimizer", ACCEPTED(SCHEDULE),
+ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_GROUPS | FOR_DPO | FOR_KTO | FOR_ORPO | FOR_CPO,
+     "Optimizer", ACCEPTED(SCHEDULE), "peak learning rate")
+ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-4", FOR_REWARD, "Optimizer", ACCEPTED(SCHEDULE),
      "peak learning rate")
 /* TRL's default is linear; a constant rate makes a step independent of the planned number of steps, so that a run can
  * be extended and the longer run is still the same run. */

@@ -29,6 +29,7 @@ struct param {
     enum param_kind kind;
     bool expert;   /* of a layer's experts, or their router */
     bool decay;    /* weight decay applies (matrices yes, gains and biases no) */
+    bool drawn;    /* no file has it, where a language model becomes a classifier: its reader draws it */
     float start;   /* elements of a vector where a model is made anew: 1 for a gain, 0 for a bias */
     size_t offset; /* first byte in the buffer of values; param_table_layout */
 };

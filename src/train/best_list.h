@@ -21,6 +21,12 @@
     X(REWARD_ACCURACIES, "rewards/accuracies")                                                                         \
     X(REWARD_MARGINS, "rewards/margins")
 
+/* X(ID, word): the same choice of a reward model's trainer. */
+#define REWARD_METRIC_LIST(X)                                                                                          \
+    X(REWARD_LOSS, "loss")                                                                                             \
+    X(REWARD_ACCURACY, "accuracy")                                                                                     \
+    X(REWARD_MARGIN, "margin")
+
 /* X(ID, word): the same choice of kto. */
 #define KTO_METRIC_LIST(X)                                                                                             \
     X(KTO_LOSS, "loss")                                                                                                \

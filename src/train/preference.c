@@ -1,4 +1,4 @@
-/* The losses of preferences. Formulas: TRL 1.16.0, DPOTrainer, CPOTrainer, ORPOTrainer; docs/TRAINERS.md has each with its
+/* The losses of preferences. Formulas: TRL 1.16.0, DPOTrainer, CPOTrainer, ORPOTrainer, RewardTrainer; docs/TRAINERS.md has each with its
  * paper.
  *
  *   loss = 1 / n_pairs sum over pairs of sum over terms of weight v(x_c, x_r) w_c w_r
@@ -9,6 +9,9 @@
  * v' x' / n_pairs, and it is what each of the score's tokens weighs.
  *
  * h = beta (x_c - x_r), e = label_smoothing, S the logistic function, log S its log.
+ *
+ * A reward model's: -log S(x_c - x_r - margin) + centre (x_c + x_r)^2, x the score of its head; its derivative by a score
+ * is that of the score itself.
  *
  * aot sorts: d_k = (k-th smallest lp_c - lp_r) - (k-th smallest ref_c - ref_r); aot_unpaired: of x_c and of x_r; over the
  * pairs of the step, where TRL sorts those of a micro-batch. */
@@ -28,6 +31,7 @@ static double square(double x) { return x * x; }
 struct pair_view {
     double x_c, x_r;
     double n_c, n_r; /* tokens, at least 1 */
+    double margin;
     double value, d_c, d_r;
     double odds; /* out, of ORPO */
 };
@@ -182,6 +186,15 @@ static void formula_odds(const struct preference_config *config, struct pair_vie
     pair->d_r = -config->beta * sigmoid(-lo) / expm1(pair->x_r);
 }
 
+/* -log S(x_c - x_r - margin) + centre (x_c + x_r)^2 */
+static void formula_reward(const struct preference_config *config, struct pair_view *pair)
+{
+    const double h = pair->x_c - pair->x_r - pair->margin, sum = pair->x_c + pair->x_r;
+    pair->value = -log_sigmoid(h) + config->centre * square(sum);
+    pair->d_c = -sigmoid(-h) + 2.0 * config->centre * sum;
+    pair->d_r = sigmoid(-h) + 2.0 * config->centre * sum;
+}
+
 static void formula_sorted(const struct preference_config *config, struct pair_view *pair)
 {
     (void)config;
@@ -205,7 +218,7 @@ static void formula_none(const struct preference_config *config, struct pair_vie
 
 /* ---- The table ---- */
 
-enum input { input_ratio, input_sum, input_mean, input_tokens };
+enum input { input_ratio, input_sum, input_mean, input_tokens, input_score };
 struct loss_row {
     pair_formula *formula;
     enum input input;
@@ -240,6 +253,11 @@ bool preference_is_single(const struct preference_config *config)
 }
 
 bool preference_needs_kl(const struct preference_config *config) { return config->terms[0].loss == PREFERENCE_KTO; }
+
+bool preference_scores(const struct preference_config *config)
+{
+    return rows[config->terms[0].loss].input == input_score;
+}
 
 cohort_status preference_check(const struct preference_config *config, cohort_error *err)
 {
@@ -296,7 +314,7 @@ static double see_side(const struct preference_config *config, const struct loss
         return diverge(config, side->score - side->reference, slope);
     if (row->input == input_ratio)
         return side->score - side->reference;
-    if (config->alpha == 0.0 || row->formula == formula_odds)
+    if (config->alpha == 0.0 || row->formula == formula_odds || row->input == input_score)
         return a;
     *slope = share * exp(-config->alpha * a); /* of (1 - p^-alpha) / alpha, p = e^a */
     return -expm1(-config->alpha * a) / config->alpha;
@@ -306,6 +324,8 @@ double preference_reward(const struct preference_config *config, const struct pr
 {
     double slope;
     const struct loss_row *row = &rows[config->terms[0].loss];
+    if (row->input == input_score)
+        return side->score;
     if (row->input == input_ratio || row->input == input_tokens)
         return config->beta * (side->score - side->reference);
     return config->beta * see_side(config, row, side, &slope);
@@ -327,7 +347,8 @@ static void apply_pairs(const struct preference_config *config, const struct pre
         struct preference_side *c = &pairs[i].chosen, *r = &pairs[i].rejected;
         const double each = weight * (config->weighting ? c->weight * r->weight : 1.0);
         double slope_c, slope_r;
-        struct pair_view view = {.n_c = c->n > 0 ? (double)c->n : 1.0, .n_r = r->n > 0 ? (double)r->n : 1.0};
+        struct pair_view view = {
+            .margin = pairs[i].margin, .n_c = c->n > 0 ? (double)c->n : 1.0, .n_r = r->n > 0 ? (double)r->n : 1.0};
         view.x_c = see_side(config, row, c, &slope_c);
         view.x_r = see_side(config, row, r, &slope_r);
         row->formula(config, &view);
@@ -422,6 +443,12 @@ void preference_apply(const struct preference_config *config, const struct prefe
     }
     if (tokens != 0.0)
         apply_tokens(config, scale, tokens, pairs, n);
+    for (int32_t i = 0; preference_scores(config) && i < n; i++) {
+        const double c = pairs[i].chosen.score, r = pairs[i].rejected.score;
+        const bool first = i == 0 && sums->chosen == 0;
+        sums->least = fmin(first ? c : sums->least, fmin(c, r));
+        sums->most = fmax(first ? c : sums->most, fmax(c, r));
+    }
     for (int32_t i = 0; i < n; i++) {
         const struct preference_pair *pair = &pairs[i];
         const struct preference_side *c = &pair->chosen, *r = &pair->rejected;

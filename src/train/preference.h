@@ -39,6 +39,7 @@ struct preference_config {
     double ld_alpha;
     bool weighting;                /* pairs weigh the product of their sides' weights (WPO) */
     double desirable, undesirable; /* weights of single completions */
+    double centre;                 /* of a reward model: weight of the squared sum of a pair's scores */
 };
 /* COHORT_ERR_ARGUMENT with the reason, in the words of the options, where switches do not go together. */
 cohort_status preference_check(const struct preference_config *config, cohort_error *err);
@@ -48,6 +49,8 @@ bool preference_spans(const struct preference_config *config);
 /* Whether rows are single completions, and whether their loss compares with the KL of mismatched ones. */
 bool preference_is_single(const struct preference_config *config);
 bool preference_needs_kl(const struct preference_config *config);
+/* Whether what a side counts is the score of a reward model's head, and nothing is made of log-probs. */
+bool preference_scores(const struct preference_config *config);
 
 /* One completion of a pair. */
 struct preference_side {
@@ -62,6 +65,7 @@ struct preference_side {
 struct preference_pair {
     struct preference_side chosen, rejected; /* of a single completion one, by whether it is wanted */
     bool single, wanted;
+    double margin; /* by which the chosen side should be better, of a reward model */
     double prompt; /* sum of the log-probs of the prompt's tokens but the first; only with nll_prompts */
     /* Out: its own loss, not divided by the pairs of the step, without tokens' means; the derivative by prompt. */
     double loss, d_prompt;
@@ -81,6 +85,7 @@ struct preference_sums {
     double reward_chosen, reward_rejected, accuracy;
     double logp_chosen, logp_rejected;
     double odds, log_odds;    /* of ORPO: lo, and log sigmoid of it */
+    double least, most;       /* scores of a reward model; of the first pair's where sides is 0 */
     int64_t chosen, rejected; /* sides */
 };
 

@@ -7,8 +7,9 @@
  *   ID, word    PREFERENCE_ID is called word in the option loss_type
  *   formula     formula_FORMULA of preference.c: value and derivatives of a pair; sorted: over all pairs of a step; single: of one
  *               completion
- *   input       what the formula sees of a side: ratio (log-ratio to the reference), sum or mean of log-probs, or tokens
- *               (the negative log-probs of the chosen completions, a mean over all their tokens)
+ *   input       what the formula sees of a side: ratio (log-ratio to the reference), sum or mean of log-probs, tokens
+ *               (the negative log-probs of the chosen completions, a mean over all their tokens), or score (of the head of a
+ *               reward model, in place of log-probs)
  *   divergence  whether f_divergence_type applies to that log-ratio */
 /* clang-format off */
 #define DPO_LOSS_LIST(X)                                                                                               \
@@ -43,7 +44,11 @@
     X(KTO,               "kto",               single, ratio, false)                                                    \
     X(APO_ZERO_UNPAIRED, "apo_zero_unpaired", single, ratio, false)
 
-#define PREFERENCE_LOSS_LIST(X) DPO_LOSS_LIST(X) CPO_LOSS_LIST(X) ORPO_LOSS_LIST(X) KTO_LOSS_LIST(X)
+/* Of a reward model. */
+#define REWARD_LOSS_LIST(X)                                                                                            \
+    X(REWARD, "reward", reward, score, false)
+
+#define PREFERENCE_LOSS_LIST(X) DPO_LOSS_LIST(X) CPO_LOSS_LIST(X) ORPO_LOSS_LIST(X) KTO_LOSS_LIST(X) REWARD_LOSS_LIST(X)
 /* clang-format on */
 
 /* X(ID, word): PREFERENCE_DIVERGENCE_ID is called word in the option f_divergence_type. */

@@ -10,6 +10,8 @@
 
 struct tree_extras preference_extras(const struct preference *preference)
 {
+    if (preference_scores(&preference->config))
+        return (struct tree_extras){.scores = true, .whole = true};
     return (struct tree_extras){
         .top = true, .mean = true, .lse = true, .squares = preference->config.weighting, .whole = true};
 }
@@ -75,7 +77,8 @@ static cohort_status begin(struct preference *p, const struct preference_batch *
     for (int32_t i = 0; i < batch->n; i++) {
         const struct tree *tree = &batch->trees[i];
         p->pairs[i] = (struct preference_pair){.single = batch->wanted != NULL,
-                                               .wanted = batch->wanted != NULL && batch->wanted[i]};
+                                               .wanted = batch->wanted != NULL && batch->wanted[i],
+                                               .margin = batch->margins == NULL ? 0.0 : batch->margins[i]};
         for (int32_t c = 0; c < tree->n_completions; c++) {
             const int32_t tokens = tree->completions[c].n_tokens;
             struct preference_side *side = side_of(&p->pairs[i], c);
@@ -238,7 +241,16 @@ static double sum_outputs(struct preference *p, int32_t k, int32_t n, const floa
     return sum;
 }
 
-/* Reads the forward's outputs of a completion. */
+/* Read the forward's outputs of a completion. */
+static void take_head_score(struct preference *p, const struct tree *tree, struct preference_pair *pair, int32_t c,
+                            int32_t k, struct figures *figures)
+{
+    struct preference_side *side = side_of(pair, c);
+    (void)tree;
+    (void)figures;
+    side->score = side->sum = (double)p->runner->scores[p->runner->packed.first_output[k]];
+}
+
 static void take_scores(struct preference *p, const struct tree *tree, struct preference_pair *pair, int32_t c,
                         int32_t k, struct figures *figures)
 {
@@ -283,7 +295,15 @@ static void each_prompt(struct preference *p, const struct preference_batch *bat
     }
 }
 
-/* Leaves the derivatives of the step's loss in the runner. */
+/* Leave the derivatives of the step's loss in the runner. */
+static void give_head_derivative(struct preference *p, const struct tree *tree, struct preference_pair *pair, int32_t c,
+                                 int32_t k, struct figures *figures)
+{
+    (void)tree;
+    (void)figures;
+    p->runner->d_scores[p->runner->packed.first_output[k]] = (float)side_of(pair, c)->d_score;
+}
+
 static void give_derivatives(struct preference *p, const struct tree *tree, struct preference_pair *pair, int32_t c,
                              int32_t k, struct figures *figures)
 {
@@ -302,7 +322,11 @@ static cohort_status apply(struct preference *p, const struct preference_scale *
         const struct preference_pair *pair = &p->pairs[i];
         if (!isfinite(pair->loss + pair->chosen.sum + pair->rejected.sum) ||
             !isfinite(pair->chosen.d_score + pair->rejected.d_score))
-            return error_set(err, COHORT_ERR_NUMERIC,
+            return preference_scores(&p->config)
+                       ? error_set(err, COHORT_ERR_NUMERIC, "row %d of the step: the loss is %g, the scores %g and %g",
+                                   (int)i, pair->loss, pair->chosen.score, pair->rejected.score)
+                       : error_set(
+                             err, COHORT_ERR_NUMERIC,
                              "row %d of the step: the loss is %g, its derivatives %g and %g; log-probs of the chosen "
                              "completion %g, of the rejected one %g, of the reference %g and %g",
                              (int)i, pair->loss, pair->chosen.d_score, pair->rejected.d_score, pair->chosen.score,
@@ -321,11 +345,13 @@ static cohort_status run(struct preference *p, const struct preference_batch *ba
     TRY(reference_scores(p, batch, err));
     TRY(mismatched_kl(p, batch, &scale->kl, err));
     TRY(split(p, batch, err));
-    const bool alone = packing->n_micro == 1;
+    const bool alone = packing->n_micro == 1, scores = preference_scores(&p->config);
+    visitor *const take = scores ? take_head_score : take_scores;
+    visitor *const give = scores ? give_head_derivative : give_derivatives;
     const bool ahead = !alone && (packing->n_slices != batch->n || preference_spans(&p->config));
     for (int32_t m = 0; ahead && m < packing->n_micro; m++) {
         TRY(forward(p, p->model, batch, m, err));
-        each_completion(p, batch, m, take_scores, figures);
+        each_completion(p, batch, m, take, figures);
         each_prompt(p, batch, m, false);
     }
     if (ahead)
@@ -343,13 +369,13 @@ static cohort_status run(struct preference *p, const struct preference_batch *ba
         figures->fed += runner->packed.batch.n_tokens;
         if (!ahead) {
             const struct tree_slice *slices = packing->slices + packing->slice_begin[m];
-            each_completion(p, batch, m, take_scores, figures);
+            each_completion(p, batch, m, take, figures);
             each_prompt(p, batch, m, false);
             TRY(apply(p, scale, slices->tree, packing->slice_begin[m + 1] - packing->slice_begin[m], figures, err));
         }
         if (!train)
             continue;
-        each_completion(p, batch, m, give_derivatives, figures);
+        each_completion(p, batch, m, give, figures);
         each_prompt(p, batch, m, true);
         tree_runner_backward(runner, p->model, 1.0f, false);
         TRY(backend_check(p->model->backend, err));
@@ -361,6 +387,18 @@ static cohort_status run(struct preference *p, const struct preference_batch *ba
 
 static double mean_of(double sum, int64_t n) { return sum / (n > 0 ? (double)n : 1.0); }
 
+/* What TRL's RewardTrainer logs. */
+static void write_scores(const struct figures *f, const char *prefix, struct metrics *metrics)
+{
+    const struct preference_sums *sums = &f->sums;
+    metrics_setf(metrics, sums->least, "%smin_reward", prefix);
+    metrics_setf(metrics, mean_of(sums->reward_chosen + sums->reward_rejected, sums->chosen + sums->rejected),
+                 "%smean_reward", prefix);
+    metrics_setf(metrics, sums->most, "%smax_reward", prefix);
+    metrics_setf(metrics, mean_of(sums->accuracy, sums->chosen), "%saccuracy", prefix);
+    metrics_setf(metrics, mean_of(sums->reward_chosen - sums->reward_rejected, sums->chosen), "%smargin", prefix);
+}
+
 static void write_figures(const struct preference *p, const struct figures *f, const struct preference_scale *scale,
                           const char *prefix, double aux, struct metrics *metrics)
 {
@@ -369,6 +407,10 @@ static void write_figures(const struct preference *p, const struct figures *f, c
     const double chosen = mean_of(sums->reward_chosen, sums->chosen),
                  rejected = mean_of(sums->reward_rejected, sums->rejected);
     metrics_setf(metrics, sums->loss + aux, "%sloss", prefix);
+    if (preference_scores(&p->config)) {
+        write_scores(f, prefix, metrics);
+        return;
+    }
     metrics_setf(metrics, mean_of(f->entropy, f->chosen + f->rejected), "%sentropy", prefix);
     if (preference_is_single(&p->config))
         metrics_setf(metrics, scale->kl, "%skl", prefix);

@@ -1,7 +1,7 @@
 /* An optimizer step of DPO and its family on rows of preferences: pairs of a chosen and a rejected completion of one prompt
  * (which is computed once for both), or single completions that are wanted or not (KTO). A row's log-probs become scores,
- * preference_apply says what each score weighs, and from there on the step is sft's: log-probs with weights. It knows
- * nothing of files. */
+ * preference_apply says what each score weighs, and from there on the step is sft's: log-probs with weights. Of a reward model
+ * scores are what its head gives. It knows nothing of files. */
 #ifndef COHORT_TRAIN_PREFERENCE_STEP_H
 #define COHORT_TRAIN_PREFERENCE_STEP_H
 
@@ -47,6 +47,7 @@ struct preference_reference {
 struct preference_batch {
     const struct tree *trees;
     const bool *wanted;                           /* [n] of single completions */
+    const double *margins;                        /* [n] of a reward model; NULL: 0 */
     const struct preference_reference *reference; /* [n] known ahead; NULL: preference's reference scores them, or 0 */
     int32_t n;
 };

@@ -108,7 +108,7 @@ static cohort_status check_counters(const struct train_state *state, const char 
                          "damaged: resume from another checkpoint",
                          path, (long long)state->updates, (long long)state->skipped, (long long)state->step);
     /* Who takes rows takes one batch per step; how many grpo takes, its options say. */
-    static const char *const row_commands[] = {"sft", "dpo", "kto", "orpo", "cpo"};
+    static const char *const row_commands[] = {"sft", "dpo", "kto", "orpo", "cpo", "reward"};
     bool rows = false;
     for (size_t i = 0; i < sizeof row_commands / sizeof *row_commands; i++)
         rows = rows || strcmp(state->command, row_commands[i]) == 0;

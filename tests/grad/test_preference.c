@@ -146,6 +146,34 @@ static void test_kto(void **state)
     }
 }
 
+/* A reward model's, whose sides are scores. */
+static void test_reward(void **state)
+{
+    (void)state;
+    static const struct {
+        double margins[2], centre, value, want[4]; /* derivatives by the chosen and the rejected scores */
+    } cases[] = {
+        {{0, 0}, 0, 0.6420579592, {-.15501276, -.29934383, .15501276, .29934383}},
+        {{.5, -.25}, 0, 0.6626561461, {-.21277874, -.26871492, .21277874, .26871492}},
+        {{0, 0}, .01, 0.6550579592, {-.13901276, -.30134383, .17101276, .29734383}},
+        {{.5, -.25}, .01, 0.6756561461, {-.19677874, -.27071492, .22877874, .26671492}},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        struct batch batch = {.n = 2,
+                              .pairs = {{.chosen.score = 1.2, .rejected.score = .4, .margin = cases[k].margins[0]},
+                                        {.chosen.score = -.3, .rejected.score = .1, .margin = cases[k].margins[1]}}};
+        const struct preference_config config = {
+            .n_terms = 1, .terms = {{PREFERENCE_REWARD, 1.0}}, .centre = cases[k].centre};
+        assert_int_equal(preference_check(&config, NULL), COHORT_OK);
+        assert_true(preference_scores(&config) && !preference_needs_reference(&config));
+        assert_true(fabs(total(&config, &batch) - cases[k].value) < 1e-9);
+        for (int i = 0; i < 4; i++) {
+            const struct preference_pair *pair = &batch.pairs[i % 2];
+            assert_true(fabs((i < 2 ? pair->chosen : pair->rejected).d_score - cases[k].want[i]) < 6e-9);
+        }
+    }
+}
+
 /* ---- Central differences ---- */
 
 static double draw(uint64_t *at, double low, double high)
@@ -161,6 +189,7 @@ static struct batch random_batch(uint64_t *at, bool single)
         pair->single = single;
         pair->wanted = draw(at, 0, 1) < 0.5;
         pair->prompt = draw(at, -9, -1);
+        pair->margin = draw(at, -1, 1);
         for (int k = 0; k < 2; k++) {
             struct preference_side *side = k == 0 ? &pair->chosen : &pair->rejected;
             if (single && (k == 0) != pair->wanted)
@@ -223,6 +252,7 @@ static void test_differences(void **state)
                                                .simpo_gamma = draw(&at, 0, 1),
                                                .desirable = draw(&at, 0.5, 2),
                                                .undesirable = draw(&at, 0.5, 2),
+                                               .centre = draw(&at, 0, 0.1),
                                                .weighting = round % 3 == 0};
             const bool pairs = loss < (int)PREFERENCE_CPO_SIGMOID;
             config.divergence = pairs ? (enum preference_divergence)(round % 4) : PLAIN;
@@ -261,8 +291,8 @@ static void test_extremes(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden), cmocka_unit_test(test_several),
-                                       cmocka_unit_test(test_kto), cmocka_unit_test(test_differences),
-                                       cmocka_unit_test(test_extremes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden),      cmocka_unit_test(test_several),
+                                       cmocka_unit_test(test_kto),         cmocka_unit_test(test_reward),
+                                       cmocka_unit_test(test_differences), cmocka_unit_test(test_extremes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

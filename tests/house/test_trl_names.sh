@@ -86,8 +86,8 @@ for name in $(sed -n 's/^SYNONYM("\([a-z_]*\)".*/\1/p' src/run/options_table.h);
 done
 
 # docs/TRAINERS.md: every field that only TRL's trainers of preferences have (tests/fixtures/trainer_fields.txt, written by
-# oracle/trainer_fields.py) has its row for its command, once. Of a row "the same" it is an option with TRL's default; of a row "none" it is
-# none, and whoever gives it is told so.
+# oracle/trainer_fields.py) has its row for its command, once. Of a row "the same" it is an option with TRL's default; of one with a name it is
+# taken as that; of a row "none" it is none, and whoever gives it is told so.
 n=0
 while IFS='|' read -r names commands here; do
     IFS=', ' read -ra theirs <<<"${names//\`/}"
@@ -99,6 +99,10 @@ while IFS='|' read -r names commands here; do
             line=$(grep "^$command $name " tests/fixtures/trainer_fields.txt || true)
             test -n "$line" || { say "docs/TRAINERS.md: $name is no field of TRL's $command"; continue; }
             told=$("$COHORT" "$command" "--${name//_/-}" 1 2>&1 < /dev/null || true)
+            if [[ "$here" = \`* ]]; then
+                takes "$command" "$name" "$here" || say "docs/TRAINERS.md: $name is not taken as $here"
+                continue
+            fi
             if [ "$here" != "the same" ]; then
                 grep -qE "$command has no option|is not an option of $command" <<<"$told" || say "docs/TRAINERS.md: $name is none for $command by its row, and taken"
                 continue

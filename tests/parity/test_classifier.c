@@ -3,8 +3,6 @@
  * bits of a row, alone or among others. */
 #include "support/model_test.h"
 
-#include "model/classifier.h"
-
 static const struct {
     const char *name;
     int32_t n_labels;
@@ -13,7 +11,8 @@ enum { N_FIXTURES = sizeof fixtures / sizeof *fixtures, MOST_ROWS = 8, MOST_TOKE
 
 struct rows {
     int32_t tokens[MOST_TOKENS];
-    struct token_row row[MOST_ROWS];
+    struct completion_tokens completion[MOST_ROWS];
+    struct tree tree[MOST_ROWS]; /* a row each, its last third a completion */
     int32_t n, n_tokens;
 };
 
@@ -27,33 +26,47 @@ static void rows_read(struct rows *rows, const char *fixture)
     memset(rows, 0, sizeof *rows);
     json_array_foreach(json_object_get(json, "rows"), i, row)
     {
-        rows->row[rows->n++] = (struct token_row){rows->tokens + rows->n_tokens, (int32_t)json_array_size(row)};
+        const int32_t n = (int32_t)json_array_size(row), n_prompt = n - n / 3;
+        int32_t *tokens = rows->tokens + rows->n_tokens;
+        rows->completion[rows->n] = (struct completion_tokens){.tokens = tokens + n_prompt, .n_tokens = n - n_prompt};
+        rows->tree[rows->n] = (struct tree){
+            .prompt = tokens, .n_prompt = n_prompt, .completions = &rows->completion[rows->n], .n_completions = 1};
+        rows->n++;
         json_array_foreach(row, t, token) rows->tokens[rows->n_tokens++] = (int32_t)json_integer_value(token);
     }
     json_decref(json);
 }
 
-static void plan(struct classifier *classifier, struct arena *arena, struct model *model, int64_t tokens, int64_t rows,
-                 enum decoder_mode mode)
+static void plan(struct tree_runner *runner, struct arena *arena, struct model *model, int64_t tokens,
+                 int64_t completions, enum decoder_mode mode)
 {
     cohort_error err = {0};
+    runner->extras.scores = true;
     for (int pass = 0; pass < 2; pass++) {
-        must(classifier_plan(classifier, arena, &model->config, model->type, tokens, rows, mode, &err), &err);
+        must(tree_runner_plan(runner, arena, &model->config, model->type, tokens, completions, mode, &err), &err);
         if (pass == 0)
             must(arena_allocate(arena, model->backend, "test", &err), &err);
     }
 }
 
-static void unplan(struct classifier *classifier, struct arena *arena, struct model *model)
+static void unplan(struct tree_runner *runner, struct arena *arena, struct model *model)
 {
-    classifier_free(classifier);
+    tree_runner_free(runner);
     arena_release(arena, model->backend);
+}
+
+/* Leaves in the runner what the scores of the micro-batch weigh, in order of its rows. */
+static void weigh(struct tree_runner *runner, int32_t labels, const float *weights)
+{
+    for (int32_t c = 0; c < runner->packed.n_completions; c++)
+        memcpy(runner->d_scores + runner->packed.first_output[c] * labels, weights + c * labels,
+               (size_t)labels * sizeof *weights);
 }
 
 static void check(struct backend *backend, int f, const char *isa, struct tally *scores, struct tally *gradients)
 {
     struct model_test test;
-    struct classifier classifier = {0};
+    struct tree_runner runner = {0};
     struct arena arena = {0};
     struct rows rows;
     struct safetensors file = {0};
@@ -69,11 +82,13 @@ static void check(struct backend *backend, int f, const char *isa, struct tally 
     snprintf(setting, sizeof setting, "%s %s", fixtures[f].name, isa);
 
     for (int mode = DECODER_TRAIN; mode <= DECODER_RECOMPUTE; mode++) {
-        plan(&classifier, &arena, test.model, rows.n_tokens, rows.n, (enum decoder_mode)mode);
-        must(classifier_forward(&classifier, test.model, rows.row, rows.n, got, &err), &err);
+        plan(&runner, &arena, test.model, rows.n_tokens, rows.n, (enum decoder_mode)mode);
+        must(tree_runner_scores(&runner, test.model, rows.tree, rows.n, got, &err), &err);
+        assert_int_equal(runner.packing.n_micro, 1);
         tally_add(scores, relative_max(got, fixture_tensor(&file, n, "scores"), n), setting, "scores");
         zero_grad(&test);
-        classifier_backward(&classifier, test.model, fixture_tensor(&file, n, "weights"));
+        weigh(&runner, labels, fixture_tensor(&file, n, "weights"));
+        tree_runner_backward(&runner, test.model, 1.0f, false);
         for (int32_t p = 0; p < test.model->base.table.n_params; p++) {
             const struct param *param = &test.model->base.table.params[p];
             char name[160];
@@ -83,19 +98,25 @@ static void check(struct backend *backend, int f, const char *isa, struct tally 
                       setting, name);
             free(grad);
         }
-        unplan(&classifier, &arena, test.model);
+        unplan(&runner, &arena, test.model);
     }
 
-    /* In micro-batches of few tokens, and alone: the same bits. */
+    /* In micro-batches of few tokens, and alone, as one sequence with nothing behind it: the same bits. */
     float parts[MOST_ROWS * 4];
-    plan(&classifier, &arena, test.model, 131, 3, DECODER_INFER);
-    must(classifier_score(&classifier, test.model, rows.row, rows.n, parts, &err), &err);
+    plan(&runner, &arena, test.model, 131, 3, DECODER_INFER);
+    must(tree_runner_scores(&runner, test.model, rows.tree, rows.n, parts, &err), &err);
+    assert_true(runner.packing.n_micro > 1);
     assert_memory_equal(parts, got, (size_t)n * sizeof *got);
     for (int32_t i = 0; i < rows.n; i++) {
-        must(classifier_score(&classifier, test.model, &rows.row[i], 1, alone, &err), &err);
+        const struct completion_tokens nothing = {.tokens = NULL, .n_tokens = 0};
+        const struct tree whole = {.prompt = rows.tree[i].prompt,
+                                   .n_prompt = rows.tree[i].n_prompt + rows.completion[i].n_tokens,
+                                   .completions = &nothing,
+                                   .n_completions = 1};
+        must(tree_runner_scores(&runner, test.model, &whole, 1, alone, &err), &err);
         assert_memory_equal(alone, got + i * labels, (size_t)labels * sizeof *got);
     }
-    unplan(&classifier, &arena, test.model);
+    unplan(&runner, &arena, test.model);
     model_test_close(&test);
     safetensors_close(&file);
 }

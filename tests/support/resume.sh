@@ -47,6 +47,13 @@ arguments() {
         dpo-sync) args+=(--sync-ref-model --ref-model-sync-steps 2 --ref-model-mixup-alpha 0.7) ;;
         esac
         ;;
+    reward | reward-lora)
+        args=(reward --data pairs.jsonl --eval-data pairs.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1 --center-rewards-coefficient 0.02)
+        case $1 in # a head that was drawn, alone and beside an adapter
+        reward) args+=(--load-best-model-at-end --metric-for-best-model margin) ;;
+        reward-lora) args+=(--use-peft --lora-target-modules all-linear) ;;
+        esac
+        ;;
     sft-turns)
         args=(sft --data sft-turns.jsonl --eval-data sft-turns.jsonl --batch-size 2 --learning-rate 1e-3 --assistant-only-loss --loss-type dft
             --max-length 70 --truncation-mode keep_end --eval-strategy epoch --metric-for-best-model mean_token_accuracy

@@ -468,7 +468,7 @@ static void bad_settings_are_refused_by_name(void **state)
     } bad[] = {
         {"[]", "expected a JSON object"},
         {"{\"peft_type\": \"IA3\"}", "\"peft_type\": expected \"LORA\", found \"IA3\""},
-        {"{\"peft_type\": \"LORA\", \"task_type\": \"SEQ_CLS\"}", "found \"SEQ_CLS\""},
+        {"{\"peft_type\": \"LORA\", \"task_type\": \"TOKEN_CLS\"}", "found \"TOKEN_CLS\""},
         {"{\"peft_type\": \"LORA\", \"task_type\": 5}", "\"task_type\": expected \"CAUSAL_LM\""},
         {"{\"peft_type\": \"LORA\", \"target_modules\": []}", "an empty list names no module"},
         {"{\"peft_type\": \"LORA\", \"target_modules\": \"all-linear\", \"layers_to_transform\": 1}",

@@ -54,6 +54,7 @@ enum {
     PREFERENCE_METRIC_LIST(BEST_OF)
 };
 enum { KTO_METRIC_LIST(BEST_OF) };
+enum { REWARD_METRIC_LIST(BEST_OF) };
 enum {
 #define MOVED(id, word) OFFLOAD_##id,
     OFFLOAD_LIST(MOVED)
@@ -108,7 +109,8 @@ static const struct meaning {
                                 GUIDE_UNSUPPORTED_LIST(ENFORCED) ROUTER_REPLAY_LIST(REPLAYED) DPO_LOSS_LIST(PAIRED)
                                     CPO_LOSS_LIST(COMPARED) KTO_LOSS_LIST(MARKED) PREFERENCE_DIVERGENCE_LIST(DIVERGED)
                                         PREFERENCE_METRIC_LIST(PREFERRED) KTO_METRIC_LIST(PREFERRED)
-                                            TURN_REWARDS_LIST(REWARDED){OPTION_RECOMPUTE, "auto", 0},
+                                            REWARD_METRIC_LIST(PREFERRED)
+                                                TURN_REWARDS_LIST(REWARDED){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
 };
 

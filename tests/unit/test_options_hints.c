@@ -97,7 +97,8 @@ static void test_messages(void **state)
 {
     (void)state;
     says(FOR_EVAL, "max_steps",
-         "eval has no option 'max_steps', called 'steps' here (an option of sft, grpo, dpo, kto, orpo, cpo, rloo)");
+         "eval has no option 'max_steps', called 'steps' here (an option of sft, grpo, dpo, kto, orpo, cpo, "
+         "rloo, reward)");
     says(FOR_GRPO, "train-data", "it is called 'data'");
     says(FOR_SFT, "train_batch_size", "called 'batch_size' here");
     says(FOR_GRPO, "train_batch_size", "called 'prompts_per_step' here");
