@@ -2,6 +2,7 @@
 #include "backend/sampling.h"
 #include "command/command.h"
 
+#include "recipe/episodes.h"
 #include "recipe/evaluation.h"
 
 #include "recipe/end_of_text.h"
@@ -69,6 +70,7 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     struct session session = {0};
     struct scoring scoring = {0};
     struct row_guides guides = {0};
+    struct episodes episodes = {0};
     struct evaluation_sets sets = {0};
     struct evaluation_judge judge = {0};
     struct engine *engine = NULL;
@@ -82,10 +84,12 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     cohort_status status = COHORT_OK;
     if (options_string(options, OPTION_DATA) == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no prompts given: pass --data FILE");
-    TRY_GOTO(scoring_open(&scoring, options, extra, err));
+    TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, observer, err));
+    TRY_GOTO(
+        episodes_open(&episodes, &session, options, extra == NULL ? NULL : extra->environment, observer, NULL, err));
+    TRY_GOTO(episodes_scoring(&episodes, &scoring, options, extra, err));
     scoring.observer = observer;
     TRY_GOTO(evaluation_judge_open(&judge, &scoring, n, options, err));
-    TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&session, observer);
     TRY_GOTO(session_request(&session, options, &pattern, err));
     TRY_GOTO(row_guides_open(&guides, &session, options, observer, err));
@@ -94,6 +98,7 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY)};
     for (size_t i = 0; i < sets.n; i++)
         prompt_set_need(&sets.items[i].prompts, session.model->max_context, pattern.max_tokens, n, &need);
+    need.turns = episodes.environment != NULL;
     need.history = rollout_history(&pattern.sampling, need.context);
     if (guides.on && need.history < 0)
         need.history = 0;
@@ -105,6 +110,7 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
                                     .guides = &guides,
                                     .pattern = pattern,
                                     .n = n,
+                                    .episodes = &episodes,
                                     .stop = options_stop(options),
                                     .progress = report,
                                     .progress_context = &progress};
@@ -120,6 +126,7 @@ cleanup:
     evaluation_judge_close(&judge);
     evaluation_sets_free(&sets);
     scoring_close(&scoring);
+    episodes_close(&episodes);
     session_close(&session);
     return status;
 }

@@ -44,6 +44,9 @@ cohort_status episodes_open(struct episodes *episodes, struct session *session, 
                             const struct environment_binding *bound, const cohort_observer *observer, const char *run,
                             cohort_error *err);
 void episodes_close(struct episodes *episodes);
+/* scoring_open with the rewards of the options, the environment's, and those of extra (NULL: none), in this order. */
+cohort_status episodes_scoring(const struct episodes *episodes, struct scoring *scoring, const struct options *options,
+                               const struct reward_list *extra, cohort_error *err);
 
 /* What a rollout is told of. */
 struct episodes_start {
@@ -52,7 +55,7 @@ struct episodes_start {
     int32_t n_prompts, n;
     uint64_t batch_index;
     const uint64_t *ids; /* [n_prompts] that key the draws */
-    int64_t step;
+    int64_t step;        /* of the run; of an evaluation without one 0 */
     bool eval;
 };
 /* Begins the episodes of a rollout, which follows. */

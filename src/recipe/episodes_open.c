@@ -92,13 +92,14 @@ cohort_status episodes_open(struct episodes *e, struct session *session, const s
 {
     const char *environment = options_string(options, OPTION_ENVIRONMENT),
                *tools = options_string(options, OPTION_TOOLS), *spec = environment != NULL ? environment : tools;
+    const bool trains = options_has(options, "turn_rewards"); /* an evaluation gives tokens no rewards */
     memset(e, 0, sizeof *e);
     e->session = session;
     e->observer = observer;
     e->style = row_style(options);
     e->max_turns = (int32_t)options_int_or(options, OPTION_MAX_TURNS, 0);
     e->max_iterations = (int32_t)options_int_or(options, OPTION_MAX_TOOL_CALLING_ITERATIONS, -1);
-    e->per_turn = options_choice(options, OPTION_TURN_REWARDS) == TURN_REWARDS_PER_TURN;
+    e->per_turn = trains && options_choice(options, OPTION_TURN_REWARDS) == TURN_REWARDS_PER_TURN;
     e->seed = (uint64_t)options_int(options, OPTION_SEED);
     if (spec == NULL && bound == NULL)
         return COHORT_OK;
@@ -124,6 +125,21 @@ cohort_status episodes_open(struct episodes *e, struct session *session, const s
     return !environment_rewards(e->environment)
                ? COHORT_OK
                : reward_create_callback(&e->reward, "environment", reward_episodes, e, err);
+}
+
+cohort_status episodes_scoring(const struct episodes *episodes, struct scoring *scoring, const struct options *options,
+                               const struct reward_list *extra, cohort_error *err)
+{
+    const size_t own = episodes->reward == NULL ? 0 : 1, more = extra == NULL ? 0 : extra->count;
+    struct reward_list all = {.count = own + more};
+    TRY(mem_alloc(&all.rewards, all.count, sizeof(struct reward *), "rewards", err));
+    if (own > 0)
+        all.rewards[0] = episodes->reward;
+    for (size_t i = 0; i < more; i++)
+        all.rewards[own + i] = extra->rewards[i];
+    const cohort_status status = scoring_open(scoring, options, &all, err);
+    mem_free(all.rewards);
+    return status;
 }
 
 void episodes_close(struct episodes *e)

@@ -506,22 +506,6 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err)
     return COHORT_OK;
 }
 
-/* The rewards of the options, the environment's, and the caller's. */
-static cohort_status open_scoring(struct grpo_run *run, const struct options *options, const struct reward_list *extra,
-                                  cohort_error *err)
-{
-    const size_t own = run->episodes.reward == NULL ? 0 : 1, more = extra == NULL ? 0 : extra->count;
-    struct reward_list all = {.count = own + more};
-    TRY(mem_alloc(&all.rewards, all.count, sizeof(struct reward *), "rewards", err));
-    if (own > 0)
-        all.rewards[0] = run->episodes.reward;
-    for (size_t i = 0; i < more; i++)
-        all.rewards[own + i] = extra->rewards[i];
-    const cohort_status status = scoring_open(&run->scoring, options, &all, err);
-    mem_free(all.rewards);
-    return status;
-}
-
 cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const char *command,
                             const struct reward_list *extra, const cohort_observer *observer, cohort_error *err)
 {
@@ -530,7 +514,7 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
     TRY(training_open(&run->t, options, command, observer, err));
     TRY(episodes_open(&run->episodes, &run->t.session, options, extra == NULL ? NULL : extra->environment, observer,
                       options_string(options, OPTION_OUT), err));
-    TRY(open_scoring(run, options, extra, err));
+    TRY(episodes_scoring(&run->episodes, &run->scoring, options, extra, err));
     run->scoring.observer = observer;
     TRY(record_keep(options, &keep, err));
     run->scoring.keeps_extra = keep != 0 || options_bool(options, OPTION_LOG_COMPLETIONS);

@@ -174,19 +174,19 @@ OPTION(PACKING_STRATEGY, "packing_strategy", ONE_OF(WORDS(PACKING_LIST)), "bfd",
        "best fit, longest first; bfd_split: long rows in pieces; wrapped: cut where one is full")
 
 /* ---- Environment ---- */
-OPTION(ENVIRONMENT, "environment", TEXT, NULL, FOR_GROUPS, "Environment", ACCEPTED(REWARD),
+OPTION(ENVIRONMENT, "environment", TEXT, NULL, FOR_GROUPS | FOR_EVAL, "Environment", ACCEPTED(REWARD),
        "exec:PROGRAM or python:FILE.py:CLASS that answers turns (docs/ENVIRONMENTS.md); unset: one turn")
-OPTION(TOOLS, "tools", TEXT, NULL, FOR_GROUPS, "Environment", ACCEPTED(REWARD),
+OPTION(TOOLS, "tools", TEXT, NULL, FOR_GROUPS | FOR_EVAL, "Environment", ACCEPTED(REWARD),
        "python:FILE.py whose functions the model may call, or python:FILE.py:NAME,NAME for some of them")
-OPTION(MAX_TOOL_CALLING_ITERATIONS, "max_tool_calling_iterations", INT(0, COUNT), NULL, FOR_GROUPS, "Environment", KEPT,
+OPTION(MAX_TOOL_CALLING_ITERATIONS, "max_tool_calling_iterations", INT(0, COUNT), NULL, FOR_GROUPS | FOR_EVAL, "Environment", KEPT,
        "turns whose calls of tools are run; unset: no limit")
-OPTION(ENVIRONMENT_WORKERS, "environment_workers", INT(1, 256), "1", FOR_GROUPS, "Environment", FREE,
+OPTION(ENVIRONMENT_WORKERS, "environment_workers", INT(1, 256), "1", FOR_GROUPS | FOR_EVAL, "Environment", FREE,
        "programs of the environment")
-OPTION(TURN_TIMEOUT, "turn_timeout", FLOAT(0.001, 86400), "60", FOR_GROUPS, "Environment", FREE,
+OPTION(TURN_TIMEOUT, "turn_timeout", FLOAT(0.001, 86400), "60", FOR_GROUPS | FOR_EVAL, "Environment", FREE,
        "seconds that an environment may take for an answer; then the episode is lost")
-OPTION(EPISODE_TIMEOUT, "episode_timeout", FLOAT(0.001, 604800), NULL, FOR_GROUPS, "Environment", FREE,
+OPTION(EPISODE_TIMEOUT, "episode_timeout", FLOAT(0.001, 604800), NULL, FOR_GROUPS | FOR_EVAL, "Environment", FREE,
        "seconds that an environment may take for all answers of an episode; unset: no limit")
-OPTION(MAX_TURNS, "max_turns", INT(1, COUNT), NULL, FOR_GROUPS, "Environment", KEPT,
+OPTION(MAX_TURNS, "max_turns", INT(1, COUNT), NULL, FOR_GROUPS | FOR_EVAL, "Environment", KEPT,
        "turns of the model in an episode; unset: as many as fit into max_completion_length")
 OPTION(TURN_REWARDS, "turn_rewards", ONE_OF(WORDS(TURN_REWARDS_LIST)), "sum", FOR_GROUPS, "Environment", KEPT,
        "an environment's rewards of turns: added to the episode's; per_turn: rewards of tokens")

@@ -1,6 +1,8 @@
 # The progress line: as wide as the terminal is, never wider, and nothing of it where there is no terminal.
 . "$(dirname "$0")/shell.sh"
 
+unset CI # where it is set, nothing is drawn: checked at the end
+export TERM=xterm
 succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out m
 for i in $(seq 1 40); do echo "{\"prompt\": \"question number $i\", \"completion\": \"answer $i\"}"; done >d.jsonl
 
@@ -37,6 +39,13 @@ has screen RESIZED
 sed -i '1,/RESIZED/d' screen
 has screen 'step [0-9]+/300'
 at_most "$(tr '\r' '\n' <screen | sed 's/\x1b\[K//g' | tail -n +3 | grep -E '^step [0-9]+/300 ' | grep -v '  loss ' | awk '{ if (length > n) n = length } END { print n + 0 }')" 29 "the progress line after resizing to 30 columns"
+
+# A log that nobody sits before: CI as continuous integration sets it, or a terminal that cannot go back.
+for setting in CI=true TERM=dumb; do
+    watch 100 "export $setting; $grpo"
+    lacks screen $'\x1b'
+    lacks screen 'step [0-9]+/2 .* left'
+done
 
 # No terminal: no control characters.
 succeeds "$COHORT" sft --model m --data d.jsonl --out run2 --steps 2 --threads 1

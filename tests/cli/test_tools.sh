@@ -118,6 +118,18 @@ cohort "${args[@]}" --environment python:tools.py:Counter --out class
 grep -q '"rewards": {"seen": 1, "environment": 3}' class/completions.jsonl || fail "get_reward: $(cat class/completions.jsonl)"
 grep -q '{"letter": "a", "total": 3}' seen.jsonl || fail "environments: $(cat seen.jsonl)"
 
+# The same episodes without training: the figures of grpo's first rollout at that temperature, and a row for each completion.
+args_eval=(eval --model taught/final --data rows.jsonl --chat-template template.jinja --n 2 --temperature 0.02 --max-tokens 400 --seed 4
+    --reward python:rewards.py:seen)
+cohort "${args_eval[@]}" --tools python:tools.py:bad,good --format jsonl >eval.jsonl
+expect_eval() { grep -q "\"$1\": $2[,}]" eval.jsonl || fail "eval: no '$1': $2 in $(cat eval.jsonl)"; }
+expect_eval eval_reward 1
+expect_eval eval_tools/call_frequency 1
+expect_eval eval_environments/end/no_call 1
+grep -q "'error': 'Tool gone not found.'" eval.jsonl || fail "eval: an unknown tool is no answer: $(cat eval.jsonl)"
+cohort "${args_eval[@]}" --environment python:tools.py:Counter --max-turns 1 --format jsonl >eval.jsonl
+expect_eval eval_environments/end/turns 0.75
+
 refused() { # NAME MESSAGE ARGUMENTS...
     local name=$1 message=$2
     shift 2
