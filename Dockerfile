@@ -12,7 +12,7 @@ RUN scripts/install-deps build && make BUILD=/build CMAKE_FLAGS=-DCOHORT_WERROR=
 
 FROM debian:12-slim
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends libpcre2-8-0 libjansson4 libyaml-0-2 libutf8proc2 libnettle8 zlib1g libzstd1 libsnappy1v5 libsqlite3-0 \
+    && apt-get install -y --no-install-recommends libpcre2-8-0 libjansson4 libyaml-0-2 libutf8proc2 libnettle8 zlib1g libzstd1 libsnappy1v5 libsqlite3-0 libmicrohttpd12 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /usr/local/ /usr/local/
 RUN ldconfig && cohort info --device cpu

@@ -163,7 +163,8 @@ typedef enum cohort_command {
     COHORT_CPO,
     COHORT_RLOO,
     COHORT_WATCH,
-    COHORT_REWARD
+    COHORT_REWARD,
+    COHORT_SERVE
 } cohort_command;
 
 /* "generate" -> COHORT_GENERATE; false if there is no such command. */

@@ -174,7 +174,14 @@
       "begins at random; a classifier goes on learning. Writes checkpoints, metrics.jsonl and final/ into the run "    \
       "folder.",                                                                                                       \
       "cohort reward --model model --data pairs.jsonl --out runs/reward",                                              \
-      "cohort reward --model model --data pairs.jsonl --out runs/reward --center-rewards-coefficient 0.01")
+      "cohort reward --model model --data pairs.jsonl --out runs/reward --center-rewards-coefficient 0.01")            \
+    X(SERVE, serve, "serve a model over HTTP, as OpenAI's API does",                                                   \
+      "serve a model over HTTP",                                                                                       \
+      "--model DIR",                                                                                                   \
+      "Answers requests of OpenAI's clients (docs/SERVER.md) until it is told to end (Ctrl-C, SIGTERM); what is "      \
+      "under way is then finished.",                                                                                   \
+      "cohort serve --model Qwen3-0.6B",                                                                               \
+      "cohort serve --model runs/first/final --host 0.0.0.0 --port 8000 --api-key KEY")
 /* clang-format on */
 
 #endif

@@ -271,13 +271,15 @@ OPTION(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "512", FOR
 /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
 ALSO(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "256", FOR_GENERATE, "Rollout", NO_RUN,
      "maximum tokens of a completion")
+ALSO(MAX_COMPLETION_LENGTH, "max_completion_length", INT(0, COUNT), "0", FOR_SERVE, "Rollout", NO_RUN,
+     "maximum tokens of a completion whose request does not say; 0: what the context leaves")
 ALIAS("max_tokens", MAX_COMPLETION_LENGTH) /* what MLX-LM calls it */
 OPTION(MAX_PROMPT_LENGTH, "max_prompt_length", INT(1, COUNT), NULL, FOR_PLAN | FOR_EVAL | FOR_DATA, "Rollout", KEPT,
        "maximum tokens of a prompt; a longer one is an error; unset: what the context leaves")
 OPTION(N, "n", INT(1, 65536), "1", FOR_GENERATE | FOR_EVAL, "Rollout", NO_RUN,
        "completions per prompt")
 /* Sampling as training samples, for every command: MLX-LM's 0 would make generate and grpo differ. */
-OPTION(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_GENERATE | FOR_EVAL, "Rollout", NO_RUN,
+OPTION(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_GENERATE | FOR_EVAL | FOR_SERVE, "Rollout", NO_RUN,
        "divides the logits; 0 takes the most likely token (its log-prob is that at 1)")
 ALSO(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_LOGPROBS, "Rollout", NO_RUN,
      "divides the logits, as it did in sampling; 0: as 1")
@@ -314,10 +316,45 @@ OPTION(EVAL_TEMPERATURE, "eval_temperature", SINGLE(0, 100), NULL, FOR_GROUPS, "
        "temperature of held-out evaluation; unset: as temperature")
 OPTION(DECODE_CONCURRENCY, "decode_concurrency", INT(0, 4096), "0", FOR_SAMPLE | FOR_INFO, "Rollout", FREE,
        "completions decoded at once; sets speed and memory, not results; 0: chosen by speed and memory")
-OPTION(PREFILL_STEP_SIZE, "prefill_step_size", INT(0, 1048576), "0", FOR_GENERATE, "Rollout", NO_RUN,
+OPTION(PREFILL_STEP_SIZE, "prefill_step_size", INT(0, 1048576), "0", FOR_GENERATE | FOR_SERVE, "Rollout", NO_RUN,
        "prompt tokens computed in one step; sets speed and memory, not results; 0: chosen by speed")
 OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "end a completion at any of these strings")
+
+/* ---- Server ---- */
+OPTION(HOST, "host", TEXT, "127.0.0.1", FOR_SERVE, "Server", NO_RUN,
+       "address to listen at; one that others can reach needs api_key or without_key")
+OPTION(PORT, "port", INT(0, 65535), "8080", FOR_SERVE, "Server", NO_RUN,
+       "port to listen at; 0: one that is free, which is told")
+OPTION(API_KEY, "api_key", TEXT, NULL, FOR_SERVE, "Server", NO_RUN,
+       "requests must bring this key, as Authorization: Bearer KEY or x-api-key: KEY")
+OPTION(WITHOUT_KEY, "without_key", SWITCH, "false", FOR_SERVE, "Server", NO_RUN,
+       "whoever reaches the port may use the model without a key")
+OPTION(CORS, "cors", TEXT, NULL, FOR_SERVE, "Server", NO_RUN,
+       "origin whose pages may ask through a browser, such as https://example.org")
+OPTION(SERVED_MODEL_NAME, "served_model_name", TEXT, NULL, FOR_SERVE, "Server", NO_RUN,
+       "name of the model in requests; unset: the last part of its folder")
+OPTION(MAX_CONTEXT, "max_context", INT(0, COUNT), "0", FOR_SERVE, "Server", NO_RUN,
+       "tokens of prompt and answer together; sets memory; 0: the model's own")
+ALIAS("max_model_len", MAX_CONTEXT) /* vLLM's name */
+OPTION(MAX_WAITING, "max_waiting", INT(0, 65536), "256", FOR_SERVE, "Server", NO_RUN,
+       "requests that may wait for their first token; more get 429")
+OPTION(MAX_CONNECTIONS, "max_connections", INT(1, 65536), "1024", FOR_SERVE, "Server", NO_RUN,
+       "open connections at once")
+OPTION(MAX_BODY, "max_body", FLOAT(0.001, 1024), "8", FOR_SERVE, "Server", NO_RUN,
+       "megabytes of a request's body, at most")
+OPTION(READ_TIMEOUT, "read_timeout", FLOAT(0.1, 3600), "30", FOR_SERVE, "Server", NO_RUN,
+       "seconds in which a request must be there whole, and a reader must read")
+OPTION(REQUEST_TIMEOUT, "request_timeout", FLOAT(0, 1e6), "0", FOR_SERVE, "Server", NO_RUN,
+       "seconds that a request may take; 0: any")
+OPTION(DRAIN, "drain", FLOAT(0, 1e6), "30", FOR_SERVE, "Server", NO_RUN,
+       "seconds that requests under way get when the server is told to end")
+OPTION(LENIENT, "lenient", SWITCH, "false", FOR_SERVE, "Server", NO_RUN,
+       "pass over fields of requests that are not known, in place of refusing them")
+OPTION(TLS_CERT, "tls_cert", FILE_NAME, NULL, FOR_SERVE, "Server", NO_RUN,
+       "PEM file with the certificate (and its chain): serve by https")
+OPTION(TLS_KEY, "tls_key", FILE_NAME, NULL, FOR_SERVE, "Server", NO_RUN,
+       "PEM file with the certificate's key")
 
 /* ---- Guided: names as vLLM has them ---- */
 OPTION(GUIDED_REGEX, "guided_regex", TEXT, NULL, FOR_GUIDED, "Guided", KEPT,

@@ -22,8 +22,9 @@ declare -A may=(
     [run]="base format"
     [report]="base run"
     [recipe]="base text guide tensor format backend model rollout train reward environment run report"
+    [serve]="base text guide tensor format backend model rollout run recipe"
     [bench]="base text guide tensor format backend model rollout train reward environment run recipe"
-    [command]="base text guide tensor format backend model rollout train reward environment run report recipe bench"
+    [command]="base text guide tensor format backend model rollout train reward environment run report recipe bench serve"
     [api]="base text guide tensor format backend model rollout train reward environment run recipe command"
 )
 for folder in src/*/; do

@@ -25,6 +25,7 @@ declare -A files=(
     [grpo]="command_grpo.c row_guide.c episodes_open.c data_open.c evaluation_sets.c grpo_run.c grpo_options.c routing_options.c run_reference.c grpo_draw.c training.c training_save.c training_diagnosis.c training_report.c training_steer.c best_model.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
     [rloo]="command_rloo.c row_guide.c command_grpo.c episodes_open.c data_open.c evaluation_sets.c grpo_run.c grpo_options.c routing_options.c run_reference.c grpo_draw.c training.c training_save.c training_diagnosis.c training_report.c training_steer.c best_model.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
     [eval]="command_eval.c row_guide.c episodes_open.c data_open.c evaluation_sets.c json_rows.c scoring.c session.c session_adapter.c row_prompt.c end_of_text.c"
+    [serve]="serve.c serve_routes.c session.c session_adapter.c end_of_text.c"
     [runs]="command_runs.c runs_view.c runs_export.c"
     [report]="command_report.c runs_view.c"
     [plot]="command_plot.c runs_view.c"
@@ -40,7 +41,7 @@ passed_over=" config plain ascii read_only "
 for command in $("$COHORT" --help | awk '/^  [a-z]/ {print $1}'); do
     sources=""
     for name in ${files[$command]:?no files listed for this command}; do
-        sources="$sources $(ls src/command/$name src/recipe/$name src/bench/$name 2> /dev/null || true)"
+        sources="$sources $(ls src/command/$name src/recipe/$name src/bench/$name src/serve/$name 2> /dev/null || true)"
     done
     offered=$("$COHORT" "$command" --help | grep -oE '^ +--[a-z0-9-]+' | tr -d ' ' | sed 's/^--//; s/^no-//; s/-/_/g')
     # shellcheck disable=SC2086 # a list of files
