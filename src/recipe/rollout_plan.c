@@ -98,19 +98,29 @@ void rollout_load(const struct model *model, const struct rollout_need *need, co
     load->logits_rows = smaller(chunk, outputs);
 }
 
-/* The pages with which this many sequences never wait: their own (with turns those of as many that wait too), and those of the prompts that they and the next
- * sequences follow. */
+/* The pages with which none of this many sequences is ever set back: their own (with turns those of as many that wait
+ * too), and those of the prompts that they and the next sequences follow. */
 static int64_t useful_pages(const struct rollout_need *need, int64_t sequences)
 {
     const int64_t prompts = smaller(need->requests, 2 * sequences), held = need->turns ? 2 * sequences : sequences;
     return larger(smaller(need->pages, held * need->completion_pages + prompts * need->prompt_pages), need->least);
 }
 
-/* The number of sequences that this many pages hold, beside at least one prompt. */
+/* Of a running completion, on average: those that run are of all ages, most end before their longest, and where they do not
+ * the youngest is set back (src/rollout/admission.h). An answer that fills its room is counted a quarter: of lengths that
+ * are spread evenly up to the longest, one that runs has on average a third of it or less. */
+static int64_t expected_pages(const struct rollout_need *need)
+{
+    enum { SHARE = 4 };
+    return (need->completion_pages + SHARE - 1) / SHARE;
+}
+
+/* The number of sequences for which this many pages are expected to do, beside at least one prompt, and one completion in
+ * full. */
 static int64_t held_sequences(const struct rollout_need *need, int64_t pages)
 {
-    const int64_t left = pages - need->prompt_pages;
-    return need->completion_pages == 0 ? INT32_MAX : larger(1, left / need->completion_pages);
+    const int64_t left = pages - need->least;
+    return need->completion_pages == 0 ? INT32_MAX : larger(1, 1 + left / expected_pages(need));
 }
 
 /* Fills choice for its config's sequences and prompt tokens. */
@@ -151,11 +161,11 @@ cohort_status rollout_choose(struct model *model, const struct rollout_need *nee
         if (choice->config.n_pages >= choice->useful)
             return COHORT_OK;
         const int64_t held = held_sequences(need, choice->config.n_pages);
+        if (held >= sequences)
+            return COHORT_OK;
         if (need->step_tokens == 0 && tokens > LEAST_STEP_TOKENS)
             tokens = larger(tokens / 2, LEAST_STEP_TOKENS);
-        else if (held < sequences)
-            sequences = held; /* the buffers of sequences that could not run make room for pages */
         else
-            return COHORT_OK;
+            sequences = held; /* the buffers of sequences that could not run make room for pages */
     }
 }

@@ -40,8 +40,13 @@ struct rollout_choice {
 };
 /* Chooses as many sequences as the backend gains from and as fit into room bytes, which the engine's buffers and the
  * backend's working memory share (training is the part of load that belongs to training, NULL if nothing trains). There
- * are pages for all of them, and fewer prompt tokens per step where that makes room for more. If not even one
- * completion fits, the choice is the smallest that could run. */
+ * are pages for all of them at their longest, where they fit; else sequences are as many as are expected to do with the
+ * pages that do fit,
+ *
+ *     1 + (pages - least) / ceil(completion_pages / 4),
+ *
+ * with fewer prompt tokens per step where that makes room for more. If not even one completion fits, the choice is the
+ * smallest that could run. */
 cohort_status rollout_choose(struct model *model, const struct rollout_need *need, size_t room,
                              const struct backend_load *training, struct rollout_choice *choice, cohort_error *err);
 

@@ -222,6 +222,8 @@ struct engine_stats engine_stats(const struct engine *e)
                                  .steps = e->step.n_steps,
                                  .pages_used = pool->n_pages - pool->n_free,
                                  .pages_peak = pool->peak,
+                                 .set_back = e->scheduler.n_set_back,
+                                 .set_back_tokens = e->scheduler.set_back_tokens,
                                  .running = e->scheduler.n_running,
                                  .waiting = e->scheduler.n_waiting};
 }
@@ -291,7 +293,7 @@ cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
 {
     struct scheduler *scheduler = &e->scheduler;
     TRY(backend_check(e->model->backend, err));
-    TRY(scheduler_admit(scheduler, err));
+    TRY(scheduler_admit(scheduler, e->model->backend->ops->decode_load != NULL ? DECODE_WINDOW : 1, err));
     if (may_open_window(e))
         TRY(decode_window_run(&e->window, &e->step, scheduler, err));
     else

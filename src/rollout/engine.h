@@ -1,7 +1,7 @@
 /* The rollout engine: requests in, completions with exact log-probs out, by continuous batching over KV pages.
  *
  * This is its public interface. Behind it are the scheduler (scheduler.h: who runs, states of requests and sequences),
- * the step (step.h: the batch, its run and the draws), the window (window.h: steps that a device takes without the
+ * admission (admission.h: who gets pages and rows, and who gives pages up), the step (step.h: the batch, its run and the draws), the window (window.h: steps that a device takes without the
  * host), sequences (sequence.h), pages (pages.h), and what comes out (completion.h). The engine owns all of them; the
  * buffers come from an arena (engine_plan).
  *
@@ -31,7 +31,7 @@ struct engine_config {
     int32_t max_context;    /* prompt + completion, tokens */
 };
 
-/* The most pages that one request can need. */
+/* The most pages that a request with n completions can come to hold. */
 int64_t engine_pages(int32_t n_prompt, int32_t max_tokens, int32_t n);
 size_t engine_page_bytes(const struct model_config *config, enum dtype act);
 /* What engine_plan will take for an engine of this configuration. */
@@ -77,7 +77,8 @@ cohort_status engine_submit(struct engine *engine, const struct engine_request *
                             cohort_error *err);
 /* Ends a request's completions where they are (FINISH_CANCELLED); an unknown or finished id is not an error. */
 void engine_cancel(struct engine *engine, int64_t id);
-/* The end of a turn, in a request with turns. The completion holds its pages and no row, so that others decode. */
+/* The end of a turn, in a request with turns. The completion holds no row, so that others decode, and its pages until
+ * others need them: then what it said is computed again when it goes on. */
 struct engine_turn {
     int64_t request;
     int32_t index;
@@ -111,6 +112,7 @@ struct engine_stats {
     int64_t prompt_tokens, generated_tokens, steps;
     int64_t outside_tokens;
     int64_t pages_used, pages_peak;
+    int64_t set_back, set_back_tokens; /* how often pages were given up for older ones, and the tokens in them */
     int32_t running, waiting;
 };
 struct engine_stats engine_stats(const struct engine *engine);

@@ -9,6 +9,7 @@ cohort_status page_pool_create(struct page_pool *pool, int64_t n_pages, cohort_e
 {
     memset(pool, 0, sizeof *pool);
     TRY(mem_alloc(&pool->free_pages, (size_t)n_pages, sizeof *pool->free_pages, "page pool", err));
+    TRY(mem_alloc(&pool->n_holders, (size_t)n_pages, sizeof *pool->n_holders, "page pool", err));
     pool->n_pages = pool->n_free = n_pages;
     for (int64_t i = 0; i < n_pages; i++)
         pool->free_pages[i] = (int32_t)(n_pages - 1 - i);
@@ -18,37 +19,31 @@ cohort_status page_pool_create(struct page_pool *pool, int64_t n_pages, cohort_e
 void page_pool_free(struct page_pool *pool)
 {
     mem_free(pool->free_pages);
+    mem_free(pool->n_holders);
     memset(pool, 0, sizeof *pool);
-}
-
-bool page_pool_reserve(struct page_pool *pool, int64_t count)
-{
-    if (pool->n_free - pool->reserved < count)
-        return false;
-    pool->reserved += count;
-    return true;
-}
-
-void page_pool_unreserve(struct page_pool *pool, int64_t count)
-{
-    assert(count <= pool->reserved);
-    pool->reserved -= count;
 }
 
 int32_t page_pool_take(struct page_pool *pool)
 {
-    assert(pool->reserved > 0 && pool->n_free > 0);
-    pool->reserved--;
-    int32_t page = pool->free_pages[--pool->n_free];
+    assert(pool->n_free > 0);
+    const int32_t page = pool->free_pages[--pool->n_free];
+    pool->n_holders[page] = 1;
     if (pool->n_pages - pool->n_free > pool->peak)
         pool->peak = pool->n_pages - pool->n_free;
     return page;
 }
 
-void page_pool_return(struct page_pool *pool, int32_t page)
+void page_pool_hold(struct page_pool *pool, int32_t page)
 {
-    assert(pool->n_free < pool->n_pages);
-    pool->free_pages[pool->n_free++] = page;
+    assert(pool->n_holders[page] > 0);
+    pool->n_holders[page]++;
+}
+
+void page_pool_release(struct page_pool *pool, int32_t page)
+{
+    assert(pool->n_holders[page] > 0);
+    if (--pool->n_holders[page] == 0)
+        pool->free_pages[pool->n_free++] = page;
 }
 
 int32_t page_chunk(int32_t position) { return position / ATTENTION_CHUNK; }
@@ -72,27 +67,22 @@ void page_list_free(struct page_list *list)
     memset(list, 0, sizeof *list);
 }
 
-bool page_list_reserve(struct page_list *list, struct page_pool *pool)
+void page_list_grow(struct page_list *list, struct page_pool *pool, int32_t count)
 {
-    assert(list->limit == 0);
-    if (!page_pool_reserve(pool, list->most))
-        return false;
-    list->limit = list->most;
-    return true;
+    assert(count <= list->most);
+    while (list->count < count)
+        list->pages[list->count++] = page_pool_take(pool);
 }
 
 void page_list_release(struct page_list *list, struct page_pool *pool)
 {
-    page_pool_unreserve(pool, list->limit - list->count);
-    for (int32_t i = 0; i < list->count; i++)
-        page_pool_return(pool, list->pages[i]);
-    list->count = list->limit = 0;
+    while (list->count > 0)
+        page_pool_release(pool, list->pages[--list->count]);
 }
 
-int32_t page_list_row(struct page_list *list, struct page_pool *pool, int32_t first_chunk, int32_t position)
+int32_t page_list_row(const struct page_list *list, int32_t first_chunk, int32_t position)
 {
     const int32_t index = page_chunk(position) - first_chunk;
-    while (list->count <= index)
-        list->pages[list->count++] = page_pool_take(pool);
+    assert(index >= 0 && index < list->count);
     return list->pages[index] * ATTENTION_CHUNK + position % ATTENTION_CHUNK;
 }

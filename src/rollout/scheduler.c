@@ -1,55 +1,13 @@
 #include "rollout/scheduler.h"
 
+#include "rollout/admission.h"
+
 #include <assert.h>
 #include <string.h>
 
-/* Inserts behind after; at the front where after is NULL. */
-static void list_insert(struct request_list *list, struct request *after, struct request *r)
-{
-    r->previous = after;
-    r->next = after != NULL ? after->next : list->first;
-    *(r->next != NULL ? &r->next->previous : &list->last) = r;
-    *(after != NULL ? &after->next : &list->first) = r;
-}
-
-static void list_remove(struct request_list *list, struct request *r)
-{
-    *(r->previous != NULL ? &r->previous->next : &list->first) = r->next;
-    *(r->next != NULL ? &r->next->previous : &list->last) = r->previous;
-    r->previous = r->next = NULL;
-}
-
 static struct request_list *list_of(struct scheduler *q, const struct request *r)
 {
-    return r->state == REQUEST_WAITING ? &q->waiting : r->state == REQUEST_PREFILL ? &q->prefill : &q->active;
-}
-
-static void queue_push(struct sequence_list *list, struct sequence *s)
-{
-    s->next = NULL;
-    *(list->last != NULL ? &list->last->next : &list->first) = s;
-    list->last = s;
-}
-
-static struct sequence *queue_pop(struct sequence_list *list)
-{
-    struct sequence *s = list->first;
-    if (s != NULL && (list->first = s->next) == NULL)
-        list->last = NULL;
-    return s;
-}
-
-/* Takes it out wherever it is, if it is there. */
-static void queue_drop(struct sequence_list *list, const struct sequence *s)
-{
-    struct sequence *before = NULL;
-    for (struct sequence *at = list->first; at != NULL; before = at, at = at->next)
-        if (at == s) {
-            *(before != NULL ? &before->next : &list->first) = s->next;
-            if (list->last == s)
-                list->last = before;
-            return;
-        }
+    return r->state == REQUEST_WAITING ? &q->waiting : &q->admitted;
 }
 
 /* The place of the request with this id, which is one of first_id .. next_id. */
@@ -71,15 +29,13 @@ static cohort_status grow_ids(struct scheduler *q, cohort_error *err)
     return COHORT_OK;
 }
 
-/* The most pages that one completion of the request can need. */
-static int64_t one_completion(const struct request *r) { return r->sequences[0].pages.most; }
-
 cohort_status scheduler_create(struct scheduler *q, const struct engine_config *config,
                                const struct tokenizer *tokenizer, cohort_error *err)
 {
     memset(q, 0, sizeof *q);
     q->tokenizer = tokenizer;
     q->max_sequences = config->max_sequences;
+    q->prefill_tokens = config->prefill_tokens;
     TRY(page_pool_create(&q->pool, config->n_pages, err));
     return mem_alloc(&q->running, (size_t)config->max_sequences, sizeof(struct sequence *), "rollout engine", err);
 }
@@ -105,7 +61,7 @@ cohort_status scheduler_add(struct scheduler *q, struct request *r, cohort_error
         TRY(grow_ids(q, err));
     r->id = q->next_id++;
     *place_of(q, r->id) = r;
-    list_insert(&q->waiting, q->waiting.last, r);
+    request_list_append(&q->waiting, r);
     q->n_unfinished += (size_t)r->ask.n;
     return COHORT_OK;
 }
@@ -125,9 +81,8 @@ void scheduler_cancel(struct scheduler *q, int64_t id)
 
 /* ---- The end of a completion ---- */
 
-/* The routes of the prompt and of all tokens but the last, which is not fed. */
-static cohort_status take_routes(const struct scheduler *q, const struct sequence *s, uint16_t **routes,
-                                 cohort_error *err)
+cohort_status scheduler_take_routes(const struct scheduler *q, const struct sequence *s, uint16_t **routes,
+                                    cohort_error *err)
 {
     const struct request *r = s->request;
     const int32_t P = r->ask.n_prompt, fed = s->n_tokens - 1;
@@ -163,24 +118,25 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
         TRY_GOTO(mem_alloc(&done.kept, (size_t)s->n_tokens, sizeof(float), "completion", err));
         memcpy(done.kept, s->kept, (size_t)s->n_tokens * sizeof(float));
     }
-    if (q->route_width > 0 && s->finish_reason != FINISH_CANCELLED && s->n_tokens > 0 && s->n_behind == 0)
-        TRY_GOTO(take_routes(q, s, &done.routes, err));
+    if (q->route_width > 0 && s->finish_reason != FINISH_CANCELLED && s->n_tokens > 0 && s->n_behind == 0) {
+        if (s->routes == NULL)
+            TRY_GOTO(scheduler_take_routes(q, s, &s->routes, err));
+        done.routes = s->routes;
+        s->routes = NULL;
+    }
     if (q->tokenizer != NULL) {
         TRY_GOTO(mem_strdup(&done.text, s->text.data == NULL ? "" : s->text.data, s->text.length, err));
         done.text_length = s->text.length;
     }
     completion_queue_push(&q->finished, &done);
     q->n_unfinished--;
-    if (s->state != SEQUENCE_PENDING) {
-        page_list_release(&s->pages, &q->pool);
-        q->promised += --r->n_holding == 0 ? one_completion(r) : 0;
-    }
+    page_list_release(&s->pages, &q->pool);
     q->n_waiting -= s->state == SEQUENCE_WAITING ? 1 : 0;
-    queue_drop(s->state == SEQUENCE_READY ? &q->ready : &q->turns, s);
+    sequence_list_remove(s->state == SEQUENCE_READY ? &q->ready : &q->turns, s);
     s->state = SEQUENCE_FINISHED;
     if (--r->n_unfinished == 0) {
-        q->promised -= r->state != REQUEST_WAITING ? one_completion(r) : 0;
-        list_remove(list_of(q, r), r);
+        request_list_remove(list_of(q, r), r);
+        q->n_prefill -= r->state == REQUEST_PREFILL ? 1 : 0;
         r->next = q->ended;
         q->ended = r;
     }
@@ -190,12 +146,12 @@ cleanup:
     return status;
 }
 
-/* It keeps its pages, and its row is free from the next scheduler_sweep on. */
+/* It keeps its pages, if it has any, and its row is free from the next scheduler_sweep on. */
 static void turn_over(struct scheduler *q, struct sequence *s)
 {
     s->state = SEQUENCE_WAITING;
     q->n_waiting++;
-    queue_push(&q->turns, s);
+    sequence_list_append(&q->turns, s);
 }
 
 cohort_status scheduler_take(struct scheduler *q, struct sequence *s, const struct sample_row *draw, cohort_error *err)
@@ -217,7 +173,7 @@ cohort_status scheduler_take(struct scheduler *q, struct sequence *s, const stru
     }
     if (s->finish_reason != FINISH_NONE)
         return finish_sequence(q, s, err);
-    if (s->turned && s->state == SEQUENCE_RUNNING)
+    if (s->turned)
         turn_over(q, s);
     return COHORT_OK;
 }
@@ -239,7 +195,7 @@ static cohort_status end_between(struct scheduler *q, struct sequence *s, enum f
 
 /* ---- Turns ---- */
 
-struct sequence *scheduler_poll_turn(struct scheduler *q) { return queue_pop(&q->turns); }
+struct sequence *scheduler_poll_turn(struct scheduler *q) { return sequence_list_pop(&q->turns); }
 
 struct sequence *scheduler_waiting(const struct scheduler *q, int64_t request, int32_t index)
 {
@@ -252,14 +208,20 @@ cohort_status scheduler_go_on(struct scheduler *q, struct sequence *s, const int
                               cohort_error *err)
 {
     assert(s->state == SEQUENCE_WAITING && n >= 1 && n <= s->request->max_tokens - s->n_tokens);
-    queue_drop(&q->turns, s);
+    sequence_list_remove(&q->turns, s);
     TRY(sequence_go_on(s, q->tokenizer, tokens, n, err));
     q->outside_tokens += n;
     if (s->n_tokens == s->request->max_tokens)
         return end_between(q, s, FINISH_LENGTH, err);
-    s->state = SEQUENCE_READY;
+    mem_free(s->routes);
+    s->routes = NULL;
     q->n_waiting--;
-    queue_push(&q->ready, s);
+    if (s->pages.count > 0) {
+        s->state = SEQUENCE_READY;
+        sequence_list_append(&q->ready, s);
+    } else {
+        sequence_pending(s);
+    }
     return COHORT_OK;
 }
 
@@ -302,79 +264,16 @@ static cohort_status apply_cancellations(struct scheduler *q, cohort_error *err)
     return COHORT_OK;
 }
 
-/* Pending sequences of active requests get slots and pages, oldest request first. */
-static void admit_sequences(struct scheduler *q)
-{
-    for (struct request *r = q->active.first; r != NULL; r = r->next)
-        for (; r->first_pending < r->ask.n; r->first_pending++) {
-            struct sequence *s = &r->sequences[r->first_pending];
-            if (s->state != SEQUENCE_PENDING) /* its first token ended it */
-                continue;
-            if ((!s->turned && q->n_running == q->max_sequences) || !page_list_reserve(&s->pages, &q->pool))
-                return;
-            q->promised -= r->n_holding++ == 0 ? one_completion(r) : 0;
-            if (s->turned) {
-                turn_over(q, s);
-                continue;
-            }
-            s->state = SEQUENCE_RUNNING;
-            q->running[q->n_running++] = s;
-        }
-}
-
-/* Those that go on get rows, beside others of their requests. */
-static void admit_ready(struct scheduler *q)
-{
-    while (q->ready.first != NULL && q->n_running < q->max_sequences) {
-        struct sequence *s = queue_pop(&q->ready);
-        int32_t at = q->n_running;
-        while (at > 0 && q->running[at - 1]->request != s->request)
-            at--;
-        at = at == 0 ? q->n_running : at;
-        memmove(q->running + at + 1, q->running + at, (size_t)(q->n_running - at) * sizeof(struct sequence *));
-        q->running[at] = s;
-        q->n_running++;
-        s->state = SEQUENCE_RUNNING;
-    }
-}
-
-/* A waiting request gets pages for its prompt when at least one of its completions could then run to its end, so that a
- * request that was admitted can always finish, whatever the others hold. */
-static void admit_requests(struct scheduler *q)
-{
-    while (q->waiting.first != NULL) {
-        struct request *r = q->waiting.first;
-        if (q->pool.n_free - q->pool.reserved < r->pages.most + one_completion(r) + q->promised)
-            return;
-        const bool granted = page_list_reserve(&r->pages, &q->pool);
-        assert(granted);
-        (void)granted;
-        list_remove(&q->waiting, r);
-        r->state = REQUEST_PREFILL;
-        list_insert(&q->prefill, q->prefill.last, r);
-        q->promised += one_completion(r);
-    }
-}
-
-cohort_status scheduler_admit(struct scheduler *q, cohort_error *err)
+cohort_status scheduler_admit(struct scheduler *q, int32_t ahead, cohort_error *err)
 {
     TRY(apply_cancellations(q, err));
     scheduler_sweep(q);
-    admit_ready(q);
-    admit_sequences(q);
-    admit_requests(q);
-    return COHORT_OK;
+    return admission_run(q, ahead, err);
 }
 
-bool scheduler_busy(const struct scheduler *q)
-{
-    return q->waiting.first != NULL || q->prefill.first != NULL || q->active.first != NULL;
-}
+bool scheduler_busy(const struct scheduler *q) { return q->waiting.first != NULL || q->admitted.first != NULL; }
 
-bool scheduler_waits(const struct scheduler *q)
-{
-    return q->n_waiting > 0 && q->n_running == 0 && q->prefill.first == NULL && q->ready.first == NULL;
-}
+bool scheduler_waits(const struct scheduler *q) { return q->n_waiting > 0 && (size_t)q->n_waiting == q->n_unfinished; }
 
 bool scheduler_catches_up(const struct scheduler *q)
 {
@@ -384,15 +283,11 @@ bool scheduler_catches_up(const struct scheduler *q)
     return false;
 }
 
-bool scheduler_prefills(const struct scheduler *q) { return q->prefill.first != NULL; }
+bool scheduler_prefills(const struct scheduler *q) { return q->n_prefill > 0; }
 
 void scheduler_prompt_done(struct scheduler *q, struct request *r)
 {
-    struct request *after = q->active.last;
-    list_remove(&q->prefill, r);
     r->state = REQUEST_ACTIVE;
-    /* Only a short prompt that was computed beside a longer, older one has any to pass. */
-    while (after != NULL && after->id > r->id)
-        after = after->previous;
-    list_insert(&q->active, after, r);
+    r->begun = true;
+    q->n_prefill--;
 }

@@ -5,56 +5,50 @@
  *
  * A request goes  waiting -> prefill -> active -> gone.  Its completions (sequences) go  pending -> running -> finished
  * (polled).
- *   waiting -> prefill   admit_requests   when pages for its prompt can be had
+ *   waiting -> prefill   admission_run    when there are pages for its prompt
  *   prefill -> active    scheduler_prompt_done
  *                                         when its last prompt token was computed: all its completions draw their first
- *                                         token
- *   pending -> running   admit_sequences  when a slot is free and the pages it can come to need can be reserved: so a
- *                                         running sequence never waits and never has to be thrown out
+ *                                         token, unless they have it already
+ *   pending -> running   admission_run    when there are a row and the pages of the tokens that it has
  *   running -> finished  finish_sequence  at EOS, a stop string, its length, or engine_cancel
+ * Pages are taken as tokens are fed, not for what a completion may come to. Where the pool has too few the youngest is set
+ * back (admission.h): its pages are free, its tokens stay, and they are computed again when there are pages for them.
+ *   running, ready -> pending             a completion that was set back
+ *   prefill, active -> back               a request whose prompt was set back, behind all its completions
+ *   back -> prefill      admission_run    as waiting -> prefill, and before any of those
  * Of a request with turns an EOS ends a turn:
- *   running -> waiting   scheduler_take   it keeps its pages and gives its row back; scheduler_poll_turn hands the turn
- *                                         out. A first token that is an EOS ends the turn of a pending one: it is handed
- *                                         out when it has pages, so that whoever waits can always go on
- *   waiting -> ready     scheduler_go_on  with tokens from outside; -> finished where they leave no room, or at
- *                                         scheduler_end
- *   ready -> running     admit_ready      when a row is free, before pending ones; its first step computes what is
+ *   running, pending -> waiting           scheduler_take: it keeps the pages that it has, until it is set back, and gives
+ *                                         its row back; scheduler_poll_turn hands the turn out
+ *   waiting -> ready     scheduler_go_on  with tokens from outside; -> pending if it was set back, -> finished where they
+ *                                         leave no room, or at scheduler_end
+ *   ready -> running     admission_run    when a row is free, before pending ones; its first step computes what is
  *                                         behind (n_behind)
  *   ... -> gone          scheduler_sweep  when all its completions are finished
  *
- * Invariants: requests are admitted, and their completions get slots, in the order of submission; an admitted request
- * can always finish, whatever the others hold; running holds a request's sequences side by side.
+ * Invariants: requests are admitted in the order of submission, and keep it: the older one comes first wherever pages and
+ * rows are given out, and is set back last; the oldest that can get on always does; running holds a request's sequences
+ * side by side.
  *
  * Any number of requests may wait: submission and cancellation take constant time, and nothing that happens in a step
  * looks at those that wait behind the next one. */
 #ifndef COHORT_ROLLOUT_SCHEDULER_H
 #define COHORT_ROLLOUT_SCHEDULER_H
 
-#include "rollout/sequence.h"
-
-/* Requests of one state, ids ascending. */
-struct request_list {
-    struct request *first, *last;
-};
-
-/* Sequences by their next. */
-struct sequence_list {
-    struct sequence *first, *last;
-};
+#include "rollout/request_queue.h"
 
 struct scheduler {
     const struct tokenizer *tokenizer; /* borrowed; NULL: no text */
     struct page_pool pool;
-    struct request_list waiting, prefill, active;
-    struct request *ended; /* all completions are finished; they are let go at the end of the step */
+    struct request_list waiting, admitted; /* not admitted yet; the others, the oldest first */
+    struct request *ended;                 /* all completions are finished; they are let go at the end of the step */
     /* All requests: id is at id % id_capacity, a power of 2, if it is there; ids first_id .. next_id fit. */
     struct request **by_id;
     size_t id_capacity;
     int64_t first_id, next_id;
     int64_t cancel_first, cancel_end; /* ids between which some are cancelled */
-    int64_t promised;          /* pages that admitted requests without a running completion need to run one each */
-    struct sequence **running; /* [max_sequences] */
-    int32_t n_running, max_sequences;
+    struct sequence **running;        /* [max_sequences] */
+    int32_t n_running, max_sequences, prefill_tokens;
+    int32_t n_prefill;                 /* requests in that state */
     struct sequence_list turns, ready; /* waiting and not handed out; going on, in that order */
     int32_t n_waiting;                 /* handed out or not */
     size_t n_unfinished;               /* completions of all requests */
@@ -68,6 +62,7 @@ struct scheduler {
     void *fetch_context;
     int32_t route_width;
     int64_t generated_tokens, outside_tokens;
+    int64_t n_set_back, set_back_tokens; /* completions and prompts; tokens whose keys and values were given up */
 };
 cohort_status scheduler_create(struct scheduler *scheduler, const struct engine_config *config,
                                const struct tokenizer *tokenizer, cohort_error *err);
@@ -79,8 +74,9 @@ cohort_status scheduler_add(struct scheduler *scheduler, struct request *request
 /* Its completions end at the next scheduler_admit. An unknown id is not an error. */
 void scheduler_cancel(struct scheduler *scheduler, int64_t id);
 
-/* Called before a step: ends what was cancelled, then admits what fits. */
-cohort_status scheduler_admit(struct scheduler *scheduler, cohort_error *err);
+/* Called before a step: ends what was cancelled, sees that all that run have the pages of their next ahead tokens, and
+ * admits what fits beside them. */
+cohort_status scheduler_admit(struct scheduler *scheduler, int32_t ahead, cohort_error *err);
 /* Whether any request is not finished. */
 bool scheduler_busy(const struct scheduler *scheduler);
 /* Whether nothing can run before a turn that ended is answered. */
@@ -103,6 +99,9 @@ cohort_status scheduler_go_on(struct scheduler *scheduler, struct sequence *sequ
                               cohort_error *err);
 /* A waiting completion ends where it is. */
 cohort_status scheduler_end(struct scheduler *scheduler, struct sequence *sequence, cohort_error *err);
+/* The routes of the prompt and of all tokens but the last, which is not fed: mem_free them. */
+cohort_status scheduler_take_routes(const struct scheduler *scheduler, const struct sequence *sequence,
+                                    uint16_t **routes, cohort_error *err);
 /* Called after a step: removes finished sequences from the running list, keeping its order, and releases finished
  * requests. */
 void scheduler_sweep(struct scheduler *scheduler);

@@ -86,6 +86,7 @@ void request_destroy(struct request *r)
         mem_free(r->sequences[i].kept);
         mem_free(r->sequences[i].entropy);
         mem_free(r->sequences[i].sampled);
+        mem_free(r->sequences[i].routes);
         page_list_free(&r->sequences[i].pages);
         text_free(&r->sequences[i].text);
         token_stream_free(&r->sequences[i].stream);
@@ -206,6 +207,21 @@ cohort_status sequence_go_on(struct sequence *s, const struct tokenizer *tokeniz
     s->n_behind = n; /* the EOS, and all of these but the last */
     s->turned = false;
     return COHORT_OK;
+}
+
+void sequence_pending(struct sequence *s)
+{
+    struct request *r = s->request;
+    const int32_t at = (int32_t)(s - r->sequences);
+    s->state = SEQUENCE_PENDING;
+    s->n_behind = s->n_tokens > 0 ? s->n_tokens - 1 : 0;
+    r->first_pending = at < r->first_pending ? at : r->first_pending;
+}
+
+int32_t sequence_pages(const struct sequence *s, int32_t ahead)
+{
+    const int32_t left = s->request->max_tokens - s->n_tokens, more = ahead < left ? ahead : left;
+    return (int32_t)completion_pages(s->request->ask.n_prompt, s->n_tokens + more);
 }
 
 /* Bytes at the end of text that may be the beginning of a stop string. */

@@ -10,8 +10,9 @@
 #include "rollout/engine.h"
 #include "rollout/pages.h"
 
-/* WAITING: its turn ended and its answer is not there; READY: it goes on as soon as there is a row for it. Both hold
- * their pages and no row. */
+/* PENDING: it has no row and no pages, for the first time or because it was set back. WAITING: its turn ended and its
+ * answer is not there. READY: it goes on as soon as there is a row for it. These two have no row, and hold their pages
+ * (unless they are set back, after which READY is PENDING). */
 enum sequence_state { SEQUENCE_PENDING, SEQUENCE_RUNNING, SEQUENCE_WAITING, SEQUENCE_READY, SEQUENCE_FINISHED };
 
 /* One completion. */
@@ -26,7 +27,7 @@ struct sequence {
     int32_t n_tokens;      /* output so far, what came from outside included */
     int32_t turn_begin;    /* output before the turn in hand */
     int32_t n_behind; /* tokens ahead of the last one whose keys and values are not computed: a turn's EOS and what came
-                          from outside behind it */
+                          from outside behind it, or, set back, all of them */
     int32_t n_in_step;                   /* rows that the step in hand computes */
     bool turned;                         /* its last token ended a turn, and nothing came behind it */
     struct sequence *next;               /* in the scheduler's list of turns that ended, or of those that go on */
@@ -36,9 +37,11 @@ struct sequence {
     struct text text;
     size_t emitted; /* bytes of text already given to the callback */
     enum finish_reason finish_reason;
+    uint16_t *routes; /* as of its completion, where it waits and was set back; else NULL */
 };
 
-enum request_state { REQUEST_WAITING, REQUEST_PREFILL, REQUEST_ACTIVE };
+/* BACK: it was admitted, and its prompt has no pages any more. */
+enum request_state { REQUEST_WAITING, REQUEST_BACK, REQUEST_PREFILL, REQUEST_ACTIVE };
 
 struct request {
     int64_t id;
@@ -47,13 +50,14 @@ struct request {
     int32_t *prompt, *eos_ids, *xtc_special, *bias_id;
     float *bias, *vectors;
     char **stop;
-    struct constraint *constraints;  /* [n] or NULL */
-    int32_t max_tokens;              /* clipped to the context */
-    int32_t n_prefilled, n_in_step;  /* prompt tokens computed; those of them that the step in hand computes */
-    struct page_list pages;          /* positions 0 .. n_prompt */
-    struct sequence *sequences;      /* [n] */
-    int32_t n_unfinished, n_holding; /* of its sequences: not finished; holding pages */
-    int32_t first_pending;           /* sequences before it are not pending */
+    struct constraint *constraints; /* [n] or NULL */
+    int32_t max_tokens;             /* clipped to the context */
+    int32_t n_prefilled, n_in_step; /* prompt tokens computed; those of them that the step in hand computes */
+    struct page_list pages;         /* positions 0 .. n_prompt */
+    struct sequence *sequences;     /* [n] */
+    int32_t n_unfinished;           /* of its sequences */
+    int32_t first_pending;          /* sequences before it are not pending */
+    bool begun;                     /* its completions have their first tokens */
     bool cancelled;
     struct request *previous, *next; /* in the scheduler's list of its state */
 };
@@ -76,6 +80,10 @@ cohort_status sequence_append(struct sequence *sequence, const struct tokenizer 
 /* What came from outside: n tokens that fit behind what there is. */
 cohort_status sequence_go_on(struct sequence *sequence, const struct tokenizer *tokenizer, const int32_t *tokens,
                              int32_t n, cohort_error *err);
+/* It holds no pages and wants them: all its tokens but the last are behind. */
+void sequence_pending(struct sequence *sequence);
+/* How many pages of its own it needs for its last token and, as far as its length allows, the ahead - 1 behind it. */
+int32_t sequence_pages(const struct sequence *sequence, int32_t ahead);
 /* The text that became certain since the last call: *length bytes inside sequence->text. */
 const char *sequence_new_text(struct sequence *sequence, size_t *length);
 

@@ -110,7 +110,7 @@ static int32_t add_decode(struct step *step, struct scheduler *scheduler)
             continue;
         batch_add_seq(b, &s->history[first], n, first, b->n_trees);
         for (int32_t k = 0; k < n; k++)
-            b->kv_row[b->n_tokens - n + k] = page_list_row(&s->pages, &scheduler->pool, page_chunk(P), first + k);
+            b->kv_row[b->n_tokens - n + k] = page_list_row(&s->pages, page_chunk(P), first + k);
         add_page_spans(step, &r->pages, 0, 0, P);
         add_page_spans(step, &s->pages, page_chunk(P), P, first + n);
         if (n > s->n_behind)
@@ -123,7 +123,9 @@ static int32_t add_decode(struct step *step, struct scheduler *scheduler)
 static void add_prefill(struct step *step, struct scheduler *scheduler, int32_t room)
 {
     struct batch *b = &step->batch;
-    for (struct request *r = scheduler->prefill.first; r != NULL && room > 0; r = r->next) {
+    for (struct request *r = scheduler->admitted.first; r != NULL && room > 0; r = r->next) {
+        if (r->state != REQUEST_PREFILL)
+            continue;
         int32_t n = r->ask.n_prompt - r->n_prefilled;
         if (n > room)
             n = room;
@@ -132,7 +134,7 @@ static void add_prefill(struct step *step, struct scheduler *scheduler, int32_t 
         int32_t first = r->n_prefilled, end = first + n, row = b->n_tokens;
         batch_add_seq(b, r->prompt + first, n, first, b->n_trees);
         for (int32_t i = 0; i < n; i++)
-            b->kv_row[row + i] = page_list_row(&r->pages, &scheduler->pool, 0, first + i);
+            b->kv_row[row + i] = page_list_row(&r->pages, 0, first + i);
         if (r->vectors != NULL)
             batch_add_vectors(b, row, n, r->vectors + (int64_t)first * r->ask.width);
         add_page_spans(step, &r->pages, 0, 0, end);
@@ -140,7 +142,7 @@ static void add_prefill(struct step *step, struct scheduler *scheduler, int32_t 
         r->n_in_step = n;
         room -= n;
         step->prompt_tokens += n;
-        if (end == r->ask.n_prompt)
+        if (end == r->ask.n_prompt && !r->begun)
             add_output(step, row + n - 1, NULL, r);
     }
 }
@@ -214,14 +216,16 @@ static cohort_status sample_outputs(struct step *step, struct scheduler *schedul
     return COHORT_OK;
 }
 
-/* Takes the prompts of the step, which are the first that are not done, out of it. A step that was cut short has
- * computed nothing of them, so that work is done again. */
+/* Takes the prompts of the step out of it. A step that was cut short has computed nothing of those that are not done, so
+ * that work is done again. One whose completions had their first tokens before it was set back draws nothing. */
 static void leave_prefill(struct step *step, struct scheduler *scheduler, bool computed)
 {
-    for (struct request *r = scheduler->prefill.first; r != NULL && r->n_in_step > 0; r = r->next) {
-        if (!computed) {
+    for (struct request *r = scheduler->admitted.first; r != NULL; r = r->next) {
+        if (r->state == REQUEST_PREFILL && r->n_in_step > 0 && !computed) {
             r->n_prefilled -= r->n_in_step;
             step->prompt_tokens -= r->n_in_step;
+        } else if (r->state == REQUEST_PREFILL && r->begun && r->n_prefilled == r->ask.n_prompt) {
+            scheduler_prompt_done(scheduler, r);
         }
         r->n_in_step = 0;
     }

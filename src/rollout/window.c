@@ -62,8 +62,8 @@ static void decode_step(void *context)
     }
 }
 
-/* Every running sequence as a slot, its pages taken for all steps. */
-static void fill_slots(struct decode_window *w, struct step *step, struct scheduler *scheduler)
+/* Every running sequence as a slot. It has pages for all steps. */
+static void fill_slots(struct decode_window *w, const struct step *step, const struct scheduler *scheduler)
 {
     int32_t tree = -1;
     for (int32_t i = 0; i < scheduler->n_running; i++) {
@@ -71,8 +71,6 @@ static void fill_slots(struct decode_window *w, struct step *step, struct schedu
         const struct request *r = s->request;
         const int32_t P = r->ask.n_prompt, position = P + s->n_tokens - 1;
         const int32_t left = r->max_tokens - s->n_tokens;
-        const int32_t last = position + (left < w->steps ? left : w->steps) - 1;
-        (void)page_list_row(&s->pages, &scheduler->pool, page_chunk(P), last);
         tree += i == 0 || scheduler->running[i - 1]->request != r ? 1 : 0;
         w->slots[i] = (struct decode_slot){.token = s->history[position],
                                            .position = position,

@@ -1,6 +1,6 @@
 /* The page pool and the engine's life cycle: whatever is asked for and cancelled when, nothing waits
- * for ever, every completion comes exactly once, pages are never over-promised, and after the last
- * one all pages are free and none is promised. */
+ * for ever, every completion comes exactly once, and after the last
+ * one all pages are free. */
 #include "support/engine_test.h"
 
 #include "base/rng.h"
@@ -101,7 +101,7 @@ static void exercise(uint64_t seed, const struct engine_config *config)
     assert_int_equal(complete, wanted);
     assert_int_equal(stats.pages_used, 0);
     assert_int_equal(stats.running, 0);
-    /* Nothing is promised either: a request that needs the whole pool can still run. */
+    /* A request that needs the whole pool can still run. */
     int32_t prompt[MAX_CONTEXT] = {0};
     struct engine_request whole = {.prompt = prompt, .n_prompt = MAX_PROMPT, .n = 1, .sampling = {.temperature = 1.0f}};
     whole.max_tokens = MAX_CONTEXT - MAX_PROMPT;
@@ -194,24 +194,30 @@ static void test_too_large(void **state)
     engine_bench_close(&b);
 }
 
-/* The pool alone: promises are kept apart from what is taken. */
-static void test_promises(void **state)
+/* The pool alone: a page is free when the last of its holders lets it go. */
+static void test_holders(void **state)
 {
     (void)state;
     struct page_pool pool;
+    struct page_list list;
     OK(page_pool_create(&pool, 4, err));
-    assert_true(page_pool_reserve(&pool, 3));
-    assert_false(page_pool_reserve(&pool, 2));
-    const int32_t a = page_pool_take(&pool), c = page_pool_take(&pool);
-    assert_int_not_equal(a, c);
-    assert_true(page_pool_reserve(&pool, 1));
-    assert_false(page_pool_reserve(&pool, 1));
-    page_pool_unreserve(&pool, 2);
-    page_pool_return(&pool, a);
-    page_pool_return(&pool, c);
+    OK(page_list_create(&list, 3, err));
+    const int32_t a = page_pool_take(&pool);
+    page_list_grow(&list, &pool, 2);
+    page_list_grow(&list, &pool, 1);
+    assert_int_equal(list.count, 2);
+    assert_true(list.pages[0] != a && list.pages[1] != a && list.pages[0] != list.pages[1]);
+    assert_int_equal(page_list_row(&list, 1, 130), list.pages[1] * 64 + 2);
+    page_pool_hold(&pool, list.pages[0]);
+    const int32_t shared = list.pages[0];
+    assert_int_equal(pool.n_free, 1);
+    page_list_release(&list, &pool);
+    assert_int_equal(pool.n_free, 2);
+    page_pool_release(&pool, shared);
+    page_pool_release(&pool, a);
     assert_int_equal(pool.n_free, 4);
-    assert_int_equal(pool.reserved, 0);
-    assert_int_equal(pool.peak, 2);
+    assert_int_equal(pool.peak, 3);
+    page_list_free(&list);
     page_pool_free(&pool);
 }
 
@@ -220,6 +226,6 @@ int main(int argc, char **argv)
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_plenty),    cmocka_unit_test(test_tiny_pool),
                                        cmocka_unit_test(test_one_slot),  cmocka_unit_test(test_wide_group),
-                                       cmocka_unit_test(test_too_large), cmocka_unit_test(test_promises)};
+                                       cmocka_unit_test(test_too_large), cmocka_unit_test(test_holders)};
     return cmocka_run_group_tests(tests, tiny_folder_setup, tiny_folder_teardown);
 }

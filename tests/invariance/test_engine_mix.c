@@ -1,0 +1,413 @@
+/* Random mixes of requests in one engine, each compared with itself alone: arrivals at any time, cancellations, few pages
+ * (so that completions and prompts are set back and computed again), few rows, groups, turns whose answers come late,
+ * penalties, filters, biases and constraints. What a request gets is the same bits (I2, I3); one that was cancelled got
+ * the beginning of that.
+ *
+ *     test_engine_mix [--cases N] [--seed S] [--device cuda] [--small]
+ *
+ * The seed and the number of a case that fails are printed. */
+#include "support/engine_test.h"
+
+#include "base/rng.h"
+#include "model/decoder.h"
+
+enum {
+    MOST_REQUESTS = 14,
+    MOST_GROUP = 4,
+    MOST_PROMPT = 190,
+    MOST_TOKENS = 130,
+    CONTEXT = MOST_PROMPT + MOST_TOKENS,
+    MOST_EOS = 6,
+    TURNS = 4,
+    WORDS = 10, /* of a bitset over the vocabulary */
+    MOST_ARRIVAL = 40
+};
+
+static int32_t n_cases = 24;
+static uint64_t seed = 1;
+static int64_t set_back, set_back_tokens, compared, cancelled;
+/* An emulated device needs a second for what a device does in a millisecond. */
+static int32_t most_prompt = MOST_PROMPT, most_tokens = MOST_TOKENS, most_requests = MOST_REQUESTS;
+
+/* ---- Drawing ---- */
+
+struct source {
+    uint64_t stream, counter;
+};
+
+static int32_t pick(struct source *s, int32_t below)
+{
+    return (int32_t)(rng_philox(seed, RNG_TEST, s->stream, s->counter++).word[0] % (uint32_t)below);
+}
+
+static bool chance(struct source *s, int32_t of) { return pick(s, of) == 0; }
+
+/* A constraint whose state is the number of tokens so far: it allows ids of a residue that changes with it. */
+struct rhythm {
+    int32_t period, vocab, n;
+    uint32_t bits[WORDS];
+};
+
+static const uint32_t *allowed(void *context)
+{
+    struct rhythm *r = context;
+    memset(r->bits, 0, sizeof r->bits);
+    for (int32_t id = 0; id < r->vocab; id++)
+        if (id % r->period != r->n % r->period)
+            r->bits[id / 32] |= 1u << (id % 32);
+    return r->bits;
+}
+
+static void accept(void *context, int32_t token)
+{
+    struct rhythm *r = context;
+    r->n += 1 + token % 2;
+}
+
+static bool done(void *context)
+{
+    const struct rhythm *r = context;
+    return r->n > 60;
+}
+
+struct asked {
+    struct engine_request ask;
+    int32_t prompt[MOST_PROMPT], eos[MOST_EOS], bias_id[3];
+    float bias[3];
+    int32_t period; /* of its constraints; 0: none */
+    bool masked;
+    int64_t arrival, cancel_at; /* steps; cancel_at -1: never */
+    int64_t id;                 /* in the mix; -1: not there yet */
+};
+
+static void draw_sampling(struct source *s, struct asked *a, int32_t vocab)
+{
+    struct sampling_params *p = &a->ask.sampling;
+    *p = (struct sampling_params){.temperature = chance(s, 5) ? 0.0f : 0.5f + 0.25f * (float)pick(s, 4),
+                                  .min_tokens_to_keep = 1};
+    if (chance(s, 4))
+        p->top_k = 1 + pick(s, 40);
+    if (chance(s, 4))
+        p->top_p = 0.3f + 0.1f * (float)pick(s, 6);
+    if (chance(s, 6))
+        p->repetition_penalty = 1.3f;
+    if (chance(s, 6))
+        p->frequency_penalty = 0.4f;
+    p->repetition_context = p->frequency_context = p->presence_context = 1 + pick(s, 60);
+    if (chance(s, 5)) {
+        p->bias_id = a->bias_id;
+        p->bias = a->bias;
+        p->n_bias = 3;
+        for (int32_t i = 0; i < 3; i++) {
+            a->bias_id[i] = pick(s, vocab);
+            a->bias[i] = (float)(pick(s, 7) - 3);
+        }
+    }
+}
+
+/* Some prompts begin as an earlier one does. crowded: long completions that come at once, so that pages run out. */
+static void draw_request(struct source *s, struct asked *all, int32_t at, uint64_t stream, bool crowded, int32_t vocab)
+{
+    struct asked *a = &all[at];
+    memset(a, 0, sizeof *a);
+    const struct asked *like = at > 0 && chance(s, 2) ? &all[pick(s, at)] : NULL;
+    const int32_t n = chance(s, 4) ? 64 * (1 + pick(s, most_prompt / 64 - (most_prompt > 128))) + pick(s, 3) - 1
+                                   : 1 + pick(s, most_prompt);
+    const int32_t same = like != NULL ? 1 + pick(s, like->ask.n_prompt) : 0;
+    for (int32_t i = 0; i < n; i++)
+        a->prompt[i] = i < same ? like->prompt[i] : pick(s, vocab);
+    for (int32_t i = 0; i < MOST_EOS; i++)
+        a->eos[i] = pick(s, vocab);
+    a->ask = (struct engine_request){.prompt = a->prompt,
+                                     .n_prompt = n,
+                                     .n = chance(s, 2) ? 1 : 1 + pick(s, MOST_GROUP),
+                                     .seed = 9,
+                                     .stream = stream,
+                                     .max_tokens = 1 + pick(s, crowded || chance(s, 3) ? most_tokens : 40),
+                                     .eos_ids = a->eos,
+                                     .n_eos = crowded ? 0 : pick(s, 3) * MOST_EOS / 2,
+                                     .n_choosable = chance(s, 3) ? vocab - 7 : 0};
+    draw_sampling(s, a, vocab);
+    if (chance(s, 4)) {
+        a->ask.turns = true;
+        a->ask.n_eos = MOST_EOS;
+    } else if (chance(s, 5)) {
+        a->period = 2 + pick(s, 4);
+        a->masked = chance(s, 2);
+    }
+    a->arrival = pick(s, crowded ? 8 : MOST_ARRIVAL);
+    a->cancel_at = chance(s, 6) ? a->arrival + pick(s, 60) : -1;
+}
+
+/* ---- Running ---- */
+
+struct open_turn {
+    struct engine_turn turn;
+    int64_t due;
+};
+
+/* An engine with what runs in it. */
+struct runner {
+    struct engine *engine;
+    struct arena arena;
+    struct model *model;
+    struct asked *asked;
+    int32_t n;
+    struct rhythm rhythms[MOST_REQUESTS][MOST_GROUP];
+    struct open_turn open[MOST_REQUESTS * MOST_GROUP];
+    int32_t n_open, numbers[MOST_REQUESTS][MOST_GROUP];
+    int32_t delay;
+    struct completion (*result)[MOST_GROUP];
+};
+
+/* Submits completions first .. first + n of a request. */
+static void submit(struct runner *r, int32_t at, int32_t first, int32_t n)
+{
+    struct asked *a = &r->asked[at];
+    struct engine_request ask = a->ask;
+    struct constraint constraints[MOST_GROUP];
+    for (int32_t i = 0; i < n && a->period > 0; i++) {
+        r->rhythms[at][first + i] = (struct rhythm){.period = a->period, .vocab = r->model->config.vocab_size};
+        constraints[i] = (struct constraint){.context = &r->rhythms[at][first + i],
+                                             .allowed = allowed,
+                                             .accept = accept,
+                                             .done = done,
+                                             .masked = a->masked};
+        ask.constraints = constraints;
+    }
+    ask.n = n;
+    ask.first_index = first;
+    OK(engine_submit(r->engine, &ask, &a->id, err));
+}
+
+static int32_t find(const struct runner *r, int64_t id)
+{
+    int32_t i = 0;
+    while (i < r->n && r->asked[i].id != id)
+        i++;
+    assert_true(i < r->n);
+    return i;
+}
+
+/* What answers a turn follows from the turn alone; when it comes does not. */
+static void answer(struct runner *r, int64_t now)
+{
+    struct engine_turn turn;
+    while (engine_poll_turn(r->engine, &turn)) {
+        struct source when = {.stream = 77, .counter = (uint64_t)(now * 31 + turn.index)};
+        r->open[r->n_open++] =
+            (struct open_turn){.turn = turn, .due = now + (r->delay > 0 ? pick(&when, r->delay) : 0)};
+    }
+    for (int32_t i = 0; i < r->n_open;) {
+        const struct engine_turn *t = &r->open[i].turn;
+        if (r->open[i].due > now) {
+            i++;
+            continue;
+        }
+        const int32_t at = find(r, t->request);
+        int32_t *number = &r->numbers[at][t->index], tokens[40];
+        struct source what = {.stream = r->asked[at].ask.stream * 64 + (uint64_t)t->index * 8 + (uint64_t)*number};
+        const int32_t n = 1 + pick(&what, chance(&what, 3) ? 40 : 5);
+        for (int32_t k = 0; k < n; k++)
+            tokens[k] = pick(&what, r->model->config.vocab_size);
+        cohort_error mistake;
+        /* It may have been cancelled meanwhile. */
+        if (++*number == TURNS || n > t->room)
+            (void)engine_end(r->engine, t->request, t->index, &mistake);
+        else
+            (void)engine_go_on(r->engine, t->request, t->index, tokens, n, &mistake);
+        r->open[i] = r->open[--r->n_open];
+    }
+}
+
+static void collect(struct runner *r)
+{
+    struct completion c;
+    while (engine_poll(r->engine, &c)) {
+        struct completion *to = &r->result[find(r, c.request)][c.index];
+        assert_null(to->tokens);
+        *to = c;
+    }
+}
+
+static void runner_open(struct runner *r, struct model *model, const struct engine_config *config, struct asked *asked,
+                        int32_t n, struct completion (*result)[MOST_GROUP])
+{
+    memset(r, 0, sizeof *r);
+    r->model = model;
+    r->asked = asked;
+    r->n = n;
+    r->result = result;
+    test_engine_open(&r->engine, &r->arena, model, config);
+    engine_keep_routes(r->engine);
+}
+
+static void run_mix(struct runner *r)
+{
+    bool busy = true;
+    for (int32_t i = 0; i < r->n; i++)
+        r->asked[i].id = -1;
+    for (int64_t now = 0; busy || now <= MOST_ARRIVAL; now++) {
+        assert_true(now < 100000); /* else it hangs */
+        for (int32_t i = 0; i < r->n; i++) {
+            if (r->asked[i].arrival == now)
+                submit(r, i, 0, r->asked[i].ask.n);
+            if (r->asked[i].cancel_at == now)
+                engine_cancel(r->engine, r->asked[i].id);
+        }
+        OK(engine_step(r->engine, &busy, err));
+        collect(r);
+        answer(r, now);
+    }
+    const struct engine_stats stats = engine_stats(r->engine);
+    set_back += stats.set_back;
+    set_back_tokens += stats.set_back_tokens;
+}
+
+static void run_alone(struct runner *r)
+{
+    for (int32_t i = 0; i < r->n; i++)
+        for (int32_t k = 0; k < r->asked[i].ask.n; k++) {
+            bool busy = true;
+            submit(r, i, k, 1);
+            for (int64_t now = 0; busy; now++) {
+                OK(engine_step(r->engine, &busy, err));
+                collect(r);
+                answer(r, now);
+            }
+        }
+}
+
+/* ---- Comparing ---- */
+
+static void differ(int32_t number, int32_t request, int32_t index, const char *what)
+{
+    fail_msg("seed %llu, case %d: completion %d of request %d has other %s than alone", (unsigned long long)seed,
+             (int)number, (int)index, (int)request, what);
+}
+
+static void compare(int32_t number, const struct runner *r, struct completion (*alone)[MOST_GROUP])
+{
+    for (int32_t i = 0; i < r->n; i++)
+        for (int32_t k = 0; k < r->asked[i].ask.n; k++) {
+            const struct completion *a = &alone[i][k], *b = &r->result[i][k];
+            const bool part = b->finish_reason == FINISH_CANCELLED;
+            const size_t n = (size_t)b->n_tokens;
+            cancelled += part;
+            if (part && r->asked[i].cancel_at < 0)
+                fail_msg("case %d: request %d ended as cancelled", (int)number, (int)i);
+            if (b->finish_reason != (part ? FINISH_CANCELLED : a->finish_reason) ||
+                (part ? b->n_tokens > a->n_tokens : b->n_tokens != a->n_tokens))
+                differ(number, i, k, "end");
+            if (n == 0)
+                continue;
+            compared += b->n_tokens;
+            if (memcmp(a->tokens, b->tokens, n * sizeof *a->tokens) != 0)
+                differ(number, i, k, "tokens");
+            if (memcmp(a->logp, b->logp, n * sizeof *a->logp) != 0 ||
+                memcmp(a->entropy, b->entropy, n * sizeof *a->entropy) != 0)
+                differ(number, i, k, "log-probs or entropies");
+            if (a->kept != NULL && memcmp(a->kept, b->kept, n * sizeof *a->kept) != 0)
+                differ(number, i, k, "kept mass");
+            if (a->sampled != NULL && memcmp(a->sampled, b->sampled, n * sizeof *a->sampled) != 0)
+                differ(number, i, k, "turns");
+            const int32_t width = route_width(&r->model->config);
+            if (part || width == 0)
+                continue;
+            if ((a->routes == NULL) != (b->routes == NULL) ||
+                (a->routes != NULL &&
+                 memcmp(a->routes, b->routes,
+                        (size_t)(a->n_prompt + a->n_tokens - 1) * (size_t)width * sizeof *a->routes) != 0))
+                differ(number, i, k, "routes");
+        }
+}
+
+static void free_results(struct completion (*result)[MOST_GROUP])
+{
+    for (int32_t i = 0; i < MOST_REQUESTS; i++)
+        for (int32_t k = 0; k < MOST_GROUP; k++)
+            completion_free(&result[i][k]);
+}
+
+static void run_case(int32_t number, struct model *model)
+{
+    struct source s = {.stream = 1000 + (uint64_t)number};
+    struct asked asked[MOST_REQUESTS];
+    static struct runner mix, single;
+    struct completion mixed[MOST_REQUESTS][MOST_GROUP] = {0}, alone[MOST_REQUESTS][MOST_GROUP] = {0};
+    const int32_t n = 4 + pick(&s, most_requests - 3);
+    const int64_t least = engine_pages(most_prompt, most_tokens, 1);
+    const bool crowded = chance(&s, 2) || test_options.small;
+    for (int32_t i = 0; i < n; i++)
+        draw_request(&s, asked, i, (uint64_t)number * 100 + (uint64_t)i, crowded, model->config.vocab_size);
+    const struct engine_config config = {.max_sequences = (crowded ? 4 : 1) + pick(&s, 8),
+                                         .n_pages = chance(&s, 6) && !crowded ? 300 : least + pick(&s, crowded ? 4 : 8),
+                                         .prefill_tokens = chance(&s, 3) ? 1 + pick(&s, 20) : 30 + pick(&s, 200),
+                                         .prefill_chunk = chance(&s, 2) ? 0 : 1 + pick(&s, 80),
+                                         .max_context = CONTEXT};
+    runner_open(&mix, model, &config, asked, n, mixed);
+    mix.delay = chance(&s, 3) ? 0 : pick(&s, 50);
+    run_mix(&mix);
+    const struct engine_config roomy = {
+        .max_sequences = 2, .n_pages = 2 * least, .prefill_tokens = CONTEXT, .max_context = CONTEXT};
+    runner_open(&single, model, &roomy, asked, n, alone);
+    run_alone(&single);
+    compare(number, &mix, alone);
+    test_engine_close(mix.engine, &mix.arena, model);
+    test_engine_close(single.engine, &single.arena, model);
+    free_results(mixed);
+    free_results(alone);
+}
+
+static void test_mixes(void **state)
+{
+    (void)state;
+    static const struct tiny_shape *const shapes[] = {&tiny_odd, &tiny_experts};
+    enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
+    struct backend *backend = backend_here(test_options.cuda ? "cuda" : "auto", 1);
+    print_message("%d cases of seed %llu\n", (int)n_cases, (unsigned long long)seed);
+    for (int32_t shape = 0; shape < N_SHAPES; shape++) {
+        char folder[] = "/tmp/cohort-mix-XXXXXX";
+        struct model *model = NULL;
+        assert_non_null(mkdtemp(folder));
+        OK(tiny_checkpoint_write(folder, shapes[shape], 3, err));
+        OK(model_load(&model, backend, folder, DTYPE_F32, 0, err));
+        for (int32_t i = shape; i < n_cases; i += N_SHAPES)
+            run_case(i, model);
+        model_destroy(model);
+        OK(file_remove_all(folder, err));
+    }
+    backend_destroy(backend);
+    print_message("%lld tokens compared, %lld completions cancelled, %lld times set back with %lld tokens\n",
+                  (long long)compared, (long long)cancelled, (long long)set_back, (long long)set_back_tokens);
+    assert_true(set_back > 0 && (cancelled > 0 || test_options.small));
+}
+
+/* Takes --cases and --seed out of the arguments. */
+static int own_arguments(int argc, char **argv)
+{
+    int kept = 1;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--cases") == 0 && i + 1 < argc)
+            n_cases = (int32_t)strtol(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
+            seed = strtoull(argv[++i], NULL, 10);
+        else
+            argv[kept++] = argv[i];
+    }
+    return kept;
+}
+
+int main(int argc, char **argv)
+{
+    argc = own_arguments(argc, argv);
+    test_arguments(argc, argv);
+    if (test_options.small) {
+        n_cases = n_cases > 2 ? 2 : n_cases;
+        most_prompt = 66;
+        most_tokens = 70;
+        most_requests = 5;
+    }
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_mixes)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
