@@ -49,8 +49,10 @@ static cohort_status add_conditions(const cohort_completion_query *q, struct tex
                 " JOIN score v ON v.completion_id = c.id AND v.name_id = (SELECT id FROM name WHERE name = :function)",
                 err));
     /* The plus keeps the range of steps from being what the rows are found by where their order is that of rewards: all of
-     * them would be sorted. */
-    const bool by_reward = q->order == COHORT_BEST_FIRST || q->order == COHORT_WORST_FIRST;
+     * them would be sorted. Those of a few steps are: walking along all rewards to them would read the whole table. */
+    enum { FEW_STEPS = 20 };
+    const bool few = q->first_step >= 0 && q->last_step - q->first_step < FEW_STEPS;
+    const bool by_reward = !few && (q->order == COHORT_BEST_FIRST || q->order == COHORT_WORST_FIRST);
     TRY(add(sql, by_reward ? " WHERE +c.step BETWEEN :first AND :last" : " WHERE c.step BETWEEN :first AND :last",
             err));
     if (q->set != NULL)
