@@ -55,7 +55,10 @@ RUNS = {
                     entropy_coef=0.02, use_adaptive_entropy=True, entropy_coef_delta=0.015, entropy_coef_max=0.04,
                     entropy_target=3.47, off_policy_mask_threshold=0.05),
     "sapo": dict(loss_type="sapo", num_iterations=2, learning_rate=3e-3),
+    # Only some tokens may be drawn (allowed): log-probs, KL and entropies are of the distribution over these.
+    "masked": dict(beta=0.04, num_iterations=2, learning_rate=3e-3, entropy_coef=0.02),
 }
+MASKED = {"masked"}
 
 # A change of the rounding alone: other padding, another attention kernel.
 OTHER_ROUNDING = dict(pad_to_multiple_of=32)
@@ -127,6 +130,32 @@ class ScriptedTrainer(Scripted, GRPOTrainer):
     """GRPOTrainer whose completions come from the script."""
 
 
+def allowed(prompts, completions):
+    """[rows, positions, vocabulary]: of every second token, by place, one may be drawn; and what some completion of the
+    prompt has there, so that the script stays possible."""
+    rows, length = completions.shape
+    place, token = torch.arange(length).view(1, -1, 1), torch.arange(VOCAB).view(1, 1, -1)
+    may = ((place + token) % 2 == 0).repeat(rows, 1, 1)
+    for i in range(rows):
+        for j in range(rows):
+            if torch.equal(prompts[i], prompts[j]):
+                may[i].scatter_(1, completions[j].view(-1, 1), True)
+    return may
+
+
+class MaskedTrainer(ScriptedTrainer):
+    """What may not be drawn has no probability: its logits are far below all others."""
+
+    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None,
+                                           compute_entropy=False, compute_aux_loss=False, **kwargs):
+        completions = input_ids[:, -logits_to_keep:]
+        may = allowed((input_ids * attention_mask)[:, :-logits_to_keep], completions)
+        logits = model(input_ids=input_ids, attention_mask=attention_mask).logits[:, -logits_to_keep - 1:-1]
+        logp = (logits / self.temperature).masked_fill(~may, -1e9).log_softmax(-1)
+        entropies = -(logp.exp() * logp).sum(-1) if compute_entropy else None
+        return logp.gather(-1, completions.unsqueeze(-1)).squeeze(-1), entropies, None
+
+
 class Snapshot(TrainerCallback):
     def __init__(self):
         self.weights = {}
@@ -185,8 +214,10 @@ def drift(a, b):
 
 def write_run(name, script):
     settings = {**COMMON, **RUNS[name]}
-    result = train(script, settings)
-    spread = drift(result, train(script, {**settings, **OTHER_ROUNDING}, attention="sdpa"))
+    trainer = MaskedTrainer if name in MASKED else ScriptedTrainer
+    result = train(script, settings, trainer_class=trainer)
+    other = train(script, {**settings, **OTHER_ROUNDING}, attention="sdpa", trainer_class=trainer)
+    spread = drift(result, other)
     logs, rounds, weights = result
     model = Qwen3ForCausalLM.from_pretrained(INITIAL, dtype=torch.float32)
     moved = distance(weights[N_STEPS], {k: v.detach() for k, v in model.named_parameters()})

@@ -364,6 +364,13 @@ struct convert {
     enum dtype y_type;
 };
 
+/* Which ids of a row there are: those of bitset which[r], the lowest id in the lowest bit; the others are as with a logit
+ * of -infinity. which[r] = -1, or bits NULL: all. */
+struct head_allowed {
+    const uint32_t *bits; /* [*, allowed_words(V)] */
+    const int32_t *which; /* [R] */
+};
+
 /* Statistics of rows of logits z = logits * (1 / temperature): lse = log sum exp z in a fixed order over the
  * vocabulary, log-prob of target = z[target] - lse, entropy = lse - sum softmax(z) z. sample uses the same function for
  * its log-prob. What may be NULL is not computed, and changes no bit of the rest. */
@@ -375,6 +382,7 @@ struct head_stats {
     float *logp, *lse, *entropy; /* [R]; entropy may be NULL */
     int32_t *top;                /* [R] 1: the target is the first entry with the largest z, else 0; may be NULL */
     float *mean;                 /* [R] of log p over the vocabulary; may be NULL */
+    struct head_allowed allowed; /* where it has bits, top and mean are NULL; sample's masked rows have the same bits */
 };
 
 /* d_logits of sum_r d_logp[r] * logp[r] + d_entropy[r] * entropy[r] + d_mean[r] * mean[r]:
@@ -388,7 +396,8 @@ struct head_gradient {
     const float *d_logp, *d_entropy; /* [R]; d_entropy and entropy may be NULL */
     void *d_logits;                  /* [R, V] act; may not alias logits */
     enum dtype act;
-    const float *d_mean; /* [R]; may be NULL */
+    const float *d_mean;         /* [R]; may be NULL */
+    struct head_allowed allowed; /* as head_stats had it; d_logits of the others is 0 */
 };
 
 /* AdamW (Loshchilov and Hutter; torch.optim.AdamW's formulation with bias correction) on count elements. With type

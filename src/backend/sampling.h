@@ -35,9 +35,6 @@ static inline bool sampling_changes_logits(const struct sampling_params *p)
     return penalty || (filter && p->temperature != 0.0f);
 }
 
-/* The number of words of a bitset over n ids. */
-static inline int64_t allowed_words(int64_t n) { return (n + 31) / 32; }
-
 /* One row to sample. The draw is a function of (seed, stream, position) (invariant I3). */
 struct sample_row {
     const struct sampling_params *params; /* (host) */

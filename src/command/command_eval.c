@@ -92,7 +92,7 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     TRY_GOTO(evaluation_judge_open(&judge, &scoring, n, options, err));
     end_of_text_note(&session, observer);
     TRY_GOTO(session_request(&session, options, &pattern, err));
-    TRY_GOTO(row_guides_open(&guides, &session, options, observer, err));
+    TRY_GOTO(row_guides_open(&guides, &session, options, observer, false, err));
     TRY_GOTO(load_sets(&sets, &session, &scoring, n, options, observer, err));
     TRY_GOTO(row_tell_template(&session, false, observer, err));
     struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY)};

@@ -248,7 +248,7 @@ cohort_status command_generate(struct options *options, const struct reward_list
     TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&g.session, observer);
     TRY_GOTO(session_request(&g.session, options, &g.pattern, err));
-    TRY_GOTO(row_guides_open(&g.guides, &g.session, options, observer, err));
+    TRY_GOTO(row_guides_open(&g.guides, &g.session, options, observer, false, err));
     TRY_GOTO(read_rows(&g, err));
     TRY_GOTO(row_tell_template(&g.session, false, observer, err));
     choose_streams(&g);

@@ -1,5 +1,6 @@
 /* cohort info: what a checkpoint is, what computes here, and what training it would take. */
 #include "command/command.h"
+#include "guide/guide.h"
 #include "recipe/end_of_text.h"
 #include "recipe/memory_plan.h"
 #include "recipe/model_fit.h"
@@ -276,7 +277,8 @@ static cohort_status print_memory(const struct options *options, struct model *m
                   group = (int32_t)options_int(options, OPTION_NUM_GENERATIONS),
                   prompts = (int32_t)options_int(options, OPTION_PROMPTS_PER_STEP);
     struct memory_plan plan = {0};
-    struct tree_runner runner = {0};
+    struct tree_runner runner = {
+        .extras = {.masks = options_choice(options, OPTION_GUIDED_LOGPROB) == GUIDE_LOGPROB_MASKED}};
     struct engine *engine = NULL;
     struct optimizer optimizer;
     int32_t n = 0;

@@ -23,6 +23,10 @@ enum guide_whitespace { GUIDE_WHITESPACE_LIST(GUIDE_SPACE) GUIDE_SPACES };
 enum guide_unsupported { GUIDE_UNSUPPORTED_LIST(GUIDE_UNSUPPORTED) };
 #undef GUIDE_UNSUPPORTED
 
+#define GUIDE_LOGPROB(constant, word) GUIDE_LOGPROB_##constant,
+enum guide_logprob { GUIDE_LOGPROB_LIST(GUIDE_LOGPROB) };
+#undef GUIDE_LOGPROB
+
 struct guide;
 struct guide_state;
 

@@ -18,4 +18,9 @@
     X(REFUSE, "refuse")                                                                                                \
     X(IGNORE, "ignore")
 
+/* Whose log-probs are recorded and trained: the model's, or those of the distribution over the allowed tokens. */
+#define GUIDE_LOGPROB_LIST(X)                                                                                          \
+    X(MODEL, "model")                                                                                                  \
+    X(MASKED, "masked")
+
 #endif

@@ -3,6 +3,9 @@
 
 #include <assert.h>
 
+/* Masks that the device holds at once, where they are more than a chunk's: 5 MB with a vocabulary of 150,000. */
+enum { MASKS_HELD = 256 };
+
 int64_t head_chunk(const struct model_config *config, size_t bytes)
 {
     enum { LEAST = 16 };
@@ -30,6 +33,13 @@ void head_work_plan(struct head_work *work, struct arena *arena, const struct mo
     work->mean = work->extended ? arena_take(arena, R * sizeof(float)) : NULL;
     work->top = work->extended ? arena_take(arena, R * sizeof(int32_t)) : NULL;
     work->lse_half = work->extended ? arena_take(arena, R * sizeof(float)) : NULL;
+    const int64_t room = work->chunk < MASKS_HELD ? MASKS_HELD : work->chunk;
+    assert(!work->masked || !work->extended);
+    work->mask_room = !work->masked ? 0 : room < max_rows ? room : max_rows;
+    work->bits = work->masked
+                     ? arena_take(arena, (size_t)work->mask_room * (size_t)allowed_words(config->vocab_size) * 4)
+                     : NULL;
+    work->which = work->masked ? arena_take(arena, R * sizeof(int32_t)) : NULL;
     if (!train)
         return;
     work->d_logits = arena_take(arena, (size_t)chunk * V * dtype_bytes(act));
@@ -72,6 +82,38 @@ static int32_t chunk_count(const struct head_work *work, int32_t first, int32_t 
     return (int32_t)(left < work->chunk ? left : work->chunk);
 }
 
+/* Where all masks of the outputs fit, they go to the device once, for forward and backward. */
+static void load_masks(struct backend *be, struct head_work *work, const struct head_outputs *outputs)
+{
+    const struct token_masks *masks = outputs->masks;
+    if (masks == NULL)
+        return;
+    assert(work->masked);
+    work->loaded = masks->n <= work->mask_room;
+    if (!work->loaded)
+        return;
+    if (masks->n > 0)
+        be->ops->upload(be, work->bits, masks->bits, (size_t)masks->n * (size_t)masks->words * sizeof *masks->bits);
+    be->ops->upload(be, work->which, outputs->mask, (size_t)outputs->count * sizeof *outputs->mask);
+}
+
+/* What the rows first .. first + count of the outputs are allowed; where not all masks fit, after these have been loaded. */
+static struct head_allowed allowed_rows(struct backend *be, struct head_work *work, const struct head_outputs *outputs,
+                                        int32_t first, int32_t count)
+{
+    const struct token_masks *masks = outputs->masks;
+    if (masks == NULL)
+        return (struct head_allowed){0};
+    for (int32_t i = first; !work->loaded && i < first + count; i++) {
+        const int32_t mask = outputs->mask[i], place = mask < 0 ? -1 : i - first;
+        if (mask >= 0)
+            be->ops->upload(be, work->bits + place * masks->words, masks->bits + mask * masks->words,
+                            (size_t)masks->words * sizeof *masks->bits);
+        be->ops->upload(be, work->which + i, &place, sizeof place);
+    }
+    return (struct head_allowed){.bits = work->bits, .which = work->which + first};
+}
+
 void head_forward(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs,
                   float temperature, const struct head_values *values)
 {
@@ -85,6 +127,7 @@ void head_forward(struct model *model, struct head_work *work, const float *x, c
         return;
     head_norm(model, work, x, outputs->row, n);
     be->ops->upload(be, work->target, outputs->target, (size_t)n * sizeof(int32_t));
+    load_masks(be, work, outputs);
     for (int32_t first = 0; first < n; first += (int32_t)work->chunk) {
         int32_t count = chunk_count(work, first, n);
         const float *logits = head_logits(model, work, first, count);
@@ -105,7 +148,8 @@ void head_forward(struct model *model, struct head_work *work, const float *x, c
                                                      .lse = work->lse + first,
                                                      .entropy = work->entropy + first,
                                                      .top = top ? work->top + first : NULL,
-                                                     .mean = mean ? work->mean + first : NULL});
+                                                     .mean = mean ? work->mean + first : NULL,
+                                                     .allowed = allowed_rows(be, work, outputs, first, count)});
     }
     be->ops->download(be, values->logp, work->logp, bytes);
     if (values->entropy != NULL)
@@ -154,7 +198,8 @@ void head_backward(struct model *model, struct head_work *work, const float *x, 
                                                            .d_entropy = by_entropy ? work->d_entropy + first : NULL,
                                                            .d_logits = work->d_logits,
                                                            .act = model->type,
-                                                           .d_mean = by_mean ? work->d_mean + first : NULL});
+                                                           .d_mean = by_mean ? work->d_mean + first : NULL,
+                                                           .allowed = allowed_rows(be, work, outputs, first, count)});
         linear_backward(&model->head, count, work->d_logits, hidden_at(model, work, first),
                         work->d_hidden + (int64_t)first * C, DTYPE_F32);
     }

@@ -6,6 +6,7 @@
 
 #include "model/arena.h"
 #include "model/model.h"
+#include "model/token_masks.h"
 
 /* The log-probs that are wanted. Each is a residual row that predicts and the token whose log-prob is asked (invariant
  * I10: the row at t scores the token at t + 1). A prompt's last row serves the first token of every completion, so rows
@@ -15,6 +16,9 @@ struct head_outputs {
     int32_t count;
     int32_t *wave_begin; /* (host) [n_waves + 1] */
     int32_t n_waves;
+    /* Values are those of the distribution over the tokens that a mask leaves, renormalised. */
+    const struct token_masks *masks; /* (host) NULL: of all tokens */
+    int32_t *mask;                   /* (host) [count] with masks: which one of them; -1: all tokens */
 };
 
 /* What is asked of each output, into host arrays [count]; all but logp may be NULL. top and mean (struct head_stats), and
@@ -33,6 +37,7 @@ struct head_derivatives {
 struct head_work {
     int64_t max_rows, chunk;
     bool extended;               /* it gives top, mean and squares too; set before planning */
+    bool masked;                 /* outputs may have masks; set before planning too; not with extended */
     bool train, keep;            /* keep: all rows' logits, else those of a chunk */
     int32_t *row, *target;       /* [max_rows] */
     void *hidden;                /* [max_rows, C] act: normed */
@@ -41,6 +46,11 @@ struct head_work {
     float *mean;                 /* [max_rows], extended; top and lse_half too */
     int32_t *top;
     float *lse_half; /* of the logits at half the temperature: the sum of squares, not yet divided */
+    /* masked: */
+    int64_t mask_room; /* masks of the device, at least those of a chunk of rows */
+    uint32_t *bits;    /* [mask_room, allowed_words(V)] */
+    int32_t *which;    /* [max_rows] */
+    bool loaded;       /* bits has all masks of the outputs, by their numbers; else those of a chunk, by its rows */
     /* backward */
     void *d_logits;            /* [chunk, V] act */
     float *d_hidden;           /* [max_rows, C] */

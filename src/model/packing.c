@@ -142,6 +142,79 @@ static int32_t add_output(struct head_outputs *outputs, int32_t row, int32_t tar
     return outputs->count++;
 }
 
+/* The outputs of a completion's tokens, each the 4 bytes of a number. */
+static void scatter(const struct packed *packed, int32_t c, int32_t n, const void *values, void *outputs)
+{
+    const int32_t first = packed->first_output[c], ahead = first >= 0 ? 1 : 0;
+    const char *from = values;
+    char *to = outputs;
+    if (n == 0)
+        return;
+    if (first >= 0)
+        memcpy(to + (size_t)first * 4, from, 4);
+    memcpy(to + (size_t)packed->rest_output[c] * 4, from + 4 * ahead, (size_t)(n - ahead) * 4);
+}
+
+/* The masks of the completion that is the c-th here. */
+static cohort_status replay_masks(struct packed *packed, const struct completion_tokens *completion, int32_t c,
+                                  cohort_error *err)
+{
+    const struct mask_replay *replay = completion->masks;
+    const int32_t most = completion_outputs(completion);
+    bool running = false;
+    TRY(mem_grow(&packed->completion_mask, &packed->completion_mask_capacity, (size_t)most, sizeof(int32_t), "masks",
+                 err));
+    for (int32_t t = 0, n = 0; n < most; t++) {
+        const int32_t token = completion->tokens[t];
+        int32_t index = -1;
+        if (!is_wanted(completion, t)) {
+            running = false;
+            continue;
+        }
+        if (!running)
+            replay->begin(replay->context, n);
+        running = true;
+        const uint32_t *allowed = replay->allowed(replay->context);
+        if (allowed != NULL)
+            TRY(token_masks_add(&packed->masks, allowed, replay->n_ids, packed->vocab, &index, err));
+        if (index >= 0 && !token_masks_has(&packed->masks, index, token))
+            return error_set(
+                err, COHORT_ERR_STATE,
+                "token %d of a completion (id %d) is not one that its guide allows there: it was not drawn "
+                "with this guide",
+                (int)t, (int)token);
+        replay->accept(replay->context, token);
+        packed->completion_mask[n++] = index;
+    }
+    scatter(packed, c, most, packed->completion_mask, packed->outputs.mask);
+    return COHORT_OK;
+}
+
+/* The masks of all completions of a micro-batch, where it has any. */
+static cohort_status add_masks(struct packed *packed, const struct tree *trees, const struct packing *packing,
+                               int32_t micro, cohort_error *err)
+{
+    const int32_t begin = packing->slice_begin[micro], end = packing->slice_begin[micro + 1];
+    bool any = false;
+    packed->outputs.masks = NULL;
+    for (int32_t s = begin; packed->vocab > 0 && s < end; s++)
+        for (int32_t c = packing->slices[s].begin; c < packing->slices[s].end; c++)
+            any = any || trees[packing->slices[s].tree].completions[c].masks != NULL;
+    if (!any)
+        return COHORT_OK;
+    TRY(mem_grow(&packed->outputs.mask, &packed->mask_capacity, (size_t)packed->outputs.count, sizeof(int32_t), "masks",
+                 err));
+    for (int32_t i = 0; i < packed->outputs.count; i++)
+        packed->outputs.mask[i] = -1;
+    token_masks_clear(&packed->masks);
+    packed->outputs.masks = &packed->masks;
+    for (int32_t s = begin, at = 0; s < end; s++)
+        for (int32_t c = packing->slices[s].begin; c < packing->slices[s].end; c++, at++)
+            if (trees[packing->slices[s].tree].completions[c].masks != NULL)
+                TRY(replay_masks(packed, &trees[packing->slices[s].tree].completions[c], at, err));
+    return COHORT_OK;
+}
+
 cohort_status packed_build(struct packed *packed, const struct tree *trees, const struct packing *packing,
                            int32_t micro, cohort_error *err)
 {
@@ -212,7 +285,7 @@ cohort_status packed_build(struct packed *packed, const struct tree *trees, cons
         }
         outputs->wave_begin[wave + 1] = outputs->count;
     }
-    return COHORT_OK;
+    return add_masks(packed, trees, packing, micro, err);
 }
 
 void packed_free(struct packed *packed)
@@ -221,6 +294,9 @@ void packed_free(struct packed *packed)
     mem_free(packed->outputs.row);
     mem_free(packed->outputs.target);
     mem_free(packed->outputs.wave_begin);
+    mem_free(packed->outputs.mask);
+    mem_free(packed->completion_mask);
+    token_masks_free(&packed->masks);
     mem_free(packed->first_output);
     mem_free(packed->rest_output);
     mem_free(packed->prompt_output);
@@ -239,12 +315,7 @@ void packed_gather(const struct packed *packed, int32_t c, int32_t n, const floa
 
 void packed_scatter(const struct packed *packed, int32_t c, int32_t n, const float *values, float *outputs)
 {
-    const int32_t first = packed->first_output[c], ahead = first >= 0 ? 1 : 0;
-    if (n == 0)
-        return;
-    if (first >= 0)
-        outputs[first] = values[0];
-    memcpy(outputs + packed->rest_output[c], values + ahead, (size_t)(n - ahead) * sizeof *values);
+    scatter(packed, c, n, values, outputs);
 }
 
 cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, const struct model_config *config,
@@ -256,6 +327,8 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
     runner->decoder.noisy = runner->extras.noise;
     runner->packing.whole = runner->extras.whole;
     runner->packing.scored = runner->extras.scores;
+    runner->head.masked = runner->extras.masks;
+    runner->packed.vocab = runner->extras.masks ? config->vocab_size : 0;
     runner->head.extended = runner->extras.top || runner->extras.mean || runner->extras.squares;
     TRY(decoder_work_plan(&runner->decoder, arena, config, act, max_tokens, mode, err));
     runner->packed.route_width = mode == DECODER_INFER ? 0 : route_width(config);

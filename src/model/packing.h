@@ -8,12 +8,27 @@
 #include "model/head.h"
 #include "model/score_head.h"
 
+/* Which tokens the draws of a completion could choose, said again from its tokens, so that log-probs can be those of the
+ * distribution over these alone. The same in sampling and here: a function of the tokens. */
+struct mask_replay {
+    void *context;
+    int32_t n_ids;    /* tokens from here on were never chosen */
+    const char *text; /* what it is made of, for checkpoints */
+    size_t text_length;
+    /* A run of sampled tokens begins, behind sampled ones of earlier runs. */
+    void (*begin)(void *context, int32_t sampled);
+    /* The bitset for the next token, borrowed until accept; NULL: any. */
+    const uint32_t *(*allowed)(void *context);
+    void (*accept)(void *context, int32_t token);
+};
+
 struct completion_tokens {
     const int32_t *tokens;
     int32_t n_tokens;
     const bool *sampled; /* [n_tokens] the tokens whose log-probs are wanted: those that were sampled; NULL: all */
     const uint16_t
         *routes; /* [n_tokens - 1, route_width] with experts, of the tokens as they were sampled; NULL: not known */
+    const struct mask_replay *masks; /* log-probs and entropies are of what it allows; NULL: of all tokens */
 };
 /* How many of its tokens are fed: those before the last wanted one. */
 int32_t completion_fed(const struct completion_tokens *completion);
@@ -62,7 +77,11 @@ struct packed {
         *prompt_output; /* [slices here] output of the prompt's second token, the others behind it; -1: not wanted here
                                (a tree in several slices has them in the one of its first completion) */
     int32_t n_completions;
-    int32_t route_width; /* of a model with experts that trains; 0: the batch gets no routes */
+    int32_t route_width;      /* of a model with experts that trains; 0: the batch gets no routes */
+    int64_t vocab;            /* of masks; 0: completions have none */
+    struct token_masks masks; /* of the completions here */
+    int32_t *completion_mask; /* of the completion at work */
+    size_t mask_capacity, completion_mask_capacity;
     size_t output_capacity, completion_capacity, wave_capacity, slice_capacity;
 };
 cohort_status packed_build(struct packed *packed, const struct tree *trees, const struct packing *packing,
@@ -83,6 +102,7 @@ struct tree_extras {
     bool noise;   /* on embeddings: batches may have it */
     bool whole;   /* trees stay whole where they can (struct packing) */
     bool scores;  /* of a sequence classifier: a score of each label for each completion, in place of log-probs */
+    bool masks;   /* completions may have masks; not with top, mean or squares */
 };
 
 /* Buffers and bookkeeping for running trees through a model; planned once and reused. */

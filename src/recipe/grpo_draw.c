@@ -27,6 +27,9 @@ void live_batch_free(struct live_batch *live)
         prompt_free(&live->asked[i]);
     mem_free(live->asked);
     mem_free(live->rows);
+    for (int32_t i = 0; live->masks != NULL && i < live->n_masks; i++)
+        row_masks_free(live->masks[i]);
+    mem_free(live->masks);
     if (live->scoring != NULL)
         scoring_forget(live->scoring, live->batch.completions, (size_t)live->batch.n);
     grpo_batch_free(&live->batch);
@@ -75,6 +78,23 @@ static void learn_lengths(struct grpo_run *run, const struct live_batch *live)
     }
 }
 
+/* The most tokens that a completion of a prompt may have. */
+static int32_t completion_room(const struct grpo_run *run, int32_t n_prompt)
+{
+    const int32_t room = run->t.session.model->max_context - n_prompt, most = run->grpo.config.max_completion_length;
+    return room < most ? room : most;
+}
+
+cohort_status live_batch_guide(const struct grpo_run *run, struct live_batch *live, int32_t p,
+                               struct grpo_prompt *prompt, struct guide *guide, const struct text *text,
+                               cohort_error *err)
+{
+    TRY(row_masks_open(&live->masks[p], &run->guides, guide, text, completion_room(run, prompt->n_tokens),
+                       run->grpo.config.n_choosable, err));
+    prompt->masks = &live->masks[p]->replay;
+    return COHORT_OK;
+}
+
 /* Draws n prompts of a set into *live, which is empty, and stays so after a failure. */
 static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct prompt_set *set, const size_t *rows,
                           const uint64_t *ids, int32_t n, cohort_error *err)
@@ -86,6 +106,9 @@ static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct 
     TRY_GOTO(mem_alloc(&live->rows, (size_t)n, sizeof *live->rows, "batch", err));
     TRY_GOTO(mem_alloc(&live->asked, (size_t)n, sizeof *live->asked, "batch", err));
     TRY_GOTO(mem_alloc(&prompts, (size_t)n, sizeof *prompts, "batch", err));
+    if (run->guides.masked)
+        TRY_GOTO(mem_alloc(&live->masks, (size_t)n, sizeof *live->masks, "batch", err));
+    live->n_masks = live->masks == NULL ? 0 : n;
     live->set = set;
     live->n_asked = n;
     for (int32_t i = 0; i < n; i++) {
@@ -106,15 +129,15 @@ static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct 
         const struct token_list *tokens = &live->asked[i].ids;
         char place[DATA_PLACE];
         dataset_place(&set->data, rows[i], place);
-        const int32_t room = run->t.session.model->max_context - (int32_t)tokens->count,
-                      most = run->grpo.config.max_completion_length;
         TRY_GOTO(row_constraints_ask(&guided[i], &run->guides, live->asked[i].row, place, run->grpo.config.group,
-                                     room < most ? room : most, err));
+                                     completion_room(run, (int32_t)tokens->count), err));
         prompts[i] = (struct grpo_prompt){.tokens = tokens->ids,
                                           .n_tokens = (int32_t)tokens->count,
                                           .expected = expected_length(run, rows[i]),
                                           .id = ids[i],
                                           .constraints = guided[i].constraints};
+        if (live->masks != NULL)
+            TRY_GOTO(live_batch_guide(run, live, i, &prompts[i], guided[i].guide, &run->guides.text, err));
     }
     grpo_run_tell_progress(run);
     run->scored = live; /* rewards begin with the groups that are there */
@@ -223,6 +246,9 @@ static cohort_status assemble(struct grpo_run *run, struct rounds *rounds, struc
     TRY_GOTO(mem_alloc(&live->rows, (size_t)wanted, sizeof *live->rows, "batch", err));
     TRY_GOTO(mem_alloc(&live->asked, (size_t)wanted, sizeof *live->asked, "batch", err));
     live->n_asked = wanted;
+    if (run->guides.masked)
+        TRY_GOTO(mem_alloc(&live->masks, (size_t)wanted, sizeof *live->masks, "batch", err));
+    live->n_masks = live->masks == NULL ? 0 : wanted;
     TRY_GOTO(grpo_batch_pick(&run->grpo, rounds->kept, wanted, all, rounds->n, &live->batch, err));
     live->scoring = &run->scoring;
     for (int32_t p = 0; p < wanted; p++) {
@@ -239,6 +265,10 @@ static cohort_status assemble(struct grpo_run *run, struct rounds *rounds, struc
                 live->rows[p] = rounds->list[r].rows[rounds->kept[p].group];
                 live->asked[p] = *asked;
                 memset(asked, 0, sizeof *asked);
+                if (live->masks != NULL) {
+                    live->masks[p] = rounds->list[r].masks[rounds->kept[p].group];
+                    rounds->list[r].masks[rounds->kept[p].group] = NULL;
+                }
             }
     run->scored = live;
     TRY_GOTO(grpo_score(&run->grpo, &live->batch, err));

@@ -112,6 +112,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     need.history = run->extent.lends ? need.context : rollout_history(&run->grpo.config.sampling, need.context);
     if (run->guides.on && need.history < 0)
         need.history = 0;
+    run->runner.extras.masks = run->guides.masked;
     memory_plan_begin(&plan, t->session.model, t->options, run_reference_holds(&run->reference, t), &run->runner, n,
                       P + C, (int64_t)run->prompts_per_step * P + (int64_t)n * C);
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
@@ -424,6 +425,30 @@ static cohort_status write_more(void *context, const char *dir, struct manifest 
     return run->n_live == 0 ? COHORT_OK : batch_file_write(dir, &run->live[0].batch, manifest, err);
 }
 
+/* What guided the completions of a batch that was read. */
+static cohort_status restore_masks(struct grpo_run *run, struct live_batch *live, cohort_error *err)
+{
+    struct grpo_batch *batch = &live->batch;
+    cohort_status status = COHORT_OK;
+    if (run->guides.masked != (batch->guides != NULL))
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s/trainer/batch.json: the guides of its prompts are missing, or it should have none; the "
+                         "checkpoint is damaged: resume from another one",
+                         run->t.resume_dir);
+    if (batch->guides == NULL)
+        return COHORT_OK;
+    TRY(mem_alloc(&live->masks, (size_t)batch->n_prompts, sizeof *live->masks, "batch", err));
+    live->n_masks = batch->n_prompts;
+    for (int32_t p = 0; p < batch->n_prompts && status == COHORT_OK; p++) {
+        const struct text *text = &batch->guides[p];
+        struct guide *guide = NULL;
+        TRY(row_guide_of_text(&run->guides, text->data, text->length, run->t.resume_dir, &guide, err));
+        status = live_batch_guide(run, live, p, &batch->prompts[p], guide, text, err);
+        guide_release(guide);
+    }
+    return status;
+}
+
 /* The batch that the checkpoint's step left something of. */
 static cohort_status restore_batch(struct grpo_run *run, cohort_error *err)
 {
@@ -457,7 +482,7 @@ static cohort_status restore_batch(struct grpo_run *run, cohort_error *err)
             "with these options has at step %lld; the checkpoint is damaged: resume from another one",
             t->resume_dir, (long long)batch->index, (int)batch->n_prompts, (long long)batch->drawn_at,
             (long long)t->state.step);
-    return COHORT_OK;
+    return restore_masks(run, &run->live[0], err);
 }
 
 /* The evaluation of the step that a run resumes from, if it is still owed. */
@@ -519,7 +544,7 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
     TRY(record_keep(options, &keep, err));
     run->scoring.keeps_extra = keep != 0 || options_bool(options, OPTION_LOG_COMPLETIONS);
     TRY(grpo_run_configure(run, err));
-    TRY(row_guides_open(&run->guides, &run->t.session, options, observer, err));
+    TRY(row_guides_open(&run->guides, &run->t.session, options, observer, true, err));
     TRY(row_guides_identity(&run->guides, &run->t.inputs, err));
     return run_identity_add_rewards(&run->t.inputs, options, err);
 }

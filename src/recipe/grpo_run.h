@@ -15,7 +15,7 @@
 
 #include "recipe/best_model.h"
 #include "recipe/episodes.h"
-#include "recipe/row_guide.h"
+#include "recipe/row_masks.h"
 #include "recipe/evaluation_sets.h"
 #include "recipe/run_reference.h"
 
@@ -35,11 +35,18 @@ struct live_batch {
     size_t *rows;           /* [n_asked] of set */
     struct prompt *asked;   /* [n_asked] these rows */
     int32_t n_asked;
-    int64_t cursor_end;      /* prompts of the data that were drawn up to and with it */
+    int64_t cursor_end;       /* prompts of the data that were drawn up to and with it */
+    struct row_masks **masks; /* [n_masks] of its prompts, with guided_logprob masked; else NULL */
+    int32_t n_masks;
     struct scoring *scoring; /* borrowed; keeps what rewards added to its completions. NULL: nothing was asked here */
 };
 void live_batch_free(struct live_batch *live);
 struct prompt_batch live_batch_prompts(const struct live_batch *live);
+struct grpo_run;
+/* Gives prompt number p of a batch, for training, what guided its completions, made of text. */
+cohort_status live_batch_guide(const struct grpo_run *run, struct live_batch *live, int32_t p,
+                               struct grpo_prompt *prompt, struct guide *guide, const struct text *text,
+                               cohort_error *err);
 
 /* Where a run takes its prompts from. */
 struct grpo_source {

@@ -94,15 +94,22 @@ static void tell_ignored(const struct row_guides *g, const struct text *ignored)
 }
 
 cohort_status row_guides_open(struct row_guides *guides, const struct session *session, const struct options *options,
-                              const cohort_observer *observer, cohort_error *err)
+                              const cohort_observer *observer, bool trains, cohort_error *err)
 {
     const struct model_config *config = &session->model->config;
     const bool after = options_bool(options, OPTION_GUIDED_AFTER_THINK);
     struct text text = {0}, ignored = {0};
     int n = 0;
     cohort_status status = COHORT_OK;
-    *guides = (struct row_guides){.close = (int32_t)options_int(options, OPTION_GUIDED_CLOSE)};
+    *guides = (struct row_guides){
+        .close = (int32_t)options_int(options, OPTION_GUIDED_CLOSE),
+        .masked = trains && options_choice(options, OPTION_GUIDED_LOGPROB) == GUIDE_LOGPROB_MASKED,
+    };
     TRY_GOTO(find_asked(guides, options, &text, &n, err));
+    if (n == 0 && guides->masked)
+        status = error_set(err, COHORT_ERR_ARGUMENT,
+                           "guided_logprob masked: nothing guides the completions; give guided_json or another of "
+                           "docs/GUIDED.md, or leave it out");
     if (n == 0)
         goto cleanup;
     guides->on = true;
@@ -161,11 +168,48 @@ static cohort_status column_text(const struct row_guides *g, const json_t *row, 
                      g->column);
 }
 
+cohort_status row_guide_of_text(struct row_guides *guides, const char *text, size_t length, const char *place,
+                                struct guide **out, cohort_error *err)
+{
+    struct text ignored = {0}, copy = {0};
+    struct guide *guide = NULL;
+    cohort_status status = COHORT_OK;
+    *out = NULL;
+    if (guides->shared != NULL && length == guides->text.length &&
+        (length == 0 || memcmp(text, guides->text.data, length) == 0)) {
+        *out = guide_share(guides->shared);
+        return COHORT_OK;
+    }
+    status = guide_create(&guide, guides->vocabulary, guides->kind, text, length, &guides->options, guides->origin,
+                          &ignored, err);
+    if (status != COHORT_OK) {
+        error_context(err, "%s", place);
+        goto cleanup;
+    }
+    tell_ignored(guides, &ignored);
+    *out = guide;
+    if (guides->column == NULL)
+        goto cleanup;
+    TRY_GOTO(text_append(&copy, text, length, err));
+    guide_release(guides->shared);
+    guides->shared = guide_share(guide);
+    text_free(&guides->text);
+    guides->text = copy;
+    copy = (struct text){0};
+cleanup:
+    if (status != COHORT_OK) {
+        guide_release(guide);
+        *out = NULL;
+    }
+    text_free(&ignored);
+    text_free(&copy);
+    return status;
+}
+
 cohort_status row_guide(struct row_guides *guides, const json_t *row, const char *place, struct guide **out,
                         cohort_error *err)
 {
-    struct text text = {0}, ignored = {0};
-    cohort_status status = COHORT_OK;
+    struct text text = {0};
     *out = NULL;
     if (!guides->on)
         return COHORT_OK;
@@ -173,26 +217,10 @@ cohort_status row_guide(struct row_guides *guides, const json_t *row, const char
         *out = guide_share(guides->shared);
         return COHORT_OK;
     }
-    TRY_GOTO(column_text(guides, row, place, &text, err));
-    if (guides->shared == NULL || text.length != guides->text.length ||
-        memcmp(text.data, guides->text.data, text.length) != 0) {
-        guide_release(guides->shared);
-        guides->shared = NULL;
-        status = guide_create(&guides->shared, guides->vocabulary, guides->kind, text.data, text.length,
-                              &guides->options, guides->origin, &ignored, err);
-        if (status != COHORT_OK) {
-            error_context(err, "%s", place);
-            goto cleanup;
-        }
-        tell_ignored(guides, &ignored);
-        text_free(&guides->text);
-        guides->text = text;
-        text = (struct text){0};
-    }
-    *out = guide_share(guides->shared);
-cleanup:
+    cohort_status status = column_text(guides, row, place, &text, err);
+    if (status == COHORT_OK)
+        status = row_guide_of_text(guides, text.data, text.length, place, out, err);
     text_free(&text);
-    text_free(&ignored);
     return status;
 }
 
@@ -221,7 +249,7 @@ cohort_status row_constraints_open(struct row_constraints *c, const struct row_g
     TRY_GOTO(mem_alloc(&c->constraints, (size_t)n, sizeof *c->constraints, "guide", err));
     for (int32_t i = 0; i < n; i++) {
         TRY_GOTO(guide_start(&c->states[i], guide, max_tokens, guides->close, err));
-        c->constraints[i] = (struct constraint){c->states[i], allowed, accept, done, false};
+        c->constraints[i] = (struct constraint){c->states[i], allowed, accept, done, guides->masked};
     }
     return COHORT_OK;
 cleanup:

@@ -19,10 +19,12 @@ struct row_guides {
     struct text text;
     const cohort_observer *observer;
     int32_t close;
+    bool masked; /* log-probs are those of what is allowed (guided_logprob) */
 };
-/* Session and options must stay. Options used: those of the group Guided. */
+/* Session and options must stay. Options used: those of the group Guided,
+ * guided_logprob where trains. */
 cohort_status row_guides_open(struct row_guides *guides, const struct session *session, const struct options *options,
-                              const cohort_observer *observer, cohort_error *err);
+                              const cohort_observer *observer, bool trains, cohort_error *err);
 void row_guides_close(struct row_guides *guides);
 /* What guides all rows is what a run reads. */
 cohort_status row_guides_identity(const struct row_guides *guides, struct run_inputs *inputs, cohort_error *err);
@@ -30,6 +32,10 @@ cohort_status row_guides_identity(const struct row_guides *guides, struct run_in
  */
 cohort_status row_guide(struct row_guides *guides, const json_t *row, const char *place, struct guide **out,
                         cohort_error *err);
+
+/* *out = what guides rows whose guide was made of this text, as row_guide. */
+cohort_status row_guide_of_text(struct row_guides *guides, const char *text, size_t length, const char *place,
+                                struct guide **out, cohort_error *err);
 
 /* The constraints of a group of completions of one row. Zero-initialise it; it must stay until they are finished. */
 struct row_constraints {

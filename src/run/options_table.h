@@ -374,6 +374,9 @@ OPTION(GUIDED_AFTER_THINK, "guided_after_think", SWITCH, "false", FOR_GUIDED, "G
 OPTION(GUIDED_CLOSE, "guided_close", INT(0, COUNT), "0", FOR_GUIDED, "Guided", KEPT,
        "finish a guided text on a shortest way from N tokens before the maximum length on; 0: never")
 
+OPTION(GUIDED_LOGPROB, "guided_logprob", ONE_OF(WORDS(GUIDE_LOGPROB_LIST)), "model", FOR_PLAN, "Guided", KEPT,
+       "what a guided run trains: the model's distribution, or the one over what was allowed, renormalised")
+
 /* ---- Loss ---- */
 OPTION(SCALE_REWARDS, "scale_rewards", ONE_OF(WORDS(ADVANTAGE_SCALE_LIST)), "group", FOR_GROUPS, "Loss", KEPT,
        "divide advantages by the standard deviation of the group, of the batch, or not at all")

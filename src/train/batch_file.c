@@ -146,15 +146,42 @@ static bool is_measured(const char *name)
     return strncmp(name, "time/", 5) == 0 || strncmp(name, "throughput/", 11) == 0;
 }
 
+/* What a reader must know: 1, and 1 more with advantages of tokens, 2 more with guides. */
+static int format_of(const struct grpo_batch *batch)
+{
+    return 1 + (batch->token_advantages != NULL ? 1 : 0) + (batch->prompts[0].masks != NULL ? 2 : 0);
+}
+
+/* What guided the completions of each prompt: the distinct texts, and which of them is each prompt's. */
+static bool set_guides(json_t *json, const struct grpo_batch *batch)
+{
+    json_t *texts = json_array(), *of = json_array();
+    bool whole = json_object_set_new(json, "guides", texts) == 0 && json_object_set_new(json, "guide_of", of) == 0;
+    for (int32_t p = 0; whole && p < batch->n_prompts; p++) {
+        const struct mask_replay *m = batch->prompts[p].masks;
+        size_t i = 0;
+        while (i < json_array_size(texts) &&
+               (json_string_length(json_array_get(texts, i)) != m->text_length ||
+                memcmp(json_string_value(json_array_get(texts, i)), m->text, m->text_length) != 0))
+            i++;
+        if (i == json_array_size(texts))
+            whole = json_array_append_new(texts, json_stringn(m->text, m->text_length)) == 0;
+        whole = whole && json_array_append_new(of, json_integer((json_int_t)i)) == 0;
+    }
+    return whole;
+}
+
 /* Numbers as they are, not as metrics.jsonl rounds them: a later step may take the mean of two batches. */
 static cohort_status write_numbers(const char *path, const struct grpo_batch *batch, cohort_error *err)
 {
     struct text text = {0};
     json_t *metrics = json_object(),
-           *json = json_pack("{s:i, s:I, s:I, s:I, s:O}", "format", batch->token_advantages == NULL ? 1 : 2, "index",
-                             (json_int_t)batch->index, "drawn_at", (json_int_t)batch->drawn_at, "tokens",
-                             (json_int_t)batch->tokens, "metrics", metrics);
+           *json = json_pack("{s:i, s:I, s:I, s:I, s:O}", "format", format_of(batch), "index", (json_int_t)batch->index,
+                             "drawn_at", (json_int_t)batch->drawn_at, "tokens", (json_int_t)batch->tokens, "metrics",
+                             metrics);
     bool whole = json != NULL && !batch->metrics.incomplete;
+    if (whole && batch->prompts[0].masks != NULL)
+        whole = set_guides(json, batch);
     cohort_status status = COHORT_OK;
     for (size_t i = 0; whole && i < batch->metrics.count; i++) {
         const double value = batch->metrics.items[i].value;
@@ -226,21 +253,49 @@ static cohort_status damaged(const char *path, const char *what, cohort_error *e
     return error_set(err, COHORT_ERR_FORMAT, "%s: %s; the file is damaged: resume from another checkpoint", path, what);
 }
 
+/* batch->n_prompts is then their number. */
+static cohort_status take_guides(const json_t *json, struct grpo_batch *batch, bool *good, cohort_error *err)
+{
+    const json_t *texts = json_object_get(json, "guides"), *of = json_object_get(json, "guide_of");
+    const size_t n = json_array_size(of);
+    *good = n > 0 && n <= INT32_MAX;
+    if (!*good)
+        return COHORT_OK;
+    TRY(mem_alloc(&batch->guides, n, sizeof *batch->guides, "generation batch", err));
+    batch->n_prompts = (int32_t)n;
+    for (size_t p = 0; p < n && *good; p++) {
+        const json_int_t i = json_integer_value(json_array_get(of, p));
+        const json_t *text = i < 0 ? NULL : json_array_get(texts, (size_t)i);
+        *good = json_is_string(text);
+        if (*good)
+            TRY(text_append(&batch->guides[p], json_string_value(text), json_string_length(text), err));
+    }
+    return COHORT_OK;
+}
+
 /* *listed: whether it has advantages of tokens. */
 static cohort_status read_numbers(const char *path, struct grpo_batch *batch, bool *listed, cohort_error *err)
 {
     json_t *json = NULL, *metrics = NULL, *value = NULL;
     json_int_t format = 0, index = 0, drawn_at = 0, tokens = 0;
     const char *name = NULL;
+    bool guides_good = true;
     cohort_status status = COHORT_OK;
-    TRY(json_text_read(&json, path, 1 << 20, 0, err));
+    enum { LARGEST = 1 << 28 }; /* guides may be long */
+    TRY(json_text_read(&json, path, LARGEST, 0, err));
     if (json_unpack(json, "{s:I, s:I, s:I, s:I, s:o}", "format", &format, "index", &index, "drawn_at", &drawn_at,
                     "tokens", &tokens, "metrics", &metrics) != 0 ||
-        format < 1 || format > 2 || index < 0 || drawn_at < 0 || tokens < 0 || !json_is_object(metrics)) {
+        format < 1 || format > 4 || index < 0 || drawn_at < 0 || tokens < 0 || !json_is_object(metrics)) {
         status = damaged(path, "not a batch as this version writes it (format, index, drawn_at, tokens, metrics)", err);
         goto cleanup;
     }
-    *listed = format == 2;
+    *listed = (format - 1) % 2 == 1;
+    if (format > 2)
+        TRY_GOTO(take_guides(json, batch, &guides_good, err));
+    if (!guides_good) {
+        status = damaged(path, "its list of guides is not one of texts and of numbers of them", err);
+        goto cleanup;
+    }
     batch->index = index;
     batch->drawn_at = drawn_at;
     batch->tokens = tokens;
@@ -444,6 +499,8 @@ cohort_status batch_file_read(const char *dir, const struct grpo_config *config,
     TRY_GOTO(find_arrays(&file, &a, err));
     const char *wrong = tokens != (a.of[TOKEN_ADVANTAGES].data != NULL)
                             ? "its advantages of tokens are missing, or are not those of this batch"
+                        : batch->guides != NULL && (size_t)batch->n_prompts != a.of[PROMPT_LENGTHS].count
+                            ? "its prompts are not those that batch.json has guides of"
                             : whats_wrong(&a, config, vocab_size);
     if (wrong != NULL) {
         status = damaged(tensors, wrong, err);

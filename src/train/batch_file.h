@@ -1,5 +1,6 @@
 /* A generation batch of which later steps will take more, in a checkpoint (invariant I6): trainer/batch.safetensors with
- * what was drawn, its log-probs and advantages, and trainer/batch.json with its place and metrics. */
+ * what was drawn, its log-probs and advantages, and trainer/batch.json with its place, its metrics, and, where the
+ * constrained distribution is trained, the texts of what guided its prompts. */
 #ifndef COHORT_TRAIN_BATCH_FILE_H
 #define COHORT_TRAIN_BATCH_FILE_H
 

@@ -28,6 +28,9 @@ void grpo_batch_free(struct grpo_batch *batch)
     row_values_free(batch->reference, batch->n);
     row_values_free(batch->token_advantages, batch->n);
     reward_lists_free(batch);
+    for (int32_t p = 0; batch->guides != NULL && p < batch->n_prompts; p++)
+        text_free(&batch->guides[p]);
+    mem_free(batch->guides);
     metrics_free(&batch->metrics);
     mem_free(batch->prompts);
     mem_free(batch->prompt_tokens);

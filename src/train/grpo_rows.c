@@ -25,6 +25,7 @@ cohort_status row_trees_build(struct row_trees *t, const struct grpo_row *rows, 
     TRY(mem_alloc(&t->completions, (size_t)n, sizeof *t->completions, "step", err));
     for (int32_t i = 0; i < n; i++) {
         t->completions[i] = episode_tokens(rows[i].episode);
+        t->completions[i].masks = rows[i].prompt->masks;
         if (i == 0 || rows[i].prompt != rows[i - 1].prompt) {
             t->first[t->n_trees] = i;
             t->trees[t->n_trees++] = (struct tree){.prompt = rows[i].prompt->tokens,

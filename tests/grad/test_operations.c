@@ -434,6 +434,63 @@ static void check_head(struct tally *tally)
     check_and_free(&op, tally);
 }
 
+/* The same over the tokens that each row may take. */
+
+static struct head_allowed some;
+
+static void masked_forward_run(struct operation *op)
+{
+    backend->ops->head_stats(backend, &(struct head_stats){.rows = TOKENS,
+                                                           .vocab = VOCAB,
+                                                           .logits = in(op, 0),
+                                                           .temperature = 0.7f,
+                                                           .target = op->ids,
+                                                           .logp = out(op, 0),
+                                                           .lse = op->more,
+                                                           .entropy = out(op, 1),
+                                                           .allowed = some});
+}
+
+static void masked_backward_run(struct operation *op)
+{
+    backend->ops->head_gradient(backend, &(struct head_gradient){.rows = TOKENS,
+                                                                 .vocab = VOCAB,
+                                                                 .logits = in(op, 0),
+                                                                 .temperature = 0.7f,
+                                                                 .target = op->ids,
+                                                                 .lse = op->more,
+                                                                 .entropy = out(op, 1),
+                                                                 .d_logp = given(op, 0),
+                                                                 .d_entropy = given(op, 1),
+                                                                 .d_logits = gradient(op, 0),
+                                                                 .act = DTYPE_F32,
+                                                                 .allowed = some});
+}
+
+static void check_masked_head(struct tally *tally)
+{
+    enum { WORDS = (VOCAB + 31) / 32 };
+    uint32_t bits[TOKENS * WORDS];
+    int32_t which[TOKENS];
+    for (int32_t t = 0; t < TOKENS; t++) {
+        which[t] = t == 1 ? -1 : t; /* one row may take them all */
+        for (int w = 0; w < WORDS; w++)
+            bits[t * WORDS + w] = 0x5A5A5A5Au >> t;
+        bits[t * WORDS + ids[t] / 32] |= 1u << (ids[t] % 32);
+    }
+    some = (struct head_allowed){(const uint32_t *)ids_of((const int32_t *)bits, TOKENS * WORDS)->d,
+                                 ids_of(which, TOKENS)->d};
+    struct operation op = {.name = "head over allowed tokens",
+                           .forward = masked_forward_run,
+                           .backward = masked_backward_run,
+                           .ids = ids_of(ids, TOKENS)->d,
+                           .more = array_new(TOKENS, DTYPE_F32, 0, 0.0)->d};
+    input(&op, 0, "logits", TOKENS * VOCAB, 3, 0);
+    output(&op, 0, "logp", TOKENS);
+    output(&op, 1, "entropy", TOKENS);
+    check_and_free(&op, tally);
+}
+
 /* ---- Magnitudes of columns, whose norms are constants ---- */
 
 static const struct array *factors, *norms;
@@ -492,6 +549,7 @@ static void test_operations(void **state)
         check_swiglu(&tally);
         check_magnitude(&tally);
         check_head(&tally);
+        check_masked_head(&tally);
     }
     tally_report(&tally);
 }

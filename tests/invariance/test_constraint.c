@@ -244,9 +244,16 @@ static bool digits_done(void *context)
     return d->accepted == d->wanted;
 }
 
-static struct constraint constraint_of(struct digits *digits)
+static struct constraint constraint_of(struct digits *digits, bool masked)
 {
-    return (struct constraint){digits, digits_allowed, digits_accept, digits_done, false};
+    return (struct constraint){digits, digits_allowed, digits_accept, digits_done, masked};
+}
+
+static void digits_begin(void *context, int32_t sampled)
+{
+    struct digits *d = context;
+    assert_int_equal(sampled, 0);
+    d->accepted = 0;
 }
 
 struct outcome {
@@ -266,7 +273,7 @@ static void outcome_free(struct outcome *o)
 }
 
 /* Completions of the group: 3 digits; broken behind one; anything, 4 tokens. */
-static struct outcome run(struct model *model, bool plain, bool constrained)
+static struct outcome run(struct model *model, bool plain, bool constrained, bool masked)
 {
     struct outcome result = {0};
     struct engine *engine = NULL;
@@ -277,7 +284,7 @@ static struct outcome run(struct model *model, bool plain, bool constrained)
     const struct engine_config config = {.max_sequences = 8, .n_pages = 32, .prefill_tokens = 16, .max_context = 64};
     test_engine_open(&engine, &arena, model, &config);
     for (int i = 0; i < GROUP; i++)
-        constraints[i] = constraint_of(&digits[i]);
+        constraints[i] = constraint_of(&digits[i], masked);
     struct engine_request ask = {.prompt = prompt,
                                  .n_prompt = N_PROMPT,
                                  .n = N_PLAIN,
@@ -316,13 +323,15 @@ static void expect_same(const struct completion *a, const struct completion *b)
         assert_memory_equal(a->kept, b->kept, (size_t)a->n_tokens * sizeof *a->kept);
 }
 
-/* The log-probs and entropies are those that training computes: constraints leave no trace in them (invariant I2). */
-static void expect_trained(struct model *model, const struct completion *c, float temperature)
+/* The log-probs and entropies are those that training computes (invariant I2): without masks constraints leave no trace in
+ * them, with masks they are those over what was allowed. */
+static void expect_trained(struct model *model, const struct completion *c, float temperature,
+                           const struct mask_replay *masks)
 {
     float logp[TOKENS], entropy[TOKENS], *at = logp, *entropy_at = entropy;
-    struct tree_runner runner = {0};
+    struct tree_runner runner = {.extras = {.masks = masks != NULL}};
     struct arena arena = {0};
-    const struct completion_tokens tokens = {.tokens = c->tokens, .n_tokens = c->n_tokens};
+    const struct completion_tokens tokens = {.tokens = c->tokens, .n_tokens = c->n_tokens, .masks = masks};
     const struct tree tree = {.prompt = prompt, .n_prompt = N_PROMPT, .completions = &tokens, .n_completions = 1};
     for (int pass = 0; pass < 2; pass++) {
         OK(tree_runner_plan(&runner, &arena, &model->config, model->type, 64, 1, DECODER_INFER, err));
@@ -336,6 +345,54 @@ static void expect_trained(struct model *model, const struct completion *c, floa
     arena_release(&arena, model->backend);
 }
 
+/* The same tokens as without masks; log-probs over what was allowed, in sampling and in training. */
+static void expect_masked_run(struct model *model, const struct completion *masked, const struct completion *plain,
+                              int k)
+{
+    struct digits digits = {.broken = k == 1, .anything = k == 2};
+    const struct mask_replay replay = {&digits,      model->config.vocab_size, NULL,         0,
+                                       digits_begin, digits_allowed,           digits_accept};
+    const size_t bytes = (size_t)plain->n_tokens * sizeof(float);
+    assert_int_equal(masked->n_tokens, plain->n_tokens);
+    assert_memory_equal(masked->tokens, plain->tokens, (size_t)plain->n_tokens * sizeof *plain->tokens);
+    assert_memory_equal(masked->kept, plain->kept, bytes);
+    assert_true((memcmp(masked->logp, plain->logp, bytes) == 0) ==
+                (k == 2)); /* where all is allowed, nothing differs */
+    for (int32_t t = 0; t < plain->n_tokens; t++)
+        assert_true(fabs((double)plain->logp[t] - (double)masked->logp[t] - (double)masked->kept[t]) < 1e-5);
+    expect_trained(model, masked, 0.8f, &replay);
+}
+
+/* A token that is not allowed is no token of this guide: an error, no crash. */
+static void test_strange_tokens(void **state)
+{
+    (void)state;
+    struct backend *backend = backend_here(test_options.cuda ? "cuda" : "portable", 1);
+    struct model *model = NULL;
+    struct tree_runner runner = {.extras = {.masks = true}};
+    struct arena arena = {0};
+    struct digits digits = {0};
+    float logp[2], *at = logp;
+    cohort_error error = {0};
+    OK(model_load(&model, backend, tiny_folder, DTYPE_F32, 0, err));
+    const struct mask_replay replay = {&digits,      model->config.vocab_size, NULL,         0,
+                                       digits_begin, digits_allowed,           digits_accept};
+    const int32_t strange[] = {FIRST_DIGIT, FIRST_DIGIT - 1};
+    const struct completion_tokens tokens = {.tokens = strange, .n_tokens = 2, .masks = &replay};
+    const struct tree tree = {.prompt = prompt, .n_prompt = N_PROMPT, .completions = &tokens, .n_completions = 1};
+    for (int pass = 0; pass < 2; pass++) {
+        OK(tree_runner_plan(&runner, &arena, &model->config, model->type, 64, 1, DECODER_INFER, err));
+        if (pass == 0)
+            OK(arena_allocate(&arena, backend, "test", err));
+    }
+    assert_int_equal(tree_runner_score(&runner, model, &tree, 1, 1.0f, &at, NULL, &error), COHORT_ERR_STATE);
+    assert_non_null(strstr(error.message, "token 1 of a completion (id 9) is not one that its guide allows"));
+    tree_runner_free(&runner);
+    arena_release(&arena, backend);
+    model_destroy(model);
+    backend_destroy(backend);
+}
+
 static void test_engine(void **state)
 {
     (void)state;
@@ -347,15 +404,16 @@ static void test_engine(void **state)
             continue;
         OK(model_load(&model, backend, tiny_folder, DTYPE_F32, 0, err));
         assert_in_range(model->config.vocab_size, FIRST_DIGIT + N_DIGITS, 32 * MOST_WORDS);
-        struct outcome both = run(model, true, true), plain = run(model, true, false),
-                       constrained = run(model, false, true);
+        struct outcome both = run(model, true, true, false), plain = run(model, true, false, false),
+                       constrained = run(model, false, true, false), masked = run(model, false, true, true);
         for (int k = 0; k < N_PLAIN; k++) {
             assert_int_equal(both.plain[k].finish_reason, FINISH_LENGTH);
             expect_same(&both.plain[k], &plain.plain[k]);
         }
         for (int k = 0; k < GROUP; k++) {
             expect_same(&both.constrained[k], &constrained.constrained[k]);
-            expect_trained(model, &both.constrained[k], 0.8f);
+            expect_trained(model, &both.constrained[k], 0.8f, NULL);
+            expect_masked_run(model, &masked.constrained[k], &both.constrained[k], k);
         }
         assert_int_equal(both.constrained[0].finish_reason, FINISH_STOP);
         assert_int_equal(both.constrained[0].n_tokens, 3);
@@ -366,6 +424,7 @@ static void test_engine(void **state)
         outcome_free(&both);
         outcome_free(&plain);
         outcome_free(&constrained);
+        outcome_free(&masked);
         model_destroy(model);
         backend_destroy(backend);
     }
@@ -399,6 +458,6 @@ int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_draws), cmocka_unit_test(test_engine),
-                                       cmocka_unit_test(test_refused)};
+                                       cmocka_unit_test(test_strange_tokens), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, tiny_folder_setup, tiny_folder_teardown);
 }

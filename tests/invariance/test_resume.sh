@@ -8,7 +8,7 @@ make_data
 cd "$work"
 
 for dtype in bf16 f32; do
-    for kind in sft sft-packed sft-split sft-wrapped sft-turns dpo dpo-ahead dpo-sync kto orpo reward reward-lora grpo grpo-best rloo-best grpo-kl grpo-entropy grpo-slices grpo-sync grpo-dynamic grpo-tokens; do
+    for kind in sft sft-packed sft-split sft-wrapped sft-turns dpo dpo-ahead dpo-sync kto orpo reward reward-lora grpo grpo-best rloo-best grpo-kl grpo-entropy grpo-slices grpo-sync grpo-dynamic grpo-tokens grpo-masked; do
         what="$kind-$dtype"
         part=3
         case $kind in grpo-kl | grpo-entropy | grpo-sync | grpo-dynamic) part=2 ;; esac # two iterations a batch
@@ -25,6 +25,12 @@ for dtype in bf16 f32; do
             grep -q '"token_rewards": {"tokens.sh": \[null, ' "$what/completions.jsonl" || fail "$what: no rewards of tokens"
             grep -q '"token_advantages": \[' "$what/completions.jsonl" || fail "$what: no advantages of tokens"
             grep -q '"format": 2' "$what/checkpoints/step-$part/trainer/batch.json" || fail "$what: no advantages of tokens in a checkpoint"
+        fi
+        if [ $kind = grpo-masked ]; then # the checkpoint has what guided the prompts; draws and training agree
+            grep -q '"guides": \[' "$what/checkpoints/step-$part/trainer/batch.json" || fail "$what: no guides in a checkpoint"
+            grep -q '"format": 3' "$what/checkpoints/step-$part/trainer/batch.json" || fail "$what: the format of a batch with guides"
+            grep -q '"sampling/sampling_logp_difference/max": 0,' "$what/metrics.jsonl" || fail "$what: no difference of 0"
+            ! grep -q '"sampling/sampling_logp_difference/max": [^0]' "$what/metrics.jsonl" || fail "$what: log-probs differ"
         fi
         if [ $kind = grpo-entropy ]; then # the controller moved, and not one way alone
             coefs=$(numbers "$what" | sed -n 's/.*"entropy_coef": \([0-9.e-]*\).*/\1/p' | sort -u | wc -l)

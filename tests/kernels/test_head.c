@@ -316,7 +316,8 @@ static void check_gradient(int64_t vocab, float temperature, enum dtype act, boo
                               with_entropy ? de->d : NULL,
                               out->d,
                               act,
-                              with_mean ? dm->d : NULL};
+                              with_mean ? dm->d : NULL,
+                              {0}};
     backend->ops->head_gradient(backend, &p);
     pull(out);
     check_formula(&p, logits, targets, &s, out, bad);
@@ -390,10 +391,19 @@ static void test_gradient_special(void **state)
         set(logits, VOCAB + 1, NAN);
         push(logits);
         const struct stats s = stats_of(logits->d, target->d, 2, VOCAB, 1.0f, true);
-        backend->ops->head_gradient(backend,
-                                    &(struct head_gradient){2, VOCAB, logits->d, 1.0f, target->d, s.lse->d,
-                                                            with_entropy ? s.entropy->d : NULL, one->d,
-                                                            with_entropy ? one->d : NULL, out->d, DTYPE_F32, NULL});
+        backend->ops->head_gradient(backend, &(struct head_gradient){2,
+                                                                     VOCAB,
+                                                                     logits->d,
+                                                                     1.0f,
+                                                                     target->d,
+                                                                     s.lse->d,
+                                                                     with_entropy ? s.entropy->d : NULL,
+                                                                     one->d,
+                                                                     with_entropy ? one->d : NULL,
+                                                                     out->d,
+                                                                     DTYPE_F32,
+                                                                     NULL,
+                                                                     {0}});
         pull(out);
         double sum = 0.0;
         for (int i = 0; i < VOCAB; i++)
@@ -404,6 +414,88 @@ static void test_gradient_special(void **state)
             assert_true(isnan(get(out, VOCAB + i)));
         arrays_free();
     }
+}
+
+/* Rows that may not take every token: statistics and gradient have the bits of rows whose other logits are -infinity. */
+static void check_allowed(int64_t vocab, float temperature, enum dtype act, int threads)
+{
+    enum { MASKS = 3 };
+    static const int32_t which[ROWS] = {1, -1, 0, 2, 1};
+    const int64_t n = ROWS * vocab, words = allowed_words(vocab);
+    const struct array *logits = array_new(n, DTYPE_F32, (uint64_t)vocab + 3, 6.0),
+                       *forbidden = array_new(n, DTYPE_F32, (uint64_t)vocab + 3, 6.0);
+    int32_t targets[ROWS];
+    uint32_t *bits = calloc((size_t)(MASKS * words), sizeof *bits);
+    void *device_bits = NULL;
+    cohort_error err = {0};
+    assert_non_null(bits);
+    for (int64_t i = 0; i < MASKS * words; i++) /* about half of all, nearly all, a few; ids from vocab on too */
+        bits[i] = i / words == 0   ? (uint32_t)i * 2654435761u
+                  : i / words == 1 ? ~(1u << (i % 32))
+                                   : (i % 7 == 0 ? 1u << (i % 32) : 0u);
+    for (int r = 0; r < ROWS; r++) {
+        targets[r] = (int32_t)((vocab - 1) * r / (ROWS - 1));
+        if (which[r] >= 0)
+            bits[which[r] * words + targets[r] / 32] |= 1u << (targets[r] % 32);
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (which[i / vocab] >= 0 && (bits[which[i / vocab] * words + i % vocab / 32] >> (i % vocab % 32) & 1u) == 0)
+            set(forbidden, i, -INFINITY);
+    push(forbidden);
+    assert_int_equal(backend->ops->alloc(backend, &device_bits, (size_t)(MASKS * words) * 4, "test", &err), COHORT_OK);
+    backend->ops->upload(backend, device_bits, bits, (size_t)(MASKS * words) * 4);
+    const struct array *target = ids_of(targets, ROWS), *dl = array_of(d_logp, ROWS, DTYPE_F32),
+                       *de = array_of(d_entropy, ROWS, DTYPE_F32);
+    const struct head_allowed allowed = {device_bits, ids_of(which, ROWS)->d};
+    const struct array *out[2][4];
+    use_threads(threads);
+    for (int masked = 0; masked < 2; masked++) {
+        const float *rows = masked ? logits->d : forbidden->d;
+        for (int k = 0; k < 3; k++)
+            out[masked][k] = array_new(ROWS, DTYPE_F32, 0, 0.0);
+        out[masked][3] = array_new(n, act, 0, 0.0);
+        backend->ops->head_stats(backend, &(struct head_stats){.rows = ROWS,
+                                                               .vocab = vocab,
+                                                               .logits = rows,
+                                                               .temperature = temperature,
+                                                               .target = target->d,
+                                                               .logp = out[masked][0]->d,
+                                                               .lse = out[masked][1]->d,
+                                                               .entropy = out[masked][2]->d,
+                                                               .allowed = masked ? allowed : (struct head_allowed){0}});
+        backend->ops->head_gradient(backend,
+                                    &(struct head_gradient){.rows = ROWS,
+                                                            .vocab = vocab,
+                                                            .logits = rows,
+                                                            .temperature = temperature,
+                                                            .target = target->d,
+                                                            .lse = out[masked][1]->d,
+                                                            .entropy = out[masked][2]->d,
+                                                            .d_logp = dl->d,
+                                                            .d_entropy = de->d,
+                                                            .d_logits = out[masked][3]->d,
+                                                            .act = act,
+                                                            .allowed = masked ? allowed : (struct head_allowed){0}});
+        for (int k = 0; k < 4; k++)
+            pull(out[masked][k]);
+    }
+    expect_same("log-probs of what is allowed", out[0][0], out[1][0]);
+    expect_same("sums of what is allowed", out[0][1], out[1][1]);
+    expect_same("entropies of what is allowed", out[0][2], out[1][2]);
+    expect_same("gradients of what is allowed", out[0][3], out[1][3]);
+    backend->ops->free(backend, device_bits);
+    free(bits);
+    arrays_free();
+}
+
+static void test_allowed(void **state)
+{
+    (void)state;
+    static const int64_t vocabs[] = {1, 2, 7, 31, 32, 33, 64, 129, 2047, 2048, 2049, 4100, 151936};
+    EACH_BACKEND
+    for (size_t v = 0; v < sizeof vocabs / sizeof *vocabs; v++)
+        for (int variant = 0; variant < 4 && !(test_options.small && vocabs[v] > 5000); variant++)
+            check_allowed(vocabs[v], variant & 1 ? 0.6f : 1.0f, variant & 2 ? DTYPE_BF16 : DTYPE_F32, variant + 1);
 }
 
 /* No rows: nothing happens. */
@@ -422,9 +514,9 @@ int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stats),     cmocka_unit_test(test_stats_peaked),     cmocka_unit_test(test_stats_broken),
-        cmocka_unit_test(test_gradient),  cmocka_unit_test(test_gradient_special), cmocka_unit_test(test_nothing),
-        cmocka_unit_test(test_stats_top),
+        cmocka_unit_test(test_stats),    cmocka_unit_test(test_stats_peaked),     cmocka_unit_test(test_stats_broken),
+        cmocka_unit_test(test_gradient), cmocka_unit_test(test_gradient_special), cmocka_unit_test(test_allowed),
+        cmocka_unit_test(test_nothing),  cmocka_unit_test(test_stats_top),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -100,6 +100,52 @@ static void check_metrics(struct tallies *t, const struct metrics *metrics, cons
     }
 }
 
+/* Which tokens a prompt's completions could draw, by place alone: allowed() of the oracle. */
+struct script_masks {
+    uint32_t bits[MAX_COMPLETION][4];
+    int32_t at;
+};
+
+static void masks_begin(void *context, int32_t sampled)
+{
+    assert_int_equal(sampled, 0);
+    ((struct script_masks *)context)->at = 0;
+}
+
+static const uint32_t *masks_allowed(void *context)
+{
+    const struct script_masks *masks = context;
+    return masks->bits[masks->at];
+}
+
+static void masks_accept(void *context, int32_t token)
+{
+    (void)token;
+    ((struct script_masks *)context)->at++;
+}
+
+static void masks_give(struct round *r, struct script_masks masks[N_PROMPTS], struct mask_replay replay[N_PROMPTS],
+                       int32_t vocab)
+{
+    enum { PAD = 96 };
+    memset(masks, 0, N_PROMPTS * sizeof *masks);
+    for (int p = 0; p < N_PROMPTS; p++) {
+        for (int32_t t = 0; t < MAX_COMPLETION; t++) {
+            for (int32_t id = 0; id < vocab; id++)
+                if ((t + id) % 2 == 0)
+                    masks[p].bits[t][id / 32] |= 1u << (id % 32);
+            for (int i = p * GROUP; i < (p + 1) * GROUP; i++) {
+                const int32_t id = t < r->spans[i].n_tokens ? r->spans[i].tokens[t] : PAD;
+                masks[p].bits[t][id / 32] |= 1u << (id % 32);
+            }
+        }
+        replay[p] = (struct mask_replay){&masks[p], vocab, NULL, 0, masks_begin, masks_allowed, masks_accept};
+        r->prompts[p].masks = &replay[p];
+        for (int i = p * GROUP; i < (p + 1) * GROUP; i++)
+            r->spans[i].masks = &replay[p];
+    }
+}
+
 static void replay(const char *run, const json_t *script, struct backend *backend, int64_t max_completions,
                    enum decoder_mode mode, struct tallies *t)
 {
@@ -108,6 +154,9 @@ static void replay(const char *run, const json_t *script, struct backend *backen
     struct model *reference = NULL;
     cohort_error err = {0};
     static struct round r;
+    static struct script_masks masks[N_PROMPTS];
+    struct mask_replay masks_of[N_PROMPTS];
+    const bool masked = strcmp(run, "masked") == 0;
     snprintf(path, sizeof path, FIXTURES "grpo_steps/%s.json", run);
     json_t *json = load_json(path);
     const json_t *settings = json_object_get(json, "settings"), *steps = json_object_get(json, "steps");
@@ -115,6 +164,7 @@ static void replay(const char *run, const json_t *script, struct backend *backen
         .config = config_of(settings), .optimizer = optimizer_of(settings), .entropy = control_of(settings)};
     const bool kl = grpo.config.loss.beta != 0.0;
     model_test_open(&test, backend, "model_tied", DTYPE_F32);
+    test.runner.extras.masks = masked;
     model_test_plan(&test, 400, max_completions, mode, 0);
     if (kl)
         must(model_clone(&reference, test.model, &err), &err);
@@ -131,6 +181,8 @@ static void replay(const char *run, const json_t *script, struct backend *backen
         if (iteration == 0) {
             static float scratch[2][N_ROWS][MAX_COMPLETION];
             round_read(&r, json_array_get(json_object_get(script, "rounds"), index), &test.model->config);
+            if (masked)
+                masks_give(&r, masks, masks_of, test.model->config.vocab_size);
             round_advantages(&r, &grpo.config.advantage);
             score(&test, test.model, &r, &grpo.config, seen, "old_per_token_logps", r.logp, r.entropy, run, &t->logp);
             for (int i = 0; i < N_ROWS; i++) {
@@ -166,7 +218,8 @@ static void replay(const char *run, const json_t *script, struct backend *backen
 static void test_replay(void **state)
 {
     (void)state;
-    static const char *const runs[] = {"grpo", "dapo", "kl", "kl_corrected", "two_iterations", "entropy", "sapo"};
+    static const char *const runs[] = {"grpo",           "dapo",    "kl",   "kl_corrected",
+                                       "two_iterations", "entropy", "sapo", "masked"};
     struct tallies t = {.loss = {.what = "loss", .tolerance = 5e-6},
                         .grad_norm = {.what = "grad_norm", .tolerance = 2e-4},
                         .entropy = {.what = "entropy", .tolerance = 5e-6},
@@ -185,7 +238,7 @@ static void test_replay(void **state)
         if (backend == NULL)
             continue;
         for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
-            if (test_options.small && strcmp(runs[i], "kl") != 0 && strcmp(runs[i], "entropy") != 0)
+            if (test_options.small && strcmp(runs[i], "masked") != 0 && strcmp(runs[i], "entropy") != 0)
                 continue;
             if (!test_options.small)
                 replay(runs[i], script, backend, N_ROWS, DECODER_TRAIN, &t);

@@ -11,6 +11,8 @@ make_data() {
     done >"$work/sft-turns.jsonl"
     sed 's/"completion": \(.*\)}/"chosen": \1, "rejected": "perhaps"}/' "$work/sft.jsonl" >"$work/pairs.jsonl"
     sed 's/, "completion".*/}/' "$work/sft.jsonl" >"$work/grpo.jsonl"
+    sed -e '1~3s/}/, "shape": {"type": "string", "maxLength": 9}}/' -e '2~3s/}/, "shape": {"enum": ["a\\"b", "abc", [1, 2]]}}/' \
+        -e '3~3s/}/, "shape": {"type": "integer"}}/' "$work/grpo.jsonl" >"$work/guided.jsonl"
     head -n 2 "$work/sft.jsonl" >"$work/sft-held-out.jsonl"
     head -n 2 "$work/grpo.jsonl" >"$work/grpo-held-out.jsonl"
     # Rewards of tokens: by their ids, none at every third; of completions that begin with an even id one number.
@@ -59,7 +61,7 @@ arguments() {
             --max-length 70 --truncation-mode keep_end --eval-strategy epoch --metric-for-best-model mean_token_accuracy
             --early-stopping-patience 9 --load-best-model-at-end)
         ;;
-    grpo | grpo-best | rloo-best | grpo-kl | grpo-entropy | grpo-slices | grpo-sync | grpo-dynamic | grpo-tokens)
+    grpo | grpo-best | rloo-best | grpo-kl | grpo-entropy | grpo-slices | grpo-sync | grpo-dynamic | grpo-tokens | grpo-masked)
         args=(grpo --data grpo.jsonl --eval-data grpo-held-out.jsonl --reward regex --reward-pattern '[a-m]' --prompts-per-step 2
             --num-generations 4 --max-completion-length 24 --learning-rate 1e-3 --log-completions)
         case $1 in
@@ -77,6 +79,9 @@ arguments() {
         # A reference that is mixed in the second step, and then in every one, so that the checkpoint holds it.
         [ "$1" != grpo-sync ] || args+=(--sync-ref-model --ref-model-sync-steps 2 --ref-model-mixup-alpha 0.7)
         [ "$1" != grpo-slices ] || args+=(--steps-per-generation 4 --gradient-accumulation-steps 3)
+        # The constrained distribution: what guided the prompts of a batch that the checkpoint holds must come back with it.
+        [ "$1" != grpo-masked ] || args+=(--data guided.jsonl --steps-per-generation 4 --gradient-accumulation-steps 3 --guided-json @shape
+            --guided-logprob masked --guided-close 12 --eval-data guided.jsonl)
         # State that outlives a step beside weights and optimizer: the controller of the entropy bonus, near its target.
         [ "$1" != grpo-entropy ] || args+=(--use-adaptive-entropy --entropy-coef 0.02 --entropy-coef-max 0.03 --entropy-target 5.555
             --top-entropy-quantile 0.5 --loss-type sapo)

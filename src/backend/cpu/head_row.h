@@ -61,6 +61,19 @@ static inline bool head_row_is_top(const struct head_row *row, const float *logi
     return row->valid;
 }
 
+/* Logits of ids that are not allowed become -inf. */
+static inline void head_forbid(const uint32_t *allowed, float *logits, int64_t count)
+{
+    for (int64_t word = 0; word * 32 < count; word++) {
+        const int64_t begin = 32 * word, left = count - begin;
+        if (allowed[word] == UINT32_MAX)
+            continue;
+        for (int bit = 0; bit < 32 && bit < left; bit++)
+            if ((allowed[word] >> bit & 1u) == 0)
+                logits[begin + bit] = -INFINITY;
+    }
+}
+
 /* head_row: on the backend's threads; backend NULL: on the calling thread alone. */
 #define HEAD_ROW_DECLARE(isa)                                                                                          \
     void head_block_##isa(struct head_block *out, const float *logits, int64_t count, float inv_temperature);          \

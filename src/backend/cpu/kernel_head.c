@@ -2,8 +2,10 @@
 #include "backend/cpu/act_part.h"
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/head_row.h"
+#include "base/memory.h"
 
 #include <assert.h>
+#include <string.h>
 
 enum { N_ACC = 4 };
 
@@ -158,13 +160,43 @@ static float mean_logp(const struct head_row *row, const float *logits)
     return row->valid ? (float)(total / (double)row->count - row->lse) : NAN;
 }
 
-/* backend: as for head_row. */
-static void stats_row(struct backend *backend, const struct head_stats *p, int64_t r)
+/* The bitset of a row; NULL: all ids are there. */
+static const uint32_t *allowed_of(const struct head_allowed *allowed, int64_t r, int64_t vocab)
+{
+    if (allowed->bits == NULL || allowed->which[r] < 0)
+        return NULL;
+    return allowed->bits + allowed->which[r] * allowed_words(vocab);
+}
+
+/* A copy of a row without the ids that are not allowed, in the worker's memory; NULL: there is none to be had. */
+static const float *allowed_row(struct backend *backend, int thread, const uint32_t *allowed, const float *logits,
+                                int64_t vocab)
+{
+    struct cpu_state *state = backend->state;
+    struct sample_scratch *scratch = &cpu_worker(backend, thread)->sample;
+    if (mem_grow(&scratch->logits, &scratch->logits_capacity, (size_t)vocab, sizeof *scratch->logits, "logits of a row",
+                 NULL) != COHORT_OK) {
+        atomic_store(&state->failed, true);
+        return NULL;
+    }
+    memcpy(scratch->logits, logits, (size_t)vocab * sizeof *logits);
+    head_forbid(allowed, scratch->logits, vocab);
+    return scratch->logits;
+}
+
+/* shared: the row's blocks are shared by all threads, of which this is the calling one. */
+static void stats_row(struct backend *backend, const struct head_stats *p, int64_t r, int thread, bool shared)
 {
     struct head_row row;
     const float *logits = p->logits + r * p->vocab;
+    const uint32_t *allowed = allowed_of(&p->allowed, r, p->vocab);
     assert(p->target[r] >= 0 && p->target[r] < p->vocab);
-    CPU_NAME(head_row)(backend, &row, logits, p->vocab, 1.0f / p->temperature);
+    assert(allowed == NULL || (p->top == NULL && p->mean == NULL));
+    if (allowed != NULL)
+        logits = allowed_row(backend, thread, allowed, logits, p->vocab);
+    if (logits == NULL) /* the operation has failed; no value may look like one */
+        logits = p->logits + r * p->vocab;
+    CPU_NAME(head_row)(shared ? backend : NULL, &row, logits, p->vocab, 1.0f / p->temperature);
     p->lse[r] = (float)row.lse;
     p->logp[r] = head_row_logp(&row, logits[p->target[r]]);
     if (p->entropy != NULL)
@@ -175,12 +207,16 @@ static void stats_row(struct backend *backend, const struct head_stats *p, int64
         p->mean[r] = mean_logp(&row, logits);
 }
 
+struct stats_job {
+    struct backend *backend;
+    const struct head_stats *p;
+};
+
 static void stats_rows(const void *context, int64_t begin, int64_t end, int thread)
 {
-    const struct head_stats *p = context;
-    (void)thread;
+    const struct stats_job *job = context;
     for (int64_t r = begin; r < end; r++)
-        stats_row(NULL, p, r);
+        stats_row(job->backend, job->p, r, thread, false);
 }
 
 void CPU_NAME(head_stats)(struct backend *backend, const struct head_stats *p)
@@ -189,11 +225,11 @@ void CPU_NAME(head_stats)(struct backend *backend, const struct head_stats *p)
     const int threads = cpu_threads(backend, p->rows * p->vocab, 0.4);
     /* With few rows the threads share each row's blocks instead: the same sums in the same order. */
     if (threads == 1 || p->rows >= 2 * threads) {
-        cpu_run(backend, threads, p->rows, 0, stats_rows, p);
+        cpu_run(backend, threads, p->rows, 0, stats_rows, &(struct stats_job){backend, p});
         return;
     }
     for (int64_t r = 0; r < p->rows; r++)
-        stats_row(backend, p, r);
+        stats_row(backend, p, r, 0, true);
 }
 
 /* What one row's gradient is made of: with l = log p and p = exp(l),
@@ -255,20 +291,32 @@ static void gradient_blocks(const void *context, int64_t first, int64_t last, in
             s.d_entropy = p->d_entropy[r];
         }
         const float *logits = p->logits + r * p->vocab;
+        const uint32_t *allowed = allowed_of(&p->allowed, r, p->vocab);
         void *out = act_at_mut(p->d_logits, p->act, r * p->vocab);
+        int32_t target = p->target[r];
+        float left[HEAD_BLOCK]; /* of the block, where some ids are not allowed */
+        if (allowed != NULL) {
+            memcpy(left, logits + begin, (size_t)(end - begin) * sizeof *left);
+            head_forbid(allowed + begin / 32, left, end - begin);
+            logits = left;
+            out = act_at_mut(out, p->act, begin);
+            target = target >= begin && target < end ? (int32_t)(target - begin) : -1;
+            end -= begin;
+            begin = 0;
+        }
         const bool smooth = p->d_mean != NULL;
         if (smooth) {
             s.d_both = p->d_logp[r] + p->d_mean[r];
             s.uniform = p->d_mean[r] / (float)p->vocab;
         }
         if (p->act == DTYPE_F32 && !smooth)
-            gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_F32, false);
+            gradient_block(&s, logits, begin, end, target, out, DTYPE_F32, false);
         else if (p->act == DTYPE_F32)
-            gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_F32, true);
+            gradient_block(&s, logits, begin, end, target, out, DTYPE_F32, true);
         else if (!smooth)
-            gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_BF16, false);
+            gradient_block(&s, logits, begin, end, target, out, DTYPE_BF16, false);
         else
-            gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_BF16, true);
+            gradient_block(&s, logits, begin, end, target, out, DTYPE_BF16, true);
     }
 }
 

@@ -69,25 +69,12 @@ static void penalise_once(const int32_t *id, int32_t n, float *logits, int64_t c
     }
 }
 
-/* Logits of ids that are not allowed become -inf. */
-static void forbid(const uint32_t *allowed, float *logits, int64_t count)
-{
-    for (int64_t word = 0; word < allowed_words(count); word++) {
-        const int64_t begin = 32 * word, left = count - begin;
-        if (allowed[word] == UINT32_MAX)
-            continue;
-        for (int bit = 0; bit < 32 && bit < left; bit++)
-            if ((allowed[word] >> bit & 1u) == 0)
-                logits[begin + bit] = -INFINITY;
-    }
-}
-
 cohort_status CPU_NAME(sample_process)(const struct sample_row *row, float *logits, int64_t count,
                                        struct sample_scratch *scratch)
 {
     const struct sampling_params *p = row->params;
     if (row->allowed != NULL)
-        forbid(row->allowed, logits, count);
+        head_forbid(row->allowed, logits, count);
     for (int32_t i = 0; i < p->n_bias; i++)
         if (in_row(p->bias_id[i], count))
             logits[p->bias_id[i]] += p->bias[i];
@@ -434,7 +421,7 @@ static cohort_status choose_changed(const struct sample *p, const struct sample_
                  "logits of a row", NULL));
     memcpy(scratch->logits, logits, (size_t)count * sizeof *logits);
     if (r->allowed != NULL) {
-        forbid(r->allowed, scratch->logits, count);
+        head_forbid(r->allowed, scratch->logits, count);
         for (int64_t i = count; i < copied; i++)
             scratch->logits[i] = -INFINITY;
         CPU_NAME(head_row)(NULL, allowed, scratch->logits, copied, 1.0f / stats_temperature(r));

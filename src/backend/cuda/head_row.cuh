@@ -81,6 +81,20 @@ static __device__ __forceinline__ void load_part(float x[LOGITS_EACH], const flo
     }
 }
 
+/* The thread's entries that are not allowed, those of ids from n on among them, become -inf. */
+static __device__ __forceinline__ void forbid_part(float x[LOGITS_EACH], const uint32_t *allowed, int64_t begin,
+                                                   int64_t n)
+{
+#pragma unroll
+    for (int v = 0; v < LOGITS_EACH / 4; v++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int64_t id = begin + part_offset(v) + j;
+            if (id >= n || (allowed[id / 32] >> (id % 32) & 1u) == 0)
+                x[4 * v + j] = negative_infinity();
+        }
+}
+
 /* Of one part, whose logits (not yet scaled) the threads of the block hold as load_part gives them. shared: room for
  * LOGITS_WARPS parts; a barrier must stand between two calls with the same. Every thread gets the result. */
 static __device__ __forceinline__ logits_part part_statistics(const float x[LOGITS_EACH], float inv_temperature,

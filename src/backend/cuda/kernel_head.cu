@@ -25,17 +25,28 @@ static __device__ __forceinline__ float part_sum(const float x[LOGITS_EACH], flo
     return total;
 }
 
-/* Block p + n_parts * r: part p of row r. sums: of z over each part, with MEAN. */
-template <bool MEAN>
+/* The thread's entries of a part of row r, without what the row is not allowed. */
+static __device__ __forceinline__ void forbid_of_row(float x[LOGITS_EACH], const head_allowed &allowed, int64_t r,
+                                                     int64_t begin, int64_t vocab)
+{
+    if (allowed.which[r] >= 0)
+        forbid_part(x, allowed.bits + allowed.which[r] * allowed_words(vocab), begin, vocab);
+}
+
+/* Block p + n_parts * r: part p of row r. sums: of z over each part, with MEAN. MASKED: rows may have ids that are not
+ * allowed. */
+template <bool MEAN, bool MASKED>
 static __global__ void __launch_bounds__(LOGITS_THREADS)
     stats_part_kernel(const float *logits, int64_t vocab, int n_parts, float inv_temperature, logits_part *parts,
-                      float *sums)
+                      float *sums, head_allowed allowed)
 {
     __shared__ logits_part shared[LOGITS_WARPS];
     const int64_t row = blockIdx.x / (unsigned)n_parts;
     const int64_t part = blockIdx.x % (unsigned)n_parts;
     float x[LOGITS_EACH];
     load_part(x, logits + row * vocab, part * LOGITS_PART, vocab);
+    if (MASKED)
+        forbid_of_row(x, allowed, row, part * LOGITS_PART, vocab);
     const logits_part whole = part_statistics(x, inv_temperature, shared);
     if (threadIdx.x == 0)
         parts[row * n_parts + part] = whole;
@@ -134,12 +145,12 @@ extern "C" void cuda_head_stats(struct backend *backend, const struct head_stats
         return;
     float *sums = (float *)(parts + count);
     const float inv_temperature = 1.0f / p->temperature;
-    if (p->mean != NULL)
-        LAUNCH((stats_part_kernel<true>), (unsigned)count, LOGITS_THREADS, 0, s->stream, p->logits, p->vocab,
-               (int)n_parts, inv_temperature, parts, sums);
-    else
-        LAUNCH((stats_part_kernel<false>), (unsigned)count, LOGITS_THREADS, 0, s->stream, p->logits, p->vocab,
-               (int)n_parts, inv_temperature, parts, sums);
+    assert(p->allowed.bits == NULL || (p->top == NULL && p->mean == NULL));
+    auto kernel = p->mean != NULL            ? stats_part_kernel<true, false>
+                  : p->allowed.bits != NULL ? stats_part_kernel<false, true>
+                                             : stats_part_kernel<false, false>;
+    LAUNCH(kernel, (unsigned)count, LOGITS_THREADS, 0, s->stream, p->logits, p->vocab, (int)n_parts, inv_temperature,
+           parts, sums, p->allowed);
     LAUNCH(stats_finish_kernel, (unsigned)((p->rows + FINISH_WARPS - 1) / FINISH_WARPS), FINISH_WARPS * 32, 0,
            s->stream, *p, (int)n_parts, inv_temperature, parts, sums);
     cuda_note(backend, "head_stats", cudaSuccess);
@@ -178,7 +189,7 @@ static __device__ __forceinline__ void store4(float *to, const float d[4])
 }
 
 /* Block b + n_parts * r: entries LOGITS_PART * b ... of row r. */
-template <typename T, bool SMOOTH>
+template <typename T, bool SMOOTH, bool MASKED>
 static __global__ void __launch_bounds__(LOGITS_THREADS)
     gradient_kernel(head_gradient p, int n_parts, float inv_temperature)
 {
@@ -186,6 +197,8 @@ static __global__ void __launch_bounds__(LOGITS_THREADS)
     const int64_t begin = (int64_t)(blockIdx.x % (unsigned)n_parts) * LOGITS_PART;
     float x[LOGITS_EACH];
     load_part(x, p.logits + r * p.vocab, begin, p.vocab);
+    if (MASKED)
+        forbid_of_row(x, p.allowed, r, begin, p.vocab);
     gradient_row g = {inv_temperature, p.lse[r], 0.0f, p.d_logp[r], 0.0f, p.d_logp[r], 0.0f};
     if (SMOOTH) {
         g.d_both = p.d_logp[r] + p.d_mean[r];
@@ -228,9 +241,13 @@ extern "C" void cuda_head_gradient(struct backend *backend, const struct head_gr
     assert(p->rows * n_parts <= INT32_MAX);
     const unsigned grid = (unsigned)(p->rows * n_parts);
     const float inv_temperature = 1.0f / p->temperature;
-    auto kernel = p->act == DTYPE_F32 ? gradient_kernel<float, false> : gradient_kernel<uint16_t, false>;
+    const bool f32 = p->act == DTYPE_F32;
+    assert(p->allowed.bits == NULL || p->d_mean == NULL);
+    auto kernel = f32 ? gradient_kernel<float, false, false> : gradient_kernel<uint16_t, false, false>;
     if (p->d_mean != NULL)
-        kernel = p->act == DTYPE_F32 ? gradient_kernel<float, true> : gradient_kernel<uint16_t, true>;
+        kernel = f32 ? gradient_kernel<float, true, false> : gradient_kernel<uint16_t, true, false>;
+    else if (p->allowed.bits != NULL)
+        kernel = f32 ? gradient_kernel<float, false, true> : gradient_kernel<uint16_t, false, true>;
     LAUNCH(kernel, grid, LOGITS_THREADS, 0, s->stream, *p, (int)n_parts, inv_temperature);
     cuda_note(backend, "head_gradient", cudaSuccess);
 }

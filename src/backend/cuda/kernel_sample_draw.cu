@@ -59,14 +59,7 @@ static __global__ void __launch_bounds__(LOGITS_THREADS) allowed_part_kernel(dra
     const int64_t begin = (int64_t)part * LOGITS_PART;
     float x[LOGITS_EACH];
     load_part(x, job.logits + (int64_t)r->logits_row * job.vocab, begin, job.vocab);
-#pragma unroll
-    for (int v = 0; v < LOGITS_EACH / 4; v++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const int64_t id = begin + part_offset(v) + j;
-            if (id >= r->n_choosable || (r->allowed[id / 32] >> (id % 32) & 1u) == 0)
-                x[4 * v + j] = negative_infinity();
-        }
+    forbid_part(x, r->allowed, begin, r->n_choosable);
     const logits_part whole = part_statistics(x, r->inv_temperature, shared);
     if (threadIdx.x == 0)
         job.allowed_parts[(int64_t)i * job.n_parts + part] = whole;
