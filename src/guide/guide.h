@@ -23,6 +23,9 @@ enum guide_whitespace { GUIDE_WHITESPACE_LIST(GUIDE_SPACE) GUIDE_SPACES };
 enum guide_unsupported { GUIDE_UNSUPPORTED_LIST(GUIDE_UNSUPPORTED) };
 #undef GUIDE_UNSUPPORTED
 
+#define GUIDE_NOTATION(constant, word) GUIDE_NOTATION_##constant,
+enum guide_notation { GUIDE_NOTATION_LIST(GUIDE_NOTATION) };
+#undef GUIDE_NOTATION
 #define GUIDE_LOGPROB(constant, word) GUIDE_LOGPROB_##constant,
 enum guide_logprob { GUIDE_LOGPROB_LIST(GUIDE_LOGPROB) };
 #undef GUIDE_LOGPROB
@@ -36,6 +39,7 @@ struct guide_options {
     int32_t after; /* a token, </think>: everything is allowed up to it, and the language begins behind; -1: at once */
     enum guide_whitespace whitespace;   /* of JSON */
     enum guide_unsupported unsupported; /* keywords of JSON Schema */
+    enum guide_notation notation;       /* of a grammar */
 };
 
 /* What guided_KIND was given, as a grammar. text: of GUIDE_CHOICE a JSON list of texts. origin begins messages. ignored
@@ -43,6 +47,9 @@ struct guide_options {
 cohort_status guide_read(struct grammar *grammar, const struct guide_vocabulary *vocabulary, enum guide_kind kind,
                          const char *text, size_t length, const struct guide_options *options, const char *origin,
                          struct text *ignored, cohort_error *err);
+
+/* Whether a text is evidently a grammar in one of the notations. */
+bool guide_looks_like_grammar(const char *text, size_t length);
 
 /* The vocabulary is borrowed. The text is copied as far as it is needed. */
 cohort_status guide_create(struct guide **out, const struct guide_vocabulary *vocabulary, enum guide_kind kind,

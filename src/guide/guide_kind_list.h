@@ -6,7 +6,7 @@
     X(REGEX, "guided_regex")                                                                                           \
     X(CHOICE, "guided_choice")                                                                                         \
     X(JSON, "guided_json")                                                                                             \
-    X(GBNF, "guided_grammar")
+    X(GRAMMAR, "guided_grammar")
 
 /* White space between the parts of JSON: as Python's json.dumps writes it, or a little anywhere. */
 #define GUIDE_WHITESPACE_LIST(X)                                                                                       \
@@ -17,6 +17,12 @@
 #define GUIDE_UNSUPPORTED_LIST(X)                                                                                      \
     X(REFUSE, "refuse")                                                                                                \
     X(IGNORE, "ignore")
+
+/* The notation of a grammar: seen from the grammar, or given. */
+#define GUIDE_NOTATION_LIST(X)                                                                                         \
+    X(AUTO, "auto")                                                                                                    \
+    X(GBNF, "gbnf")                                                                                                    \
+    X(LARK, "lark")
 
 /* Whose log-probs are recorded and trained: the model's, or those of the distribution over the allowed tokens. */
 #define GUIDE_LOGPROB_LIST(X)                                                                                          \

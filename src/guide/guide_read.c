@@ -38,12 +38,33 @@ static cohort_status read_choice(struct guide_reading *r, const char *text, size
     return status;
 }
 
+bool guide_looks_like_grammar(const char *text, size_t length)
+{
+    return guide_is_gbnf(text, length) || guide_is_lark(text, length);
+}
+
+static cohort_status read_grammar(struct guide_reading *r, const char *text, size_t length, uint32_t root,
+                                  cohort_error *err)
+{
+    enum guide_notation notation = r->options->notation;
+    if (notation == GUIDE_NOTATION_AUTO)
+        notation = guide_is_lark(text, length)   ? GUIDE_NOTATION_LARK
+                   : guide_is_gbnf(text, length) ? GUIDE_NOTATION_GBNF
+                                                 : GUIDE_NOTATION_AUTO;
+    if (notation == GUIDE_NOTATION_AUTO)
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: neither GBNF (root ::= ...) nor Lark (start: ...); guided_grammar_kind says which it is",
+                         r->origin);
+    return notation == GUIDE_NOTATION_GBNF ? guide_read_gbnf(r, text, length, root, err)
+                                           : guide_read_lark(r, text, length, root, err);
+}
+
 typedef cohort_status reader(struct guide_reading *reading, const char *text, size_t length, uint32_t root,
                              cohort_error *err);
 static reader *const readers[GUIDE_KINDS] = {[GUIDE_REGEX] = read_regex,
                                              [GUIDE_CHOICE] = read_choice,
                                              [GUIDE_JSON] = guide_read_json,
-                                             [GUIDE_GBNF] = guide_read_gbnf};
+                                             [GUIDE_GRAMMAR] = read_grammar};
 
 cohort_status guide_read(struct grammar *grammar, const struct guide_vocabulary *vocabulary, enum guide_kind kind,
                          const char *text, size_t length, const struct guide_options *options, const char *origin,

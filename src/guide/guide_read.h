@@ -17,8 +17,12 @@ cohort_status guide_read_json(struct guide_reading *reading, const char *text, s
                               cohort_error *err);
 cohort_status guide_read_schema(struct guide_reading *reading, const json_t *schema, uint32_t in, uint32_t from,
                                 uint32_t *to, cohort_error *err);
-/* guided_grammar: GBNF (guide_gbnf.c). */
+/* guided_grammar: GBNF (guide_gbnf.c), Lark (guide_lark.c), and whether a text is evidently one of them. */
 cohort_status guide_read_gbnf(struct guide_reading *reading, const char *text, size_t length, uint32_t root,
                               cohort_error *err);
+cohort_status guide_read_lark(struct guide_reading *reading, const char *text, size_t length, uint32_t root,
+                              cohort_error *err);
+bool guide_is_gbnf(const char *text, size_t length);
+bool guide_is_lark(const char *text, size_t length);
 
 #endif

@@ -53,6 +53,13 @@ static bool is_json(const char *given)
     return first == '{' || first == '[' || strcmp(given, "true") == 0;
 }
 
+/* Whether an option is a grammar itself: several lines, or one of GBNF or Lark. */
+static bool is_grammar(const char *given)
+{
+    const size_t n = strlen(given);
+    return strchr(given, '\n') != NULL || guide_looks_like_grammar(given, n);
+}
+
 /* What is asked for, and its text. *n counts how many options ask. */
 static cohort_status find_asked(struct row_guides *g, const struct options *options, struct text *text, int *n,
                                 cohort_error *err)
@@ -73,8 +80,8 @@ static cohort_status find_asked(struct row_guides *g, const struct options *opti
         TRY(read_source(g, schema, is_json(schema), text, err));
     }
     if (grammar != NULL) {
-        ask(g, GUIDE_GBNF, "guided_grammar", n);
-        TRY(read_source(g, grammar, strstr(grammar, "::=") != NULL, text, err));
+        ask(g, GUIDE_GRAMMAR, "guided_grammar", n);
+        TRY(read_source(g, grammar, is_grammar(grammar), text, err));
     }
     if (*n > 1)
         return error_set(err, COHORT_ERR_ARGUMENT,
@@ -119,6 +126,7 @@ cohort_status row_guides_open(struct row_guides *guides, const struct session *s
         .after = after ? tokenizer_find(session->tokenizer, THINK_END) : -1,
         .whitespace = (enum guide_whitespace)options_choice(options, OPTION_GUIDED_WHITESPACE),
         .unsupported = (enum guide_unsupported)options_choice(options, OPTION_GUIDED_UNSUPPORTED),
+        .notation = (enum guide_notation)options_choice(options, OPTION_GUIDED_GRAMMAR_KIND),
     };
     guides->observer = observer;
     if (after && guides->options.after < 0) {

@@ -235,7 +235,7 @@ static const struct option_hint hints[] = {
     {"gradient_checkpointing", "recompute", RECOMPUTES},
     {"gradient_checkpointing_kwargs", "recompute", RECOMPUTES},
     {"gradient_clipping", "max_grad_norm", NULL},
-    {"grammar", "guided_grammar", "GBNF"},
+    {"grammar", "guided_grammar", "GBNF or Lark"},
     {"grammar_file", "guided_grammar", "the name of a file"},
     {"group_by_length", NULL, PACKED},
     {"group_size", "num_generations", NULL},

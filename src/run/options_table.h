@@ -364,7 +364,9 @@ OPTION(GUIDED_CHOICE, "guided_choice", TEXTS, NULL, FOR_GUIDED, "Guided", KEPT,
 OPTION(GUIDED_JSON, "guided_json", TEXT, NULL, FOR_GUIDED, "Guided", ACCEPTED(GUIDE),
        "completions are JSON of this schema: the schema, a file of it, or @COLUMN of the data")
 OPTION(GUIDED_GRAMMAR, "guided_grammar", TEXT, NULL, FOR_GUIDED, "Guided", ACCEPTED(GUIDE),
-       "completions meet this grammar (GBNF): the grammar, a file of it, or @COLUMN of the data")
+       "completions meet this grammar (GBNF or Lark): the grammar, a file of it, or @COLUMN of the data")
+OPTION(GUIDED_GRAMMAR_KIND, "guided_grammar_kind", ONE_OF(WORDS(GUIDE_NOTATION_LIST)), "auto", FOR_GUIDED, "Guided", KEPT,
+       "the notation of guided_grammar: seen from it, GBNF as llama.cpp has it, or Lark as llguidance has it")
 OPTION(GUIDED_WHITESPACE, "guided_whitespace", ONE_OF(WORDS(GUIDE_WHITESPACE_LIST)), "none", FOR_GUIDED, "Guided", KEPT,
        "white space of guided JSON: as Python's json.dumps writes it, or a little wherever JSON has it")
 OPTION(GUIDED_UNSUPPORTED, "guided_unsupported", ONE_OF(WORDS(GUIDE_UNSUPPORTED_LIST)), "refuse", FOR_GUIDED, "Guided", KEPT,

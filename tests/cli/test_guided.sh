@@ -76,6 +76,12 @@ printf 'root ::= "<" word ("," word)* ">"\nword ::= [a-z]{2,5}\n' >words.gbnf
 matches '^<[a-z]{2,5}(,[a-z]{2,5})*>$' --guided-grammar words.gbnf --max-tokens 60 --guided-close 12
 succeeds generate --guided-grammar 'root ::= "yes"'
 is "$(cat out)" yes "a grammar on the command line"
+printf 'start: "<" WORD ("," WORD)~1..3 ">"\nWORD: /[a-z]{2,5}/\n' >words.lark
+matches '^<[a-z]{2,5}(,[a-z]{2,5}){1,3}>$' --guided-grammar words.lark --max-tokens 60 --guided-close 30
+succeeds generate --guided-grammar 'start: "yes"'
+is "$(cat out)" yes "a grammar of Lark on the command line"
+fails 2 "guided_grammar: line 1: expected NAME ::=" generate --guided-grammar words.lark --guided-grammar-kind gbnf
+fails 1 "guided_grammar: line 2: a priority: this is not supported" generate --guided-grammar "$(printf 'start: a\na.2: "x"')"
 fails 2 "guided_grammar: line 1: rule 'b' is not defined" generate --guided-grammar 'root ::= b'
 
 # --- eval and grpo: the group is guided, what is trained is the model's distribution, ratio 1 ---

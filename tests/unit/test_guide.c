@@ -123,7 +123,7 @@ static void test_gbnf(void **state)
         struct grammar grammar = {0};
         struct grammar_tables tables;
         cohort_error err = {0};
-        if (guide_read(&grammar, toy_words, GUIDE_GBNF, cases[i].grammar, strlen(cases[i].grammar), &options, "test",
+        if (guide_read(&grammar, toy_words, GUIDE_GRAMMAR, cases[i].grammar, strlen(cases[i].grammar), &options, "test",
                        NULL, &err) != COHORT_OK ||
             grammar_compile(&tables, &grammar, "test", &err) != COHORT_OK)
             fail_msg("%s: %s", cases[i].grammar, err.message);
@@ -139,7 +139,7 @@ static void test_gbnf(void **state)
     /* Tokens by name and by id. */
     int32_t eos[2];
     const struct guide_options with_eos = toy_options(eos);
-    struct guide *guide = make(toy_words, GUIDE_GBNF, "root ::= \"a\"* </think> (<[2]> | \"b\")", &with_eos);
+    struct guide *guide = make(toy_words, GUIDE_GRAMMAR, "root ::= \"a\"* </think> (<[2]> | \"b\")", &with_eos);
     struct guide_state *s = NULL;
     const int32_t think = tokenizer_find(toy, "</think>");
     assert_int_equal(guide_start(&s, guide, 20, 0, NULL), COHORT_OK);
@@ -179,18 +179,19 @@ static void test_refused(void **state)
         {GUIDE_REGEX, "a\xFF", "this is not UTF-8"},
         {GUIDE_REGEX, "[^\\x{0}-\\x{10ffff}]", "no text meets this"},
         {GUIDE_REGEX, "(?>a)", "this kind of group is not supported"},
-        {GUIDE_GBNF, "root ::= a", "line 1: rule 'a' is not defined"},
-        {GUIDE_GBNF, "a ::= \"b\"", "no rule 'root'"},
-        {GUIDE_GBNF, "root ::= \"b\nx ::= \"a\"", "line 1: a text without its closing"},
-        {GUIDE_GBNF, "root ::= (\"b\"", "'(' without ')'"},
-        {GUIDE_GBNF, "root ::= [b", "'[' without ']'"},
-        {GUIDE_GBNF, "root ::= \"b\"{3,2}", "expected {least,most}"},
-        {GUIDE_GBNF, "root ::= \"b\"\nroot ::= \"a\"", "line 2: this rule is defined already"},
-        {GUIDE_GBNF, "root = \"b\"", "line 1: expected NAME ::="},
-        {GUIDE_GBNF, "root ::= <nothing>", "no token of this text"},
-        {GUIDE_GBNF, "root ::= <[99999]>", "no token of this id"},
-        {GUIDE_GBNF, "root ::= a | \"x\"\na ::= root \"b\"", "begins with itself"},
-        {GUIDE_GBNF, "root ::= \"a\" root", "no text meets this"},
+        {GUIDE_GRAMMAR, "root ::= a", "line 1: rule 'a' is not defined"},
+        {GUIDE_GRAMMAR, "a ::= \"b\"", "no rule 'root'"},
+        {GUIDE_GRAMMAR, "root ::= \"b\nx ::= \"a\"", "line 1: a text without its closing"},
+        {GUIDE_GRAMMAR, "root ::= (\"b\"", "'(' without ')'"},
+        {GUIDE_GRAMMAR, "root ::= [b", "'[' without ']'"},
+        {GUIDE_GRAMMAR, "root ::= \"b\"{3,2}", "expected {least,most}"},
+        {GUIDE_GRAMMAR, "root ::= \"b\"\nroot ::= \"a\"", "line 2: this rule is defined already"},
+        {GUIDE_GRAMMAR, "root = \"b\"", "neither GBNF (root ::= ...) nor Lark"},
+        {GUIDE_GRAMMAR, "root ::= \"b\"\nx = \"b\"", "line 2: expected NAME ::="},
+        {GUIDE_GRAMMAR, "root ::= <nothing>", "no token of this text"},
+        {GUIDE_GRAMMAR, "root ::= <[99999]>", "no token of this id"},
+        {GUIDE_GRAMMAR, "root ::= a | \"x\"\na ::= root \"b\"", "begins with itself"},
+        {GUIDE_GRAMMAR, "root ::= \"a\" root", "no text meets this"},
         {GUIDE_CHOICE, "[]", "expected a list of texts, at least one"},
         {GUIDE_CHOICE, "[1]", "choice 1 is not a text"},
     };

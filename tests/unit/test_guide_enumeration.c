@@ -241,6 +241,72 @@ static void compare(struct guide *guide, const struct texts *language, int32_t e
     }
 }
 
+/* ---- The same grammar as text ---- */
+
+static void write_expr(const struct random_grammar *g, uint32_t expr, bool lark, struct text *out)
+{
+    const struct expr *x = &g->exprs.list[expr];
+    cohort_error err = {0};
+    switch (x->kind) {
+    case EXPR_SET:
+        for (uint32_t i = x->at; i < x->at + x->n; i++) /* one: random_expr makes single characters */
+            if (!lark || expr % 3 == 0)
+                assert_int_equal(text_printf(out, &err, "\"%c\" ", (int)g->exprs.ranges[i][0]), COHORT_OK);
+            else if (expr % 3 == 1)
+                assert_int_equal(text_printf(out, &err, "/[%c]/ ", (int)g->exprs.ranges[i][0]), COHORT_OK);
+            else
+                assert_int_equal(text_printf(out, &err, "%c ", (int)g->exprs.ranges[i][0] - 'a' + 'A'), COHORT_OK);
+        return;
+    case EXPR_JOIN:
+    case EXPR_EITHER:
+        assert_int_equal(text_printf(out, &err, "("), COHORT_OK);
+        for (uint32_t i = x->at; i < x->at + x->n; i++) {
+            if (x->kind == EXPR_EITHER && i > x->at)
+                assert_int_equal(text_printf(out, &err, expr % 2 == 0 ? " | " : "\n  | "), COHORT_OK);
+            write_expr(g, g->exprs.parts[i], lark, out);
+        }
+        assert_int_equal(text_printf(out, &err, ") "), COHORT_OK);
+        return;
+    case EXPR_REPEAT:
+        assert_int_equal(text_printf(out, &err, "("), COHORT_OK);
+        write_expr(g, x->rule, lark, out);
+        assert_int_equal(x->most == REPEAT_FOREVER && (!lark || x->least > 1)
+                             ? text_printf(out, &err, "){%u,} ", x->least)
+                         : x->most == REPEAT_FOREVER ? text_printf(out, &err, x->least == 0 ? ")* " : ")+ ")
+                         : lark                      ? text_printf(out, &err, ")~%u..%u ", x->least, x->most)
+                                                     : text_printf(out, &err, "){%u,%u} ", x->least, x->most),
+                         COHORT_OK);
+        return;
+    case EXPR_RULE: assert_int_equal(text_printf(out, &err, "r%u ", x->rule), COHORT_OK); return;
+    default: assert_int_equal(text_printf(out, &err, "\"\" "), COHORT_OK); /* EXPR_EMPTY */
+    }
+}
+
+/* The reader of a notation understands by the text what the expressions mean. */
+static void check_reader(const struct random_grammar *g, const struct texts *language, bool lark,
+                         const struct guide_vocabulary *vocabulary, const struct guide_options *options, int i)
+{
+    struct text text = {0};
+    struct guide *guide = NULL;
+    int64_t unknown = 0;
+    cohort_error err = {0};
+    assert_int_equal(
+        text_printf(&text, &err, lark ? "// one\nstart: r0\nA: \"a\"\nB: \"b\"\n" : "# one\nroot ::= r0\n"), COHORT_OK);
+    for (uint32_t r = 0; r < g->n_rules; r++) {
+        assert_int_equal(text_printf(&text, &err, lark ? "?r%u: " : "r%u ::= ", r), COHORT_OK);
+        write_expr(g, g->bodies[r], lark, &text);
+        assert_int_equal(text_printf(&text, &err, "\n"), COHORT_OK);
+    }
+    const cohort_status status =
+        guide_create(&guide, vocabulary, GUIDE_GRAMMAR, text.data, text.length, options, "written", NULL, &err);
+    if (status == COHORT_OK)
+        compare(guide, language, options->eos_ids[0], &unknown);
+    else if (strstr(err.message, "no text meets this") == NULL && strstr(err.message, "begins with itself") == NULL)
+        fail_msg("case %d: %s\n%s", i, err.message, text.data);
+    guide_release(guide);
+    text_free(&text);
+}
+
 static void test_random_grammars(void **state)
 {
     (void)state;
@@ -248,7 +314,7 @@ static void test_random_grammars(void **state)
     struct guide_vocabulary *vocabulary = NULL;
     const int32_t eos = tokenizer_find(tokenizer, "<end>");
     const struct guide_options options = {.eos_ids = &eos, .n_eos = 1, .after = -1};
-    int64_t unknown = 0, empty = 0, ambiguous = 0;
+    int64_t unknown = 0, empty = 0, ambiguous = 0, readers = 0;
     assert_int_equal(guide_vocabulary_create(&vocabulary, tokenizer, 0, NULL), COHORT_OK);
     for (int i = 0; i < cases; i++) {
         static struct texts rules[MOST_RULES];
@@ -280,9 +346,14 @@ static void test_random_grammars(void **state)
             empty++;
         }
         guide_release(guide);
+        if (i % 2 == 0) {
+            check_reader(&g, &rules[0], i % 4 == 0, vocabulary, &options, i);
+            readers += status == COHORT_OK;
+        }
         grammar_free(&grammar);
         exprs_free(&g.exprs);
     }
+    assert_true(readers > cases / 4);
     print_message("%d grammars, %lld without a text, %lld too ambiguous, %lld tokens whose texts are longer\n", cases,
                   (long long)empty, (long long)ambiguous, (long long)unknown);
     assert_true(ambiguous <= cases / 50);
