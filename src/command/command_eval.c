@@ -102,6 +102,8 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     need.history = rollout_history(&pattern.sampling, need.context);
     if (guides.on && need.history < 0)
         need.history = 0;
+    TRY_GOTO(reward_models_open(&scoring.models, session.backend, options, true, need.context, observer, err));
+    TRY_GOTO(reward_models_own(&scoring.models, session_room(&session, options), &session.beside, err));
     TRY_GOTO(session_engine(&session, options, &need, &engine, err));
     struct evaluation evaluation = {.engine = engine,
                                     .scoring = &scoring,

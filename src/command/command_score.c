@@ -1,4 +1,4 @@
-/* cohort score: rewards of given completions, without a model. */
+/* cohort score: rewards of given completions, without the model that wrote them. */
 #include "command/command.h"
 #include "base/json_text.h"
 #include "recipe/data_open.h"
@@ -107,11 +107,35 @@ cleanup:
     return status;
 }
 
+/* Models that reward need a device. No sequence has more tokens than its row has bytes. */
+static cohort_status open_models(struct scoring *scoring, struct backend **backend, const struct options *options,
+                                 json_t *const *table, size_t n_rows, const cohort_observer *observer,
+                                 cohort_error *err)
+{
+    struct text text = {0};
+    size_t longest = 0, bytes = 0;
+    cohort_status status = COHORT_OK;
+    if (scoring->models.n == 0)
+        return COHORT_OK;
+    for (size_t i = 0; i < n_rows; i++) {
+        text.length = 0;
+        TRY_GOTO(json_text_write(table[i], 0, &text, err));
+        longest = text.length > longest ? text.length : longest;
+    }
+    TRY_GOTO(session_backend(backend, options, err));
+    TRY_GOTO(reward_models_open(&scoring->models, *backend, options, false, (int64_t)longest / 2 + 1, observer, err));
+    TRY_GOTO(reward_models_own(&scoring->models, session_memory_limit(*backend, options), &bytes, err));
+cleanup:
+    text_free(&text);
+    return status;
+}
+
 cohort_status command_score(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
                             cohort_error *err)
 {
     struct scoring scoring = {0};
     struct dataset data = {0};
+    struct backend *backend = NULL; /* of models */
     struct reward_row *rows = NULL;
     json_t **table = NULL;                  /* [n_rows] what rows point into */
     int32_t **ids = NULL;                   /* the same; NULL where a row has none */
@@ -153,6 +177,7 @@ cohort_status command_score(struct options *options, const struct reward_list *e
                                       .prompt_index = (int64_t)i};
         TRY_GOTO(read_tokens(json, place, &rows[i], &ids[i], err));
     }
+    TRY_GOTO(open_models(&scoring, &backend, options, table, data.n_rows, observer, err));
     TRY_GOTO(scoring_rows(&scoring, rows, data.n_rows, rewards, lists, &log, err));
     TRY_GOTO(print_scores(rows, data.n_rows, &scoring, rewards, lists, &log, observer, err));
     tell_metrics(&scoring, &log, observer);
@@ -170,5 +195,6 @@ cleanup:
     mem_free(rewards);
     dataset_free(&data);
     scoring_close(&scoring);
+    backend_destroy(backend);
     return status;
 }

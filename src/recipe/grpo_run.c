@@ -115,9 +115,12 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     run->runner.extras.masks = run->guides.masked;
     memory_plan_begin(&plan, t->session.model, t->options, run_reference_holds(&run->reference, t), &run->runner, n,
                       P + C, (int64_t)run->prompts_per_step * P + (int64_t)n * C);
+    TRY(reward_models_open(&run->scoring.models, t->session.backend, t->options, true, P + C, t->observer, err));
+    memory_plan_scorers(&plan, &run->scoring.models);
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
     engine_keep_routes(run->engine);
     TRY(training_allocate(t, &plan, err));
+    TRY(reward_models_read(&run->scoring.models, &t->inputs, err));
     if (run->extent.rows > 0 && !run->extent.lends)
         TRY(mem_alloc(&run->longest, (size_t)run->extent.rows, sizeof *run->longest, "lengths of rows", err));
     return mem_alloc(&run->live, (size_t)step_plan_most_batches(&run->grpo.config.plan), sizeof *run->live, "batch",

@@ -9,19 +9,26 @@ static double gigabytes(size_t bytes) { return (double)bytes / 1e9; }
 
 static size_t buffers(const struct memory_plan *plan)
 {
-    return plan->rollout > plan->training ? plan->rollout : plan->training;
+    const size_t two = plan->rollout > plan->training ? plan->rollout : plan->training;
+    return plan->scoring > two ? plan->scoring : two;
+}
+
+void memory_plan_scorers(struct memory_plan *plan, struct reward_models *scorers)
+{
+    plan->scorers = scorers->n > 0 ? scorers : NULL;
+    plan->scorer_weights = reward_models_bytes(scorers);
 }
 
 /* The memory that weights leave for everything else. */
 static size_t room(const struct memory_plan *plan)
 {
-    const size_t weights = plan->weights + plan->reference;
+    const size_t weights = plan->weights + plan->reference + plan->scorer_weights;
     return plan->limit > weights ? plan->limit - weights : 0;
 }
 
 size_t memory_plan_total(const struct memory_plan *plan)
 {
-    return plan->weights + plan->reference + plan->state + buffers(plan) + plan->working;
+    return plan->weights + plan->reference + plan->scorer_weights + plan->state + buffers(plan) + plan->working;
 }
 
 #define NAME(id, word) word,
@@ -86,7 +93,7 @@ cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenize
 static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena, cohort_error *err)
 {
     const struct model *model = plan->model;
-    struct arena rollout = *arena, training = *arena;
+    struct arena rollout = *arena, training = *arena, scoring = *arena;
     if (arena->base == NULL) /* the host part depends on the tokens: measure with a fresh one */
         tree_runner_free(plan->runner);
     plan->runner->logits_bytes = model->backend->sizes->logits_bytes;
@@ -98,11 +105,18 @@ static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena,
                          mode, err));
     plan->rollout = rollout.used;
     plan->training = training.used;
+    if (plan->scorers != NULL)
+        TRY(reward_models_plan(plan->scorers, &scoring, err));
+    plan->scoring = scoring.used;
     arena->used = buffers(plan);
     struct backend_load load = training_load(plan);
     if (plan->engine != NULL)
         rollout_load(model, &plan->need, &plan->choice.config, &load);
     plan->working = backend_working_bytes(model->backend, &load);
+    if (plan->scorers != NULL) {
+        const size_t working = reward_models_working_bytes(plan->scorers);
+        plan->working = working > plan->working ? working : plan->working;
+    }
     return COHORT_OK;
 }
 
@@ -188,6 +202,9 @@ cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *
                     gigabytes(plan->weights)));
     if (plan->reference > 0)
         TRY(text_printf(out, err, "frozen reference %.2f GB, ", gigabytes(plan->reference)));
+    if (plan->scorers != NULL)
+        TRY(text_printf(out, err, "%zu reward model%s %.2f GB, ", plan->scorers->n, plan->scorers->n == 1 ? "" : "s",
+                        gigabytes(plan->scorer_weights)));
     TRY(text_printf(out, err,
                     "gradient and optimizer %.2f GB, buffers %.2f GB (training %.2f GB, micro-batch "
                     "of %lld tokens, recompute %s",
@@ -196,6 +213,8 @@ cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *
     if (plan->engine != NULL)
         TRY(text_printf(out, err, "; rollout %.2f GB, %.2f GB of it KV pages, %d at once", gigabytes(plan->rollout),
                         gigabytes(plan->kv), (int)plan->choice.config.max_sequences));
+    if (plan->scorers != NULL)
+        TRY(text_printf(out, err, "; scoring %.2f GB", gigabytes(plan->scoring)));
     TRY(text_append(out, ")", 1, err));
     if (plan->working > 0)
         TRY(text_printf(out, err, ", working memory of the device %.2f GB", gigabytes(plan->working)));

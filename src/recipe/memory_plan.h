@@ -2,12 +2,13 @@
  * and the data's lengths: the model need only be open (model_open), so that a run is refused, or its plan printed,
  * before its weights are read. The buffers are measured by the code that takes them (invariant I8).
  *
- * Rollout and training never run at the same time, so they share one block, which has the size of the larger. KV pages
+ * Rollout, models that reward and training never run at the same time, so they share one block, which has the size of the largest. KV pages
  * may therefore use all that weights and training state leave, as far as the rollout gains from them. */
 #ifndef COHORT_RECIPE_MEMORY_PLAN_H
 #define COHORT_RECIPE_MEMORY_PLAN_H
 
 #include "recipe/recompute_list.h"
+#include "recipe/reward_model.h"
 #include "recipe/session.h"
 
 #define RECOMPUTE(id, word) RECOMPUTE_##id,
@@ -19,8 +20,10 @@ struct memory_plan {
     struct model *model;
     struct tree_runner *runner; /* borrowed; its buffers are those of training */
     struct engine *engine;      /* borrowed; NULL: no rollout */
-    int64_t completions;        /* of a step */
-    int64_t longest;            /* tokens of a row */
+    struct reward_models
+        *scorers;        /* borrowed, opened; NULL: no model rewards. They score between rollout and training */
+    int64_t completions; /* of a step */
+    int64_t longest;     /* tokens of a row */
     enum recompute recompute;
     enum dtype moments;
     int64_t micro_tokens;
@@ -33,6 +36,7 @@ struct memory_plan {
     size_t weights, reference, state; /* state: gradient, moments, low halves of the master */
     size_t rollout, kv;               /* kv: the pages, which are a part of rollout */
     size_t training;                  /* with recompute and micro_tokens, once measured */
+    size_t scorer_weights, scoring;   /* of models that reward */
     /* In memory of the host, with option offload: of the state and the reference, and how much is there. weights,
      * reference and state above are what the backend's own memory holds of them. */
     size_t host, host_limit;
@@ -44,6 +48,8 @@ struct memory_plan {
  * micro_batch_tokens, offload; the set that trains has its offload already (param_set_offload). */
 void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options, bool reference,
                        struct tree_runner *runner, int64_t completions, int64_t longest, int64_t most_useful);
+/* Models that reward: before memory_plan_engine. */
+void memory_plan_scorers(struct memory_plan *plan, struct reward_models *scorers);
 /* The engine of the rollout, sized by rollout_choose for what weights and training state leave. */
 cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenizer *tokenizer,
                                  const struct rollout_need *need, struct engine **out, cohort_error *err);

@@ -18,16 +18,29 @@ cohort_status run_identity_is_fork(const char *dir, bool *forked, cohort_error *
 
 /* ---- gathering ---- */
 
+static cohort_status add_file(struct run_inputs *inputs, enum input_kind kind, const char *dir, const char *name,
+                              cohort_error *err)
+{
+    char *path = NULL;
+    TRY(file_join(&path, dir, name, err));
+    const cohort_status status = run_inputs_add_file(inputs, kind, path, err);
+    mem_free(path);
+    return status;
+}
+
+static cohort_status add_weights(struct run_inputs *inputs, enum input_kind kind, const char *dir,
+                                 const struct weight_files *files, cohort_error *err)
+{
+    TRY(add_file(inputs, kind, dir, "config.json", err));
+    for (size_t i = 0; i < files->count; i++)
+        TRY(run_inputs_add(inputs, kind, files->files[i].path, files->files[i].sha256, err));
+    return COHORT_OK;
+}
+
 cohort_status run_identity_add_model(struct run_inputs *inputs, const char *dir, const struct weight_files *files,
                                      cohort_error *err)
 {
-    char *config = NULL;
-    TRY(file_join(&config, dir, "config.json", err));
-    cohort_status status = run_inputs_add_file(inputs, INPUT_MODEL, config, err);
-    mem_free(config);
-    for (size_t i = 0; i < files->count && status == COHORT_OK; i++)
-        status = run_inputs_add(inputs, INPUT_MODEL, files->files[i].path, files->files[i].sha256, err);
-    return status;
+    return add_weights(inputs, INPUT_MODEL, dir, files, err);
 }
 
 cohort_status run_identity_add_adapter(struct run_inputs *inputs, const char *dir, cohort_error *err)
@@ -62,6 +75,19 @@ cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct
     return tools_text == NULL
                ? COHORT_OK
                : run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template for tools", tools_text, tools_length, err);
+}
+
+cohort_status run_identity_add_reward_model(struct run_inputs *inputs, const char *dir,
+                                            const struct chat_template *chat, const struct weight_files *files,
+                                            cohort_error *err)
+{
+    size_t length = 0;
+    const char *text = chat_template_text(chat, false, &length);
+    TRY(add_weights(inputs, INPUT_REWARD, dir, files, err));
+    TRY(add_file(inputs, INPUT_REWARD, dir, "tokenizer.json", err));
+    return text == NULL
+               ? COHORT_OK
+               : run_inputs_add_text(inputs, INPUT_REWARD, "chat template of a reward model", text, length, err);
 }
 
 /* FILE of FILE:FUNCTION. */

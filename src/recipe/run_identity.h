@@ -15,6 +15,10 @@ cohort_status run_identity_add_adapter(struct run_inputs *inputs, const char *di
 cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct session *session, cohort_error *err);
 /* The files that the exec: rewards of the options name. */
 cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options, cohort_error *err);
+/* The files of a model that rewards, and its template. */
+cohort_status run_identity_add_reward_model(struct run_inputs *inputs, const char *dir,
+                                            const struct chat_template *chat, const struct weight_files *files,
+                                            cohort_error *err);
 /* If the learning rate of a step depends on the number of all steps, what that is. */
 void run_identity_set_schedule(struct run_inputs *inputs, const struct options *options,
                                const struct schedule *schedule);

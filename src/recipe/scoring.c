@@ -69,6 +69,25 @@ static cohort_status read_texts(const struct options *options, enum option_id id
     return COHORT_OK;
 }
 
+/* The name of a model's folder, "model" where it has none. */
+static cohort_status create_model(struct scoring *scoring, struct reward **out, const char *dir, cohort_error *err)
+{
+    struct reward_model *model = NULL;
+    char *name = NULL;
+    size_t length = strlen(dir);
+    while (length > 0 && dir[length - 1] == '/')
+        length--;
+    size_t from = length;
+    while (from > 0 && dir[from - 1] != '/')
+        from--;
+    const bool named = length > from && dir[from] != '.';
+    TRY(reward_models_add(&scoring->models, dir, &model, err));
+    TRY(mem_strdup(&name, named ? dir + from : "model", named ? length - from : 5, err));
+    const cohort_status status = reward_create_callback(out, name, reward_model_score, model, err);
+    mem_free(name);
+    return status;
+}
+
 /* The rewards that the options name. */
 static cohort_status create_named(struct scoring *scoring, const struct options *options, size_t named,
                                   cohort_error *err)
@@ -103,8 +122,9 @@ static cohort_status create_named(struct scoring *scoring, const struct options 
     reward_options.tags = tags;
     reward_options.tools = tools;
     for (size_t i = 0; i < named; i++) {
-        TRY_GOTO(
-            reward_create(&scoring->rewards[i], options_list_item(options, OPTION_REWARD, i), &reward_options, err));
+        const char *spec = options_list_item(options, OPTION_REWARD, i);
+        TRY_GOTO(strncmp(spec, "model:", 6) == 0 ? create_model(scoring, &scoring->rewards[i], spec + 6, err)
+                                                 : reward_create(&scoring->rewards[i], spec, &reward_options, err));
         scoring->n = ++scoring->n_owned;
     }
 cleanup:
@@ -147,8 +167,8 @@ cohort_status scoring_open(struct scoring *scoring, const struct options *option
     if (named + more == 0)
         return error_set(
             err, COHORT_ERR_ARGUMENT,
-            "no reward given: pass --reward accuracy, regex, think_format, python:FILE.py:FUNCTION, exec:PROGRAM or "
-            "another of docs/REWARDS.md");
+            "no reward given: pass --reward accuracy, regex, think_format, python:FILE.py:FUNCTION, exec:PROGRAM, "
+            "model:DIR or another of docs/REWARDS.md");
     TRY(mem_alloc(&scoring->rewards, named + more, sizeof(struct reward *), "rewards", err));
     TRY(mem_alloc(&scoring->names, named + more, sizeof(char *), "rewards", err));
     TRY(mem_alloc(&scoring->weights, named + more, sizeof(double), "rewards", err));
@@ -177,6 +197,7 @@ void scoring_close(struct scoring *scoring)
     reward_log_free(&scoring->log);
     for (int32_t i = 0; i < scoring->n_owned; i++)
         reward_destroy(scoring->rewards[i]);
+    reward_models_close(&scoring->models);
     for (int32_t i = 0; scoring->names != NULL && i < scoring->n; i++)
         mem_free((void *)(uintptr_t)scoring->names[i]);
     mem_free(scoring->rewards);

@@ -2,9 +2,8 @@
 #ifndef COHORT_RECIPE_SCORING_H
 #define COHORT_RECIPE_SCORING_H
 
-#include "reward/reward.h"
 #include "run/options.h"
-#include "recipe/row_prompt.h"
+#include "recipe/reward_model.h"
 #include "train/grpo.h"
 #include "train/metrics.h"
 
@@ -13,6 +12,7 @@ struct scoring {
     const char **names;
     double *weights;
     int32_t n, n_owned;
+    struct reward_models models; /* of rewards "model:DIR": added by scoring_open; the caller opens and reads them */
     const cohort_observer *observer; /* told the warnings of rewards; NULL: nobody */
     struct reward_progress progress; /* what rewards are told of the run; the caller's */
     bool keeps_extra;                /* the columns that rewards add are written with the completions */

@@ -380,22 +380,26 @@ size_t session_memory_limit(struct backend *backend, const struct options *optio
  * enter, because the sums of gradients depend on the micro-batches. */
 enum { FULL_MICRO_WIDTH = 1280 };
 
-int64_t session_micro_tokens(const struct model *model, const struct options *options)
+int64_t session_pass_tokens(const struct model *model)
 {
-    int64_t asked = options_int(options, OPTION_MICRO_BATCH_TOKENS);
     const struct backend *be = model->backend;
     const int64_t width = model->config.hidden_size;
-    return asked > 0                   ? asked
-           : width <= FULL_MICRO_WIDTH ? be->sizes->train_tokens
-                                       : be->sizes->train_tokens_wide * FULL_MICRO_WIDTH / width;
+    return width <= FULL_MICRO_WIDTH ? be->sizes->train_tokens
+                                     : be->sizes->train_tokens_wide * FULL_MICRO_WIDTH / width;
+}
+
+int64_t session_micro_tokens(const struct model *model, const struct options *options)
+{
+    const int64_t asked = options_int(options, OPTION_MICRO_BATCH_TOKENS);
+    return asked > 0 ? asked : session_pass_tokens(model);
 }
 
 /* The memory that is left beside the weights and a training state, which are allocated already. */
-static size_t room_left(const struct session *session, const struct options *options)
+size_t session_room(const struct session *session, const struct options *options)
 {
     const struct model *model = session->model;
     const size_t limit = session_memory_limit(session->backend, options);
-    size_t held = model_weight_bytes(model);
+    size_t held = model_weight_bytes(model) + session->beside;
     if (options_float(options, OPTION_MEMORY_LIMIT) <= 0.0)
         return limit; /* of what is free now */
     const struct param_training *training = &model->trained->training;
@@ -406,7 +410,7 @@ static size_t room_left(const struct session *session, const struct options *opt
 cohort_status session_rollout(const struct session *session, const struct options *options,
                               const struct rollout_need *need, struct rollout_choice *choice, cohort_error *err)
 {
-    const size_t room = room_left(session, options);
+    const size_t room = session_room(session, options);
     const bool half = need->modest || (session->backend->host_memory && !need->whole);
     TRY(rollout_choose(session->model, need, half ? room / 2 : room, NULL, choice, err));
     const bool waits =

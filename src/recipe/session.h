@@ -52,6 +52,7 @@ struct session {
      * in model->config. */
     int32_t text_end, turn_end;
     const json_t *tools; /* of conversations whose row has none, borrowed; NULL: none */
+    size_t beside;       /* bytes that the command holds beside the model's, of a limit that was given */
 };
 /* Options used: model and adapter (or dir instead, if not NULL; session_adapter_find), dtype, isa, device, threads; eos_token and chat_template with
  * SESSION_TOKENIZER. The files are compared with config.json before memory is taken. observer, told the notes, may be NULL. */
@@ -79,12 +80,15 @@ void session_store_f16(struct model *model, const struct checkpoint_types *types
 /* Every line of notes as a message. observer may be NULL. */
 void observer_notes(const cohort_observer *observer, const struct text *notes);
 
+/* What is left of that beside the session's model, and what else is held. */
+size_t session_room(const struct session *session, const struct options *options);
 /* Memory that commands may plan with, in bytes: option memory_limit (GB) or what the machine has free now. */
 size_t session_memory_limit(struct backend *backend, const struct options *options);
 
 /* The value of option micro_batch_tokens, or what suits the backend for a model of this width; the type of option
  * moments_dtype. */
 int64_t session_micro_tokens(const struct model *model, const struct options *options);
+int64_t session_pass_tokens(const struct model *model); /* what suits the backend */
 enum dtype session_moments(const struct options *options);
 /* Option offload, as PARAM_OFFLOAD_* of the set that trains and of the frozen reference. */
 unsigned session_offload(const struct options *options);

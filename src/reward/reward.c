@@ -219,8 +219,8 @@ static cohort_status create_named(struct reward *reward, const char *spec, const
     return error_set(err, COHORT_ERR_ARGUMENT,
                      "there is no reward '%.80s'; there are accuracy, reasoning_accuracy, cosine_scaled, regex, "
                      "think_format (or format), soft_overlong_punishment, repetition_penalty, length, xml_format, "
-                     "xml_count, correctness, integer, strict_format, soft_format, json_schema, tool_use, exec:PROGRAM "
-                     "and python:FILE.py:FUNCTION (commas separate rewards: write '\\,' for one within "
+                     "xml_count, correctness, integer, strict_format, soft_format, json_schema, tool_use, exec:PROGRAM, "
+                     "model:DIR and python:FILE.py:FUNCTION (commas separate rewards: write '\\,' for one within "
                      "a program, or put it into a file)",
                      spec);
 }

@@ -66,7 +66,7 @@
       "Prints the metrics; with --format jsonl, every completion with its rewards and then the metrics.",              \
       "cohort eval --model runs/sums/final --data held.jsonl --reward accuracy --n 8",                                 \
       "cohort eval --model Qwen3-0.6B --data gsm8k=a.jsonl,math=b.jsonl --reward accuracy --format jsonl")             \
-    X(SCORE, score, "rewards of given completions, without a model",                                                   \
+    X(SCORE, score, "rewards of given completions",                                                                    \
       "run reward functions on a file of completions",                                                                 \
       "--data FILE --reward NAME",                                                                                     \
       "Prints one JSON line per row: index, rewards by name (null: unscorable) and reward, their weighted sum.",       \

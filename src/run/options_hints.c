@@ -57,8 +57,8 @@ static const char NO_PREFERENCE[] =
 static const char NO_QUANTISATION[] =
     "cohort does not quantise: weights are bf16 or f32 (dtype); --moments-dtype bf16 and recompute save "
     "memory";
-static const char NO_REWARD_MODEL[] =
-    "cohort has no reward models; reward exec:PROGRAM can ask one";
+static const char REWARD_MODEL[] =
+    "a reward model is a reward: model:DIR (docs/REWARDS.md)";
 static const char NO_SAMPLER[] =
     "cohort does not have this sampler; there are top_k, top_p, min_p and xtc_probability";
 static const char NO_SERVER[] =
@@ -411,9 +411,9 @@ static const struct option_hint hints[] = {
     {"reward_func", "reward", REWARDS},
     {"reward_funcs", "reward", REWARDS},
     {"reward_functions", "reward", REWARDS},
-    {"reward_model", NULL, NO_REWARD_MODEL},
-    {"reward_model_name_or_path", NULL, NO_REWARD_MODEL},
-    {"reward_model_path", NULL, NO_REWARD_MODEL},
+    {"reward_model", "reward", REWARD_MODEL},
+    {"reward_model_name_or_path", "reward", REWARD_MODEL},
+    {"reward_model_path", "reward", REWARD_MODEL},
     {"reward_weight", "reward_weights", NULL},
     {"rewards", "reward", REWARDS},
     {"rollout_n", "num_generations", NULL},

@@ -42,7 +42,7 @@ OPTION(CONFIG, "config", FILE_NAME, NULL, FOR_INIT, "Model", NO_RUN,
        "config.json with the shape of the model, in place of --preset")
 OPTION(TOKENIZER, "tokenizer", FOLDER, NULL, FOR_INIT, "Model", NO_RUN,
        "folder to copy the tokenizer files from, or 'bytes' for a byte-level one")
-OPTION(DTYPE, "dtype", ONE_OF(AUTO_OR(COMPUTE_TYPE_LIST)), "auto", FOR_COMPUTE, "Model", KEPT,
+OPTION(DTYPE, "dtype", ONE_OF(AUTO_OR(COMPUTE_TYPE_LIST)), "auto", FOR_COMPUTE | FOR_SCORE, "Model", KEPT,
        "type of weights and activations; auto: config.json's, else the weights'; F16 is computed in f32")
 ALSO(DTYPE, "dtype", ONE_OF(AUTO_OR(COMPUTE_TYPE_LIST)), "auto", FOR_INIT, "Model", NO_RUN,
      "type of the weights; auto: bf16")
@@ -193,7 +193,7 @@ OPTION(TURN_REWARDS, "turn_rewards", ONE_OF(WORDS(TURN_REWARDS_LIST)), "sum", FO
 
 /* ---- Reward ---- */
 OPTION(REWARD, "reward", TEXTS, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
-       "reward functions: names, python:FILE.py:FUNCTION, exec:PROGRAM; docs/REWARDS.md lists them")
+       "rewards: names, python:FILE.py:FUNCTION, exec:PROGRAM, model:DIR; docs/REWARDS.md lists them")
 OPTION(REWARD_WEIGHTS, "reward_weights", NUMBERS(-BIG, BIG), NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "a weight for each reward, in the same order; unset: 1 each")
 OPTION(PASS_REWARD, "pass_reward", TEXT, NULL, FOR_GROUPS | FOR_EVAL, "Reward", FREE,
@@ -667,14 +667,14 @@ OPTION(QUICK, "quick", SWITCH, "false", FOR_BENCH, "Run", NO_RUN,
        "use fewer tokens and repetitions: a first look, not a measurement")
 
 /* ---- Machine ---- */
-OPTION(THREADS, "threads", INT(0, 1024), "0", FOR_COMPUTE, "Machine", FREE,
+OPTION(THREADS, "threads", INT(0, 1024), "0", FOR_COMPUTE | FOR_SCORE, "Machine", FREE,
        "CPU threads; 0: one for each core")
-OPTION(DEVICE, "device", TEXT, "auto", FOR_COMPUTE, "Machine", FREE,
+OPTION(DEVICE, "device", TEXT, "auto", FOR_COMPUTE | FOR_SCORE, "Machine", FREE,
        "where to compute: auto, cpu, cuda or cuda:N (GPU N, from 0); auto: a GPU if there is one")
 OPTION(ISA, "isa", ONE_OF(AUTO_OR(CPU_ISA_LIST)), "auto",
-       FOR_COMPUTE, "Machine", KEPT,
+       FOR_COMPUTE | FOR_SCORE, "Machine", KEPT,
        "instruction set of the kernels; auto: the best this CPU has")
-OPTION(MEMORY_LIMIT, "memory_limit", FLOAT(0, 1e6), "0", FOR_COMPUTE, "Machine", FREE,
+OPTION(MEMORY_LIMIT, "memory_limit", FLOAT(0, 1e6), "0", FOR_COMPUTE | FOR_SCORE, "Machine", FREE,
        "GB that tensors may take; 0: what the machine has")
 
 /* clang-format on */

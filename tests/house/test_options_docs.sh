@@ -32,7 +32,7 @@ declare -A files=(
     [watch]="command_watch.c runs_view.c"
     [fork]="command_fork.c run_fork.c runs_view.c"
     [merge]="command_merge.c session.c"
-    [score]="command_score.c data_open.c scoring.c"
+    [score]="command_score.c data_open.c scoring.c session.c"
     [data]="command_data.c data_open.c data_survey.c sft_row.c json_rows.c row_prompt.c"
     [bench]="command_bench.c json_rows.c bench_*.c memory_plan.c session.c session_adapter.c"
 )

@@ -86,6 +86,11 @@ static void yaml_refuses(const char *yaml, const char *place, const char *says)
     options_destroy(options);
 }
 
+static bool is_words(enum option_type type)
+{
+    return type == OPTION_TYPE_ENUM || type == OPTION_TYPE_LIST || type == OPTION_TYPE_STRING;
+}
+
 static void test_table(void **state)
 {
     (void)state;
@@ -103,9 +108,10 @@ static void test_table(void **state)
             if (strcmp(table[j].name, spec->name) == 0) {
                 assert_int_equal(table[j].commands & spec->commands, 0);
                 assert_int_equal(table[j].id, spec->id);
-                /* One word of a list for one command may be several for another: loss_type of dpo. */
-                if ((table[j].type != OPTION_TYPE_ENUM || spec->type != OPTION_TYPE_LIST) &&
-                    (table[j].type != OPTION_TYPE_LIST || spec->type != OPTION_TYPE_ENUM))
+                /* One word of a list for one command may be several for another, loss_type of dpo, or any text for
+                 * a third: metric_for_best_model of grpo. */
+                if (!((table[j].type == OPTION_TYPE_ENUM && is_words(spec->type)) ||
+                      (spec->type == OPTION_TYPE_ENUM && is_words(table[j].type))))
                     assert_int_equal(table[j].type, spec->type);
                 /* Both commands that train answer alike: a checkpoint's line is looked up by its name. */
                 if ((table[j].commands & FOR_TRAIN) != 0 && (spec->commands & FOR_TRAIN) != 0)
