@@ -51,7 +51,7 @@ static cohort_status read_format(const struct ask *ask, struct wish *wish, struc
         return fault_set(fault, 400, "missing_parameter", param, "%s: nothing stands there for type %s", param, type);
     TRY(wish_for(wish,
                  strcmp(type, "regex") == 0     ? GUIDE_REGEX
-                 : strcmp(type, "grammar") == 0 ? GUIDE_GBNF
+                 : strcmp(type, "grammar") == 0 ? GUIDE_GRAMMAR
                                                 : GUIDE_JSON,
                  param, value, fault));
     wish->any_object = strcmp(type, "json_object") == 0;
@@ -70,7 +70,7 @@ static cohort_status read_structured(const struct ask *ask, struct wish *wish, s
     TRY(wish_for(wish, GUIDE_JSON, "structured_outputs.json", ask_field(outputs, "json"), fault));
     TRY(wish_for(wish, GUIDE_REGEX, "structured_outputs.regex", ask_field(outputs, "regex"), fault));
     TRY(wish_for(wish, GUIDE_CHOICE, "structured_outputs.choice", ask_field(outputs, "choice"), fault));
-    TRY(wish_for(wish, GUIDE_GBNF, "structured_outputs.grammar", ask_field(outputs, "grammar"), fault));
+    TRY(wish_for(wish, GUIDE_GRAMMAR, "structured_outputs.grammar", ask_field(outputs, "grammar"), fault));
     if (json_is_true(ask_field(outputs, "json_object"))) {
         TRY(wish_for(wish, GUIDE_JSON, "structured_outputs.json_object", outputs, fault));
         wish->any_object = true;
@@ -98,8 +98,8 @@ static cohort_status find_wish(const struct ask *ask, struct wish *wish, struct 
     TRY(wish_for(wish, GUIDE_JSON, "guided_json", ask_field(ask->body, "guided_json"), fault));
     TRY(wish_for(wish, GUIDE_REGEX, "guided_regex", ask_field(ask->body, "guided_regex"), fault));
     TRY(wish_for(wish, GUIDE_CHOICE, "guided_choice", ask_field(ask->body, "guided_choice"), fault));
-    TRY(wish_for(wish, GUIDE_GBNF, "guided_grammar", ask_field(ask->body, "guided_grammar"), fault));
-    TRY(wish_for(wish, GUIDE_GBNF, "grammar", ask_field(ask->body, "grammar"), fault));
+    TRY(wish_for(wish, GUIDE_GRAMMAR, "guided_grammar", ask_field(ask->body, "guided_grammar"), fault));
+    TRY(wish_for(wish, GUIDE_GRAMMAR, "grammar", ask_field(ask->body, "grammar"), fault));
     return wish_for(wish, GUIDE_JSON, "json_schema", ask_field(ask->body, "json_schema"), fault);
 }
 
