@@ -12,7 +12,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 enum { PROMPT = 128, VOCAB = 2048, THREADS = 2 };
@@ -23,21 +22,6 @@ static void must(cohort_status status, const cohort_error *err)
         return;
     fprintf(stderr, "%s\n", err->message);
     exit(1);
-}
-
-/* The tiny checkpoints have a context of 1,024 tokens. */
-static void lengthen(const char *folder, int32_t context)
-{
-    static const char key[] = "\"max_position_embeddings\": ";
-    char path[128], text[4096] = "", *at = NULL;
-    snprintf(path, sizeof path, "%s/config.json", folder);
-    FILE *file = fopen(path, "r+");
-    if (file == NULL || fread(text, 1, sizeof text - 1, file) == 0 || (at = strstr(text, key)) == NULL)
-        exit(1);
-    at += sizeof key - 1;
-    rewind(file);
-    fprintf(file, "%.*s%d%s", (int)(at - text), text, context, at + strspn(at, "0123456789"));
-    fclose(file);
 }
 
 static double processor_seconds(void)
@@ -60,6 +44,7 @@ int main(int argc, char **argv)
                                      .head_dim = 16,
                                      .intermediate_size = 3 * width,
                                      .tied = true,
+                                     .max_positions = PROMPT + most,
                                      .standard_deviation = 0.02f};
     const struct engine_config config = {.max_sequences = n,
                                          .n_pages =
@@ -77,7 +62,6 @@ int main(int argc, char **argv)
     if (mkdtemp(folder) == NULL || n_eos < 1)
         return 1;
     must(tiny_checkpoint_write(folder, &shape, 3, &err), &err);
-    lengthen(folder, PROMPT + most);
     must(backend_cpu_create(&backend, CPU_ISA_AUTO, THREADS, &err), &err);
     must(model_load(&model, backend, folder, DTYPE_F32, 0, &err), &err);
     must(file_remove_all(folder, &err), &err);
@@ -121,9 +105,7 @@ int main(int argc, char **argv)
            n, most, (long long)config.n_pages, seconds, steps, rows / steps, (double)stats.generated_tokens / seconds,
            (double)stats.generated_tokens / work, (long long)stats.generated_tokens, (double)stats.generated_tokens / n,
            (long long)stats.prompt_tokens, sum);
-#ifdef SET_BACK
     printf("set back %lld times with %lld tokens\n", (long long)stats.set_back, (long long)stats.set_back_tokens);
-#endif
     engine_destroy(engine);
     arena_release(&arena, backend);
     model_destroy(model);

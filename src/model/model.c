@@ -329,6 +329,7 @@ static void refresh(const struct linear *linear)
 
 void model_refresh(struct model *model)
 {
+    model->n_changes++;
     model->backend->unstoppable++;
     for (int32_t i = 0; i < model_linears(model); i++)
         if (model_linear(model, i) != NULL)

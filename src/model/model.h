@@ -41,6 +41,8 @@ struct model {
     uint64_t head_seed;  /* of a head that is drawn where the weights are read */
     int32_t max_context; /* positions the rotation tables cover */
     struct rotation rotation;
+    uint64_t n_changes;               /* of its weights: model_refresh */
+    const struct model_adapter *worn; /* by model_wear */
 };
 
 /* A model of this shape without its weights: no backend memory is taken, but sizes are known, for plans. config is

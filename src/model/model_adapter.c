@@ -341,6 +341,7 @@ void model_wear(struct model *model, const struct model_adapter *adapter)
         if (model_stack(model, i) != NULL)
             model_stack(model, i)->adapter = of != NULL && of->a != NULL ? of : NULL;
     }
+    model->worn = adapter;
     model->embedding_adapter = adapter == NULL || adapter->embedding.a == NULL ? NULL : &adapter->embedding;
     model_place(model, adapter == NULL ? NULL : &adapter->set, adapter == NULL ? NULL : &adapter->layout);
 }

@@ -438,6 +438,7 @@ cohort_status session_engine(struct session *session, const struct options *opti
     *out = NULL;
     TRY(session_rollout(session, options, need, &choice, err));
     TRY(engine_create(out, session->model, session->tokenizer, &choice.config, err));
+    TRY_GOTO(engine_keep_prefixes(*out, err));
     TRY_GOTO(engine_plan(*out, &session->arena, err));
     TRY_GOTO(arena_allocate(&session->arena, session->backend, "rollout buffers", err));
     TRY_GOTO(engine_plan(*out, &session->arena, err));

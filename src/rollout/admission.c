@@ -1,5 +1,7 @@
 #include "rollout/admission.h"
 
+#include "rollout/prefix.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -34,6 +36,7 @@ static void leave_running(struct scheduler *q, const struct sequence *s)
 static cohort_status set_back(struct scheduler *q, struct sequence *s, cohort_error *err)
 {
     TRY(keep_routes(q, s, err));
+    prefix_know_own(q, s);
     page_list_release(&s->pages, &q->pool);
     q->n_set_back++;
     q->set_back_tokens += s->n_tokens - 1 - s->n_behind;
@@ -54,7 +57,7 @@ static cohort_status set_prompt_back(struct scheduler *q, struct request *r, coh
     q->n_set_back++;
     q->set_back_tokens += r->n_prefilled;
     q->n_prefill -= r->state == REQUEST_PREFILL ? 1 : 0;
-    r->n_prefilled = 0;
+    r->n_prefilled = r->n_known = 0;
     r->state = REQUEST_BACK;
     return COHORT_OK;
 }
@@ -103,8 +106,19 @@ static cohort_status set_back_youngest(struct scheduler *q, const struct request
 
 static int64_t lacking(const struct sequence *s, int32_t ahead)
 {
-    const int32_t more = sequence_pages(s, ahead) - s->pages.count;
+    const int32_t there = s->pages.count == 0 && prefix_continues(s) ? 1 : s->pages.count;
+    const int32_t more = sequence_pages(s, ahead) - there;
     return more > 0 ? more : 0;
+}
+
+static void grow(struct scheduler *q, struct sequence *s, int32_t ahead)
+{
+    const struct page_list *prompt = &s->request->pages;
+    if (s->pages.count == 0 && prefix_continues(s)) {
+        s->pages.pages[s->pages.count++] = prompt->pages[prompt->count - 1];
+        page_pool_hold(&q->pool, s->pages.pages[0]);
+    }
+    page_list_grow(&s->pages, &q->pool, sequence_pages(s, ahead));
 }
 
 static int64_t all_lack(const struct scheduler *q, int32_t ahead)
@@ -125,7 +139,7 @@ static cohort_status grow_running(struct scheduler *q, int32_t ahead, cohort_err
         assert(done);
     }
     for (int32_t i = 0; i < q->n_running; i++)
-        page_list_grow(&q->running[i]->pages, &q->pool, sequence_pages(q->running[i], ahead));
+        grow(q, q->running[i], ahead);
     return COHORT_OK;
 }
 
@@ -163,7 +177,8 @@ static void run(struct scheduler *q, struct admission *a, struct sequence *s)
     q->running[at] = s;
     q->n_running++;
     s->state = SEQUENCE_RUNNING;
-    page_list_grow(&s->pages, &q->pool, sequence_pages(s, a->ahead));
+    prefix_take_own(q, s);
+    grow(q, s, a->ahead);
     a->headroom += lacking(s, a->ahead + HEADROOM);
 }
 
@@ -193,7 +208,7 @@ static cohort_status admit_sequences(struct scheduler *q, struct admission *a, s
         if (s->state != SEQUENCE_PENDING)
             continue;
         if (q->n_running < q->max_sequences)
-            TRY(have_pages(q, a, sequence_pages(s, a->ahead), r, s, &there, err));
+            TRY(have_pages(q, a, lacking(s, a->ahead), r, s, &there, err));
         if (!there) {
             *blocked = true;
             break;
@@ -224,13 +239,18 @@ static cohort_status admit_prompt(struct scheduler *q, struct admission *a, stru
     if (moves && ((a->prompt_tokens >= 2 * (int64_t)q->prefill_tokens) ||
                   (!row && q->pool.n_free - pages < q->pool.n_pages / SPARE)))
         return COHORT_OK;
-    TRY(have_pages(q, a, pages, r, NULL, there, err));
-    if (!*there)
-        return COHORT_OK;
+    prefix_take_prompt(q, r);
+    const cohort_status status = have_pages(q, a, pages - r->pages.count, r, NULL, there, err);
+    if (!*there) {
+        page_list_release(&r->pages, &q->pool);
+        r->n_known = r->n_prefilled = 0;
+        return status;
+    }
+    q->known_tokens += r->n_prefilled;
     page_list_grow(&r->pages, &q->pool, r->pages.most);
     r->state = REQUEST_PREFILL;
     q->n_prefill++;
-    a->prompt_tokens += r->ask.n_prompt;
+    a->prompt_tokens += r->ask.n_prompt - r->n_prefilled;
     a->later += r->n_unfinished;
     return COHORT_OK;
 }

@@ -1,6 +1,8 @@
 #include "rollout/engine.h"
 
 #include "backend/ops.h"
+#include "base/rng.h"
+#include "rollout/prefix.h"
 #include "rollout/window.h"
 
 #include <assert.h>
@@ -13,6 +15,7 @@ struct engine {
     struct scheduler scheduler;
     struct step step;
     struct decode_window window;
+    uint64_t weights; /* the model's as of the step before */
 };
 
 int64_t engine_pages(int32_t n_prompt, int32_t max_tokens, int32_t n)
@@ -96,6 +99,11 @@ void engine_keep_routes(struct engine *e)
     e->scheduler.route_width = route_width(&e->model->config);
     e->scheduler.fetch_routes = fetch_routes;
     e->scheduler.fetch_context = e;
+}
+
+cohort_status engine_keep_prefixes(struct engine *e, cohort_error *err)
+{
+    return page_pool_keep(&e->scheduler.pool, err);
 }
 
 void engine_set_callback(struct engine *e, engine_callback *callback, void *context)
@@ -222,6 +230,7 @@ struct engine_stats engine_stats(const struct engine *e)
                                  .steps = e->step.n_steps,
                                  .pages_used = pool->n_pages - pool->n_free,
                                  .pages_peak = pool->peak,
+                                 .known_tokens = e->scheduler.known_tokens,
                                  .set_back = e->scheduler.n_set_back,
                                  .set_back_tokens = e->scheduler.set_back_tokens,
                                  .running = e->scheduler.n_running,
@@ -293,6 +302,9 @@ cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
 {
     struct scheduler *scheduler = &e->scheduler;
     TRY(backend_check(e->model->backend, err));
+    prefix_weights(scheduler, rng_stream(e->model->n_changes, (uint64_t)(uintptr_t)e->model->worn),
+                   e->model->n_changes != e->weights);
+    e->weights = e->model->n_changes;
     TRY(scheduler_admit(scheduler, e->model->backend->ops->decode_load != NULL ? DECODE_WINDOW : 1, err));
     if (may_open_window(e))
         TRY(decode_window_run(&e->window, &e->step, scheduler, err));

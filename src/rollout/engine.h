@@ -68,6 +68,10 @@ struct engine_request {
 };
 
 void engine_set_callback(struct engine *engine, engine_callback *callback, void *context);
+/* Pages of prompts and completions stay known behind their end, as long as nobody else wants them, and a request that
+ * begins with the same tokens does not compute them again; its results are the same bits. While the model's weights are the
+ * same: engine_step sees that they changed (model_refresh, model_wear). Not for an engine whose block others use. */
+cohort_status engine_keep_prefixes(struct engine *engine, cohort_error *err);
 /* Completions come with the routes of their tokens from here on, if the model has experts. */
 void engine_keep_routes(struct engine *engine);
 
@@ -112,6 +116,7 @@ struct engine_stats {
     int64_t prompt_tokens, generated_tokens, steps;
     int64_t outside_tokens;
     int64_t pages_used, pages_peak;
+    int64_t known_tokens;              /* of prompts and of what was set back, that were there (engine_keep_prefixes) */
     int64_t set_back, set_back_tokens; /* how often pages were given up for older ones, and the tokens in them */
     int32_t running, waiting;
 };

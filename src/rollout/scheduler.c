@@ -1,6 +1,7 @@
 #include "rollout/scheduler.h"
 
 #include "rollout/admission.h"
+#include "rollout/prefix.h"
 
 #include <assert.h>
 #include <string.h>
@@ -130,6 +131,7 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
     }
     completion_queue_push(&q->finished, &done);
     q->n_unfinished--;
+    prefix_know_own(q, s);
     page_list_release(&s->pages, &q->pool);
     q->n_waiting -= s->state == SEQUENCE_WAITING ? 1 : 0;
     sequence_list_remove(s->state == SEQUENCE_READY ? &q->ready : &q->turns, s);
@@ -241,6 +243,7 @@ void scheduler_sweep(struct scheduler *q)
     while (q->ended != NULL) {
         struct request *r = q->ended;
         q->ended = r->next;
+        prefix_know_prompt(q, r);
         page_list_release(&r->pages, &q->pool);
         *place_of(q, r->id) = NULL;
         request_destroy(r);

@@ -62,6 +62,8 @@ struct scheduler {
     void *fetch_context;
     int32_t route_width;
     int64_t generated_tokens, outside_tokens;
+    int64_t beginning;    /* what the first pages of texts are known behind, for the weights as they are */
+    int64_t known_tokens; /* that were not computed because their pages were known */
     int64_t n_set_back, set_back_tokens; /* completions and prompts; tokens whose keys and values were given up */
 };
 cohort_status scheduler_create(struct scheduler *scheduler, const struct engine_config *config,

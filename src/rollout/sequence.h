@@ -58,6 +58,10 @@ struct request {
     int32_t n_unfinished;           /* of its sequences */
     int32_t first_pending;          /* sequences before it are not pending */
     bool begun;                     /* its completions have their first tokens */
+    bool all_logits;                /* those of the prompt's tokens are wanted too, so that all of it is computed */
+    bool apart;                     /* it shares no pages with other requests */
+    int32_t n_known;                /* of its prompt's chunks, the first so many are known pages (prefix.h) */
+    int64_t known;                  /* the name of the last of them */
     bool cancelled;
     struct request *previous, *next; /* in the scheduler's list of its state */
 };

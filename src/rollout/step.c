@@ -2,6 +2,7 @@
 
 #include "backend/ops.h"
 #include "backend/sampling.h"
+#include "rollout/prefix.h"
 
 #include <assert.h>
 #include <string.h>
@@ -126,12 +127,15 @@ static void add_prefill(struct step *step, struct scheduler *scheduler, int32_t 
     for (struct request *r = scheduler->admitted.first; r != NULL && room > 0; r = r->next) {
         if (r->state != REQUEST_PREFILL)
             continue;
+        prefix_catch_up(scheduler, r);
         int32_t n = r->ask.n_prompt - r->n_prefilled;
         if (n > room)
             n = room;
         if (step->config.prefill_chunk > 0 && n > step->config.prefill_chunk)
             n = step->config.prefill_chunk;
         int32_t first = r->n_prefilled, end = first + n, row = b->n_tokens;
+        if ((size_t)b->n_spans + (size_t)page_chunk(end - 1) + 1 > b->span_capacity)
+            return; /* prompts share pages, so that there may be more spans than pages; the first one always fits */
         batch_add_seq(b, r->prompt + first, n, first, b->n_trees);
         for (int32_t i = 0; i < n; i++)
             b->kv_row[row + i] = page_list_row(&r->pages, 0, first + i);
@@ -224,7 +228,12 @@ static void leave_prefill(struct step *step, struct scheduler *scheduler, bool c
         if (r->state == REQUEST_PREFILL && r->n_in_step > 0 && !computed) {
             r->n_prefilled -= r->n_in_step;
             step->prompt_tokens -= r->n_in_step;
-        } else if (r->state == REQUEST_PREFILL && r->begun && r->n_prefilled == r->ask.n_prompt) {
+            r->n_in_step = 0;
+            continue;
+        }
+        if (computed && r->n_in_step > 0)
+            prefix_know_prompt(scheduler, r);
+        if (r->state == REQUEST_PREFILL && r->begun && r->n_prefilled == r->ask.n_prompt) {
             scheduler_prompt_done(scheduler, r);
         }
         r->n_in_step = 0;

@@ -1,6 +1,6 @@
 /* Random mixes of requests in one engine, each compared with itself alone: arrivals at any time, cancellations, few pages
  * (so that completions and prompts are set back and computed again), few rows, groups, turns whose answers come late,
- * penalties, filters, biases and constraints. What a request gets is the same bits (I2, I3); one that was cancelled got
+ * penalties, filters, biases and constraints; prompts that begin as others do, with known pages and without. What a request gets is the same bits (I2, I3); one that was cancelled got
  * the beginning of that.
  *
  *     test_engine_mix [--cases N] [--seed S] [--device cuda] [--small]
@@ -25,7 +25,7 @@ enum {
 
 static int32_t n_cases = 24;
 static uint64_t seed = 1;
-static int64_t set_back, set_back_tokens, compared, cancelled;
+static int64_t set_back, set_back_tokens, known_tokens, compared, cancelled;
 /* An emulated device needs a second for what a device does in a millisecond. */
 static int32_t most_prompt = MOST_PROMPT, most_tokens = MOST_TOKENS, most_requests = MOST_REQUESTS;
 
@@ -242,9 +242,11 @@ static void runner_open(struct runner *r, struct model *model, const struct engi
     engine_keep_routes(r->engine);
 }
 
-static void run_mix(struct runner *r)
+static void run_mix(struct runner *r, bool known)
 {
     bool busy = true;
+    if (known)
+        OK(engine_keep_prefixes(r->engine, err));
     for (int32_t i = 0; i < r->n; i++)
         r->asked[i].id = -1;
     for (int64_t now = 0; busy || now <= MOST_ARRIVAL; now++) {
@@ -262,6 +264,7 @@ static void run_mix(struct runner *r)
     const struct engine_stats stats = engine_stats(r->engine);
     set_back += stats.set_back;
     set_back_tokens += stats.set_back_tokens;
+    known_tokens += stats.known_tokens;
 }
 
 static void run_alone(struct runner *r)
@@ -346,8 +349,9 @@ static void run_case(int32_t number, struct model *model)
                                          .prefill_chunk = chance(&s, 2) ? 0 : 1 + pick(&s, 80),
                                          .max_context = CONTEXT};
     runner_open(&mix, model, &config, asked, n, mixed);
+    const bool known = !chance(&s, 3);
     mix.delay = chance(&s, 3) ? 0 : pick(&s, 50);
-    run_mix(&mix);
+    run_mix(&mix, known);
     const struct engine_config roomy = {
         .max_sequences = 2, .n_pages = 2 * least, .prefill_tokens = CONTEXT, .max_context = CONTEXT};
     runner_open(&single, model, &roomy, asked, n, alone);
@@ -378,9 +382,11 @@ static void test_mixes(void **state)
         OK(file_remove_all(folder, err));
     }
     backend_destroy(backend);
-    print_message("%lld tokens compared, %lld completions cancelled, %lld times set back with %lld tokens\n",
-                  (long long)compared, (long long)cancelled, (long long)set_back, (long long)set_back_tokens);
-    assert_true(set_back > 0 && (cancelled > 0 || test_options.small));
+    print_message(
+        "%lld tokens compared, %lld completions cancelled, %lld times set back with %lld tokens, %lld tokens known\n",
+        (long long)compared, (long long)cancelled, (long long)set_back, (long long)set_back_tokens,
+        (long long)known_tokens);
+    assert_true(set_back > 0 && (known_tokens > 0 || test_options.small) && (cancelled > 0 || test_options.small));
 }
 
 /* Takes --cases and --seed out of the arguments. */

@@ -69,13 +69,14 @@ static cohort_status shape_text(const struct tiny_shape *s, struct text *text, c
         TRY(text_printf(text, err, "{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\", "));
     return text_printf(text, err,
                        "\"hidden_act\": \"silu\", "
-                       "\"attention_bias\": false, \"rms_norm_eps\": 1e-6, \"max_position_embeddings\": 1024, "
+                       "\"attention_bias\": false, \"rms_norm_eps\": 1e-6, \"max_position_embeddings\": %d, "
                        "\"rope_theta\": 10000.0, \"vocab_size\": %d, \"hidden_size\": %d, \"num_hidden_layers\": "
                        "%d, "
                        "\"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d, "
                        "\"intermediate_size\": %d, \"tie_word_embeddings\": %s, \"torch_dtype\": \"float32\"}",
-                       (int)s->vocab_size, (int)s->hidden_size, (int)s->n_layers, (int)s->n_heads, (int)s->n_kv_heads,
-                       (int)s->head_dim, (int)s->intermediate_size, s->tied ? "true" : "false");
+                       (int)(s->max_positions > 0 ? s->max_positions : 1024), (int)s->vocab_size, (int)s->hidden_size,
+                       (int)s->n_layers, (int)s->n_heads, (int)s->n_kv_heads, (int)s->head_dim,
+                       (int)s->intermediate_size, s->tied ? "true" : "false");
 }
 
 cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *shape, uint64_t seed, cohort_error *err)

@@ -10,6 +10,7 @@ struct tiny_shape {
     bool tied, bf16_weights;
     int32_t n_experts, chosen, expert_size; /* 0: dense; else all layers but the first have experts */
     bool fused;                             /* written as one tensor for a layer */
+    int32_t max_positions;                  /* 0: 1,024 */
     /* Of the initial weights. Well above the usual 0.02, so that the distribution is far from flat
      * and attention has a say in it: a flat one would hide differences. */
     float standard_deviation;
