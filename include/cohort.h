@@ -291,7 +291,8 @@ COHORT_API cohort_status cohort_options_add_token_reward(cohort_options *options
                                                          cohort_token_reward_function function, void *context,
                                                          cohort_error *err);
 
-/* An environment in C, in place of a program of the option "environment": what answers the model's turns in grpo. It gets
+/* An environment in C, in place of a program of the option "environment": what answers the model's turns in grpo, rloo and
+ * eval. It gets
  * what the protocol of docs/ENVIRONMENTS.md sends a program, one JSON object of length bytes (a NUL follows) a call, "hello"
  * first, and answers with the objects that a program would write. It may answer in a later call: with nothing to say to it it
  * is called all the same, request NULL, so that what takes long can be done elsewhere while others decode. A status other than
@@ -302,7 +303,7 @@ typedef cohort_status (*cohort_environment_function)(void *context, cohort_envir
 /* Within such a call: an answer, one JSON object of length bytes. COHORT_ERR_REWARD where it makes no sense. */
 COHORT_API cohort_status cohort_environment_answer(cohort_environment *environment, const char *answer, size_t length,
                                                    cohort_error *err);
-/* The environment of grpo with these options; function NULL: none. name appears in messages. */
+/* The environment of these options' command; function NULL: none. name appears in messages. */
 COHORT_API cohort_status cohort_options_set_environment(cohort_options *options, const char *name,
                                                         cohort_environment_function function, void *context,
                                                         cohort_error *err);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Puts the package together: stage.py LIBRARY FOLDER. The modules beside this file, the library, the reward worker that cohort has built in,
+"""Puts the package together: stage.py LIBRARY FOLDER. The modules beside this file, the library, the workers that cohort has built in,
 and the configuration classes, whose arguments come out of the library's option table."""
 
 import importlib.util
@@ -8,7 +8,8 @@ import shutil
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-WORKER = os.path.join(HERE, "..", "..", "src", "reward", "python_worker.py")
+SOURCES = os.path.join(HERE, "..", "..", "src")
+WORKERS = (("reward/python_worker.py", "_worker.py"), ("environment/tools_worker.py", "_tools_worker.py"))
 CLASSES = (("GRPOConfig", "grpo", "GRPO"), ("RLOOConfig", "rloo", "RLOO"), ("SFTConfig", "sft", "supervised fine-tuning"),
            ("DPOConfig", "dpo", "DPO"), ("KTOConfig", "kto", "KTO"), ("ORPOConfig", "orpo", "ORPO"), ("CPOConfig", "cpo", "CPO"))
 # Arguments of a trainer, or places that it chooses.
@@ -47,7 +48,8 @@ def main():
     for name in sorted(os.listdir(os.path.join(HERE, "cohort"))):
         if name.endswith((".py", ".pyi", ".typed")):
             shutil.copyfile(os.path.join(HERE, "cohort", name), os.path.join(folder, name))
-    shutil.copyfile(WORKER, os.path.join(folder, "_worker.py"))
+    for source, name in WORKERS:
+        shutil.copyfile(os.path.join(SOURCES, source), os.path.join(folder, name))
     shutil.copyfile(library, os.path.join(folder, "libcohort.so"))
     module = library_of(folder)
     text = ['"""Made from the option table (stage.py): do not edit."""', "", "from __future__ import annotations", "", "import os",

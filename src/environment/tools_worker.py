@@ -205,10 +205,17 @@ def plain(value):
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
+def run_loop(loop):
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
 class Worker:
     def __init__(self, answers):
         self.answers, self.lock = answers, threading.Lock()
-        self.tools, self.make, self.things, self.rewards = {}, None, {}, False
+        self.tools, self.schemas, self.make, self.things, self.rewards, self.threads = {}, [], None, {}, False, 0
         self.loop, self.asked = None, queue.SimpleQueue()
 
     def say(self, **message):
@@ -220,28 +227,47 @@ class Worker:
     def open(self, path, names):
         module = load(path)
         if names.startswith("class:"):
-            self.make = getattr(module, names[6:], None)
-            if not callable(self.make):
+            make = getattr(module, names[6:], None)
+            if not callable(make):
                 raise Refused("'%s' has no class '%s'" % (path, names[6:]))
-            thing = self.make()  # a probe, as in TRL
-            if not callable(getattr(thing, "reset", None)):
-                raise Refused("'%s' has no method reset" % names[6:])
-            self.tools, self.rewards = methods_of(thing), callable(getattr(thing, "get_reward", None))
+            self.use_factory(make, names[6:])
         else:
-            self.tools = functions_of(module, [n for n in names.split(",") if n])
-        schemas = [schema_of(f) for f in self.tools.values()]
-        threads = THREADS if getattr(module, "THREAD_SAFE", True) else 1
+            self.use_functions(functions_of(module, [n for n in names.split(",") if n]))
+        self.start(os.path.basename(path), THREADS if getattr(module, "THREAD_SAFE", True) else 1)
+
+    def use_functions(self, tools):
+        """tools: functions by name."""
+        self.tools = tools
+        self.schemas = [schema_of(f) for f in tools.values()]
+
+    def use_factory(self, make, name):
+        """make: called for each episode; what it returns has reset, tools, and get_reward if it rewards."""
+        thing = make()  # a probe, as in TRL
+        if not callable(getattr(thing, "reset", None)):
+            raise Refused("'%s' has no method reset" % name)
+        self.use_functions(methods_of(thing))
+        self.make, self.rewards = make, callable(getattr(thing, "get_reward", None))
+
+    def start(self, name, threads):
         for _ in range(threads):
             threading.Thread(target=self.work, daemon=True).start()
+        self.threads = threads
         if self.make is not None or any(inspect.iscoroutinefunction(f) for f in self.tools.values()):
             self.loop = asyncio.new_event_loop()
-            threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        self.say(type="ready", protocol=1, name=os.path.basename(path), tools=schemas, tools_only=True, rewards=self.rewards,
+            threading.Thread(target=run_loop, args=(self.loop,), daemon=True).start()
+        self.say(type="ready", protocol=1, name=name, tools=self.schemas, tools_only=True, rewards=self.rewards,
                  observes=self.make is not None, concurrency=65536 if self.make is not None else PLACES)
 
+    def stop(self):
+        for _ in range(self.threads):
+            self.asked.put(None)
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        self.threads, self.loop = 0, None
+
     def work(self):
-        while True:
-            self.serve(self.asked.get())
+        for m in iter(self.asked.get, None):
+            self.serve(m)
 
     def wait(self, value):
         return asyncio.run_coroutine_threadsafe(value, self.loop).result() if inspect.isawaitable(value) else value
@@ -268,12 +294,16 @@ class Worker:
                 observation = {"observation": said if isinstance(said, str) else "".join(b.get("text", "") for b in said)}
         self.say(type="reply", id=m["id"], turn=0, **observation)
 
+    def state_of(self, thing, episode):
+        """What is left of an object for rewards: its public attributes, as JSON has them."""
+        return {k: plain(v) for k, v in vars(thing).items() if not k.startswith("_")}
+
     def end(self, m):
         thing, more = self.things.pop(m["id"], None), {}
         if thing is not None and self.rewards:
             more["reward"] = self.wait(thing.get_reward())
         if thing is not None:
-            more["state"] = {k: plain(v) for k, v in vars(thing).items() if not k.startswith("_")}
+            more["state"] = self.state_of(thing, m["id"])
             close = getattr(thing, "__exit__", None)
             if callable(close):
                 close(None, None, None)
@@ -329,4 +359,5 @@ def main():
             worker.asked.put(m)
 
 
-main()
+if __name__ == "__main__":  # the Python package has functions and objects of its own process
+    main()

@@ -234,7 +234,7 @@ def score(function, name, rows, state, loop):
     if "parsed" not in columns and names(function, "parsed"):
         columns["parsed"] = [row.get("parsed") for row in rows]
     if any((row.get("episode") or {}).get("state") is not None for row in rows):
-        columns["environments"] = [Environment(row["episode"].get("state") or {}) for row in rows]
+        columns["environments"] = [row["episode"].get("object") or Environment(row["episode"].get("state") or {}) for row in rows]
     columns.update(trainer_state=TrainerState(state), log_extra=log_extra, log_metric=log_metric)
     result = function(prompts=prompts, completions=completions, completion_ids=[row["tokens"] for row in rows], **columns)
     if inspect.isawaitable(result):

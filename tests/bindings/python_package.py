@@ -361,6 +361,89 @@ class Training(unittest.TestCase):
         with self.assertRaises(TypeError):
             cohort.DPOTrainer(model=MODEL, ref_model="another", train_dataset=pairs)
 
+    def test_tools(self):
+        """A small model that was taught two calls: one is answered, one raises."""
+        asked = []
+
+        def double(x: int) -> int:
+            """Doubles.
+
+            Args:
+                x: A number
+            """
+            asked.append(x)
+            if x == 3:
+                raise ValueError("not three")
+            return 2 * x
+
+        class Sum:
+            def reset(self, answer, **row):
+                self.total, self.answer = 0, answer
+
+            def add(self, x: int) -> str:
+                """Adds.
+
+                Args:
+                    x: A number
+                """
+                self.total += x
+                return "ok"
+
+            def get_reward(self):
+                return float(self.total)
+
+        seen = []
+
+        def keep(completions, environments=None, **kwargs):
+            seen.append((completions, environments))
+            return [1.0] * len(completions)
+
+        taught, rows = self.taught_to_call()
+        common = dict(max_steps=1, temperature=0.02, max_completion_length=400, num_generations=2, per_device_train_batch_size=4, learning_rate=1e-9)
+        trainer = GRPOTrainer(taught, keep, args(**common), rows, tools=[double])
+        trainer.train()
+        log = trainer.state.log_history[0]
+        self.assertEqual((log["tools/call_frequency"], log["tools/failure_frequency"]), (1.0, 0.5))
+        self.assertEqual(sorted(set(asked)), [2, 3])
+        said = [[m["content"] for m in completion if m["role"] == "tool"] for completion in seen[0][0]]
+        self.assertEqual(sorted(map(str, said)), sorted(map(str, [["4"]] * 2 + [["{'error': 'not three'}"]] * 2)))
+        self.assertEqual(trainer.evaluate(rows)["eval_tools/call_frequency"], 1.0)
+
+        taught, rows = self.taught_to_call("add")
+        seen.clear()
+        trainer = GRPOTrainer(taught, keep, args(reward_weights=[0.5], **common), rows, environment_factory=Sum)
+        trainer.train()
+        things = seen[0][1]
+        self.assertEqual(sorted(thing.total for thing in things), [2, 2, 3, 3])
+        self.assertTrue(all(isinstance(thing, Sum) and thing.answer == "a" for thing in things))
+        log = trainer.state.log_history[0]
+        self.assertEqual((log["rewards/environment/mean"], log["reward"]), (2.5, 3.0))
+        self.assertGreater(GRPOTrainer(taught, None, args(**common), rows, environment_factory=Sum).train().global_step, 0)
+        for wrong, words in ((dict(tools=[lambda x: x]), "no docstring"), (dict(tools=["double"]), "expected functions"),
+                             (dict(environment_factory=object), "no method reset"), (dict(environment_factory=3), "expected a class"),
+                             (dict(tools=[double], environment_factory=Sum), "leave one of them out")):
+            with self.assertRaisesRegex((TypeError, ValueError), words):
+                GRPOTrainer(MODEL, keep, args(), rows, **wrong)
+
+    def taught_to_call(self, name="double"):
+        """A model that answers two questions by a call each, and rows that ask them."""
+        template = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "tool-use", "template.jinja")
+        model = os.path.join(WORK.name, "calls")
+        if not os.path.exists(model):
+            cohort.init(model, preset="nano", tokenizer="bytes", seed=1)
+            with open(template) as source, open(os.path.join(model, "chat_template.jinja"), "w") as target:
+                target.write(source.read())
+        answers = {"double": ("4", "{'error': 'not three'}"), "add": ("ok", "ok")}[name]
+        taught = [{"messages": [
+            {"role": "user", "content": text},
+            {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": name, "arguments": {"x": x}}}]},
+            {"role": "tool", "name": name, "content": answer}, {"role": "assistant", "content": "ok"},
+        ], "tools": [{"type": "function", "function": {"name": name}}]} for text, x, answer in (("p", 2, answers[0]), ("q", 3, answers[1]))]
+        out = folder()
+        SFTTrainer(model, SFTConfig(out, max_steps=200, per_device_train_batch_size=2, learning_rate=5e-3, assistant_only_loss=True, save_strategy="no",
+                                    disable_tqdm=True, use_cpu=True), train_dataset=taught).train()
+        return os.path.join(out, "final"), [{"prompt": row["messages"][:1], "answer": "a"} for row in taught]
+
     def test_rloo(self):
         run = cohort.RLOOTrainer(MODEL, distinct, cohort.RLOOConfig(folder(), max_steps=2, max_completion_length=8, logging_steps=1, disable_tqdm=True,
                                                                      use_cpu=True), train_dataset=ROWS)

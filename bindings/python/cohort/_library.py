@@ -127,11 +127,13 @@ class RewardRow(Structure):
         ("size", c_size_t), ("row_json", c_char_p), ("prompt", POINTER(c_char)), ("completion", POINTER(c_char)), ("tokens", POINTER(c_int32)),
         ("n_tokens", c_int32), ("finish_reason", c_char_p), ("prompt_index", c_int64), ("completion_index", c_int32), ("prompt_length", c_size_t),
         ("completion_length", c_size_t), ("parsed_json", c_char_p), ("parsed_length", c_size_t), ("log", c_void_p),
+        ("episode_json", c_char_p),
     ]
 
 
 REWARD: Callable[..., Any] = CFUNCTYPE(c_int, c_void_p, POINTER(POINTER(RewardRow)), c_size_t, POINTER(c_double), POINTER(ErrorStruct))
 TOKEN_REWARD: Callable[..., Any] = CFUNCTYPE(c_int, c_void_p, POINTER(POINTER(RewardRow)), c_size_t, POINTER(POINTER(c_double)), POINTER(ErrorStruct))
+ENVIRONMENT: Callable[..., Any] = CFUNCTYPE(c_int, c_void_p, c_void_p, POINTER(c_char), c_size_t, POINTER(ErrorStruct))
 
 
 class Request(Structure):
@@ -169,6 +171,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "cohort_options_explain": (c_int, [c_void_p, c_char_p, POINTER(c_void_p), POINTER(c_bool), POINTER(ErrorStruct)]),
     "cohort_options_add_reward": (c_int, [c_void_p, c_char_p, REWARD, c_void_p, POINTER(ErrorStruct)]),
     "cohort_options_add_token_reward": (c_int, [c_void_p, c_char_p, TOKEN_REWARD, c_void_p, POINTER(ErrorStruct)]),
+    "cohort_options_set_environment": (c_int, [c_void_p, c_char_p, ENVIRONMENT, c_void_p, POINTER(ErrorStruct)]),
+    "cohort_environment_answer": (c_int, [c_void_p, c_char_p, c_size_t, POINTER(ErrorStruct)]),
     "cohort_reward_log_metric": (c_int, [c_void_p, c_char_p, c_double, POINTER(ErrorStruct)]),
     "cohort_reward_log_extra": (c_int, [c_void_p, c_char_p, c_char_p, POINTER(ErrorStruct)]),
     "cohort_options_set_stop": (c_int, [c_void_p, c_void_p, POINTER(ErrorStruct)]),

@@ -24,8 +24,9 @@ def name_of(function: Any) -> str:
 class Rewards:
     """Functions that C asks."""
 
-    def __init__(self, bridge: Bridge, state: Callable[[], Dict[str, Any]]) -> None:
-        self.bridge, self.state = bridge, state
+    def __init__(self, bridge: Bridge, state: Callable[[], Dict[str, Any]], object_of: Optional[Callable[[Dict[str, Any]], Any]] = None) -> None:
+        """object_of: the environment's object of an episode."""
+        self.bridge, self.state, self.object_of = bridge, state, object_of
         self.loop: Optional[asyncio.AbstractEventLoop] = None
 
     def add(self, options: c.Options, function: RewardFunction, name: str) -> None:
@@ -70,6 +71,14 @@ class Rewards:
         elif n > 0:
             places[n - 1] = math.nan if value is None else value
 
+    def _episode(self, text: Optional[bytes]) -> Optional[Dict[str, Any]]:
+        if text is None:
+            return None
+        episode: Dict[str, Any] = json.loads(text)
+        if self.object_of is not None:
+            episode["object"] = self.object_of(episode)
+        return episode
+
     def _score(self, function: RewardFunction, name: str, rows: List[Any]) -> List[Any]:
         given = []
         for row in rows:
@@ -77,6 +86,7 @@ class Rewards:
                 "columns": json.loads(row.row_json), "prompt": c.text_at(row.prompt, row.prompt_length),
                 "completion": c.text_at(row.completion, row.completion_length), "tokens": list(row.tokens[: row.n_tokens]) if row.n_tokens else [],
                 "finish_reason": row.finish_reason.decode(), "parsed": json.loads(row.parsed_json) if row.parsed_json else None,
+                "episode": self._episode(row.episode_json),
             })
         try:
             answers: List[Dict[str, Any]] = worker.score(function, name, given, self.state(), self.loop)

@@ -11,6 +11,7 @@ from . import _library as c
 from ._config import Config, say
 from ._configs import CPOConfig, DPOConfig, GRPOConfig, KTOConfig, ORPOConfig, RLOOConfig, SFTConfig
 from ._data import data_file, lora_options, model_folder, template_of
+from ._environment import Environment
 from ._rewards import Rewards, name_of
 from ._run import Bridge, Collected, Watcher, output_of, run_command
 from .callbacks import Handlers, TrainerControl, TrainerState
@@ -252,6 +253,8 @@ class GRPOTrainer(Trainer):
 
     reward_funcs: functions with TRL's signature, sync or async; names of the library's rewards; functions of cohort.rewards; or a list of these.
     train_dataset: rows with a prompt (text or messages) and the columns that rewards read.
+    tools: functions that the model may call; environment_factory: makes an object for each episode, whose public methods are tools, with reset and, if
+    it rewards, get_reward (docs/ENVIRONMENTS.md).
     """
 
     command = "grpo"
@@ -262,15 +265,29 @@ class GRPOTrainer(Trainer):
                  optimizers: Any = (None, None), peft_config: Any = None, tools: Optional[List[Any]] = None, rollout_func: Any = None,
                  environment_factory: Any = None) -> None:
         super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, optimizers=optimizers,
-                         tools=tools or None, rollout_func=rollout_func, environment_factory=environment_factory)
-        self.reward_funcs: List[Any] = list(reward_funcs) if isinstance(reward_funcs, (list, tuple)) else [reward_funcs]
-        if reward_funcs is None or not self.reward_funcs:
+                         rollout_func=rollout_func)
+        if tools and environment_factory is not None:
+            raise ValueError("tools and environment_factory are both given: an environment has tools of its own, leave one of them out")
+        if environment_factory is not None and not callable(environment_factory):
+            raise TypeError("environment_factory is a %s; expected a class or a function that makes an object" % type(environment_factory).__name__)
+        for tool in tools or []:
+            if not callable(tool):
+                raise TypeError("tools has a %s; expected functions" % type(tool).__name__)
+        self.tools, self.environment_factory = list(tools or []), environment_factory
+        environment = self._environment()  # says now what is wrong with them
+        self._environment_rewards = environment is not None and environment.rewards
+        self._answers: Optional[Environment] = None
+        self.reward_funcs: List[Any] = list(reward_funcs) if isinstance(reward_funcs, (list, tuple)) else [] if reward_funcs is None else [reward_funcs]
+        if not self.reward_funcs and not self._environment_rewards:
             raise ValueError("reward_funcs is missing; give a function with TRL's signature, such as lambda completions, **kwargs: [float(len(text))"
                              " for text in completions], or the name of one of the library's (docs/REWARDS.md)")
         for reward in self.reward_funcs:
             if not callable(reward) and not isinstance(reward, str):
                 raise TypeError("reward_funcs has a %s; expected functions or names" % type(reward).__name__)
         self._rewards: Optional[Rewards] = None
+
+    def _environment(self) -> Optional[Environment]:
+        return Environment(self.tools, self.environment_factory) if self.tools or self.environment_factory is not None else None
 
     def _named(self) -> List[Any]:
         return [reward for reward in self.reward_funcs if isinstance(reward, (str, Builtin))]
@@ -296,15 +313,18 @@ class GRPOTrainer(Trainer):
             if len(weights) != len(self.reward_funcs):
                 raise ValueError("reward_weights has %d numbers for %d reward_funcs; give one for each" % (len(weights), len(self.reward_funcs)))
             own = [isinstance(reward, (str, Builtin)) for reward in self.reward_funcs]
-            values["reward_weights"] = [weight for weight, first in zip(weights, own) if first] + \
+            values["reward_weights"] = [weight for weight, first in zip(weights, own) if first] + [1.0] * self._environment_rewards + \
                 [weight for weight, first in zip(weights, own) if not first]
         return values
 
     def add_rewards(self, options: c.Options, bridge: Bridge) -> None:
+        environment = self._answers = self._environment()
+        if environment is not None:
+            environment.attach(options, bridge)
         self._rewards = Rewards(bridge, lambda: {
             "global_step": self.state.global_step, "max_steps": self.state.max_steps, "epoch": self.state.epoch,
             "logging_steps": self.state.logging_steps, "log_history": self.state.log_history,
-        })
+        }, None if environment is None else environment.object_of)
         names: Dict[str, int] = {}
         for function in self._called():
             name = name_of(function)
@@ -314,6 +334,9 @@ class GRPOTrainer(Trainer):
     def close_rewards(self) -> None:
         if self._rewards is not None:
             self._rewards.close()
+        if self._answers is not None:
+            self._answers.stop()
+            self._answers = None
 
     def evaluate(self, eval_dataset: Any = None) -> Dict[str, Any]:
         """Mean rewards of completions of the held-out prompts by the trained model (before training: by the model itself)."""
