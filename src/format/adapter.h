@@ -88,6 +88,7 @@ struct adapter_site {
     enum adapter_where where;
     int32_t n_experts; /* E; 0: not of experts */
     int32_t n_tensors; /* of the base */
+    bool pairs;        /* experts' rows are those of gate and then of up */
     int32_t r;
     float scale;   /* s */
     int64_t layer; /* the first number in its path, -1: none */
@@ -106,6 +107,7 @@ struct adapter_targets {
     bool experts;                             /* the model has some; else nothing here is said */
     struct adapter_names modules, parameters; /* owned */
     bool doubled;                             /* gate_up_proj has twice the rank and alpha of the others */
+    const char *mlx_block;                    /* MLX-LM's name of what holds a layer's experts and router */
 };
 
 /* What an adapter changes of one base. The table has PEFT's names without "base_model.model."; of the parts of a fused

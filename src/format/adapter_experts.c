@@ -89,7 +89,8 @@ static cohort_status add_all(struct adapter_names *words, const struct param_tab
         TRY(add(words, leaf, err));
     }
     for (int i = 0; i < 4; i++)
-        TRY(add(words, old[i], err));
+        if (old[i][0] != '\0')
+            TRY(add(words, old[i], err));
     return COHORT_OK;
 }
 
@@ -144,6 +145,39 @@ cleanup:
     return status;
 }
 
+/* MLX-LM's keys: there experts are modules of each kind of projection (switch_mlp), gate and up apart. Two of them of rank
+ * r are one of twice the rank here, whose B has the one's columns for its rows and the other's for the others, and 0
+ * elsewhere. */
+static cohort_status resolve_mlx(struct adapter_targets *out, const struct adapter_settings *s,
+                                 const struct param_table *base, cohort_error *err)
+{
+    static const char *const kinds[] = {"switch_mlp.gate_proj", "switch_mlp.up_proj", "switch_mlp.down_proj"};
+    bool named[3] = {s->all_linear, s->all_linear, s->all_linear}, router = s->all_linear;
+    char none[4][32] = {"", "", "", ""};
+    if (s->all_linear)
+        TRY(add_all(&out->modules, base, none, err));
+    for (size_t i = 0; i < s->targets.count; i++) {
+        const char *key = s->targets.items[i];
+        bool taken = adapter_ends_at_dot(key, "gate");
+        router = router || taken;
+        for (int k = 0; k < 3; k++)
+            if (adapter_ends_at_dot(key, kinds[k]))
+                named[k] = taken = true;
+        if (!taken)
+            TRY(add(&out->modules, key, err));
+    }
+    if (named[0] != named[1])
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "an adapter of MLX-LM has '%s' without '%s', which is not supported", kinds[named[0] ? 0 : 1],
+                         kinds[named[0] ? 1 : 0]);
+    out->doubled = named[0];
+    if (router)
+        TRY(add(&out->parameters, ROUTER, err));
+    if (named[0])
+        TRY(add(&out->parameters, GATE_UP, err));
+    return named[2] ? add(&out->parameters, DOWN, err) : COHORT_OK;
+}
+
 cohort_status adapter_targets_find(struct adapter_targets *out, const struct adapter_settings *s,
                                    const struct param_table *base, const struct model_config *config, cohort_error *err)
 {
@@ -162,10 +196,8 @@ cohort_status adapter_targets_find(struct adapter_targets *out, const struct ada
             "target_modules: the pattern '%.100s': in a model with experts PEFT makes of it the last names "
             "of the paths that it matches, in every layer; list these names",
             s->target_pattern);
-    if (s->mlx && s->all_linear)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "an adapter of MLX-LM without \"keys\" has adapters of experts, which are read of PEFT alone");
-    cohort_status status = resolve(out, s, base, config, err);
+    out->mlx_block = strcmp(config->architecture->model_type, "mixtral") == 0 ? "block_sparse_moe" : "mlp";
+    cohort_status status = s->mlx ? resolve_mlx(out, s, base, err) : resolve(out, s, base, config, err);
     if (status != COHORT_OK)
         adapter_targets_free(out);
     return status;

@@ -46,8 +46,8 @@ static bool of_embedding(const struct param *param)
     return text_ends(param->name, ".lora_embedding_A") || text_ends(param->name, ".lora_embedding_B");
 }
 
-/* Gives a tensor MLX-LM's name. */
-static void mlx_name(struct param *param)
+/* Gives a tensor MLX-LM's name. kind: of experts gate_proj, up_proj or down_proj; NULL: not of a stack. */
+static cohort_status mlx_name(struct param *param, const char *block, const char *kind, cohort_error *err)
 {
     static const struct {
         const char *peft, *mlx; /* which is shorter */
@@ -56,15 +56,55 @@ static void mlx_name(struct param *param)
                 {".lora_magnitude_vector", ".m"},
                 {".lora_embedding_A", ".lora_a"},
                 {".lora_embedding_B", ".lora_b"}};
+    static const char experts[] = ".mlp.experts.", router[] = ".mlp.gate.";
+    char path[sizeof param->name];
+    const char *end = "", *stack = kind == NULL ? NULL : strstr(param->name, experts),
+               *gate = strstr(param->name, router);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (text_ends(param->name, ends[i].peft))
+        if (text_ends(param->name, ends[i].peft)) {
             memcpy(param->name + strlen(param->name) - strlen(ends[i].peft), ends[i].mlx, strlen(ends[i].mlx) + 1);
+            end = ends[i].mlx;
+        }
+    if ((stack == NULL && gate == NULL) || block == NULL)
+        return COHORT_OK;
+    const char *layer = stack == NULL ? gate : stack;
+    const int length = snprintf(path, sizeof path, "%.*s.%s.%s%s%s", (int)(layer - param->name), param->name, block,
+                                stack == NULL ? "gate" : "switch_mlp.", stack == NULL ? "" : kind, end);
+    if (length >= (int)sizeof path)
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: the name is too long", param->name);
+    memcpy(param->name, path, sizeof path);
+    return COHORT_OK;
+}
+
+/* A tensor of MLX-LM's file: whose it is here, and of a stack of pairs which half. */
+struct mlx_part {
+    const struct param *param;
+    int half; /* -1: all of it */
+};
+
+/* Puts one of their tensors where it belongs in ours. Of experts A lies as here, that of gate before that of up; each half of
+ * B has columns and rows of its own. */
+static void place_mlx(unsigned char *to, const unsigned char *from, const struct mlx_part *part, size_t size)
+{
+    const struct param *ours = part->param;
+    const bool b = text_ends(ours->name, ".lora_B.weight");
+    const int64_t E = ours->shape[0], rows = ours->shape[1], columns = ours->shape[2];
+    if (part->half < 0) {
+        memcpy(to, from, (size_t)ours->count * size);
+        return;
+    }
+    const int64_t n = rows / 2, k = b ? columns / 2 : columns;
+    for (int64_t e = 0; e < E; e++)
+        for (int64_t i = 0; i < n; i++)
+            memcpy(to + (size_t)((e * rows + part->half * n + i) * columns + (b ? part->half * k : 0)) * size,
+                   from + (size_t)((e * n + i) * k) * size, (size_t)k * size);
 }
 
 /* Tensors as MLX-LM's file has them, and where they go. */
 struct mlx_tensors {
     struct param_table table;
-    unsigned char *values; /* laid out as table says */
+    struct mlx_part *parts; /* [table.n_params] */
+    unsigned char *values;  /* laid out as table says */
 };
 
 static cohort_status keep(void *context, const struct param *param, int64_t first, int64_t count, const void *data,
@@ -84,6 +124,36 @@ static void transpose(unsigned char *to, const unsigned char *from, int64_t rows
             memcpy(to + (size_t)(i * columns + j) * size, from + (size_t)(j * rows + i) * size, size);
 }
 
+/* The site that a tensor of the layout belongs to, if it is of a stack. */
+static const struct adapter_site *stack_of(const struct adapter_layout *layout, const struct param *param)
+{
+    for (int32_t i = 0; param->rank == 3 && i < layout->n_sites; i++)
+        if (layout->sites[i].a == param || layout->sites[i].b == param)
+            return &layout->sites[i];
+    return NULL;
+}
+
+/* Adds a tensor as MLX-LM's file has it. half: of a stack of pairs 0 or 1, else -1. */
+static cohort_status add_mlx(struct mlx_tensors *to, const struct adapter_layout *layout, const struct param *ours,
+                             const struct adapter_site *stack, int half, cohort_error *err)
+{
+    static const char *const halves[] = {"gate_proj", "up_proj"};
+    struct param *param = &to->table.params[to->table.n_params];
+    *param = *ours;
+    TRY(mlx_name(param, layout->targets.mlx_block, stack == NULL ? NULL : half < 0 ? "down_proj" : halves[half], err));
+    if (half >= 0) {
+        const bool b = text_ends(ours->name, ".lora_B.weight");
+        param->shape[1] /= 2;
+        param->shape[2] /= b ? 2 : 1;
+        param->count /= b ? 4 : 2;
+    } else if (param->rank == 2 && !of_embedding(ours)) {
+        param->shape[0] = ours->shape[1];
+        param->shape[1] = ours->shape[0];
+    }
+    to->parts[to->table.n_params++] = (struct mlx_part){.param = ours, .half = half};
+    return COHORT_OK;
+}
+
 static cohort_status read_mlx(const char *dir, const struct adapter_layout *layout, checkpoint_sink *sink,
                               void *context, struct weight_files *files, cohort_error *err)
 {
@@ -91,32 +161,41 @@ static cohort_status read_mlx(const char *dir, const struct adapter_layout *layo
     const size_t n = (size_t)table->n_params;
     struct mlx_tensors theirs = {0};
     unsigned char *turned = NULL;
+    size_t widest = 0;
     cohort_status status = COHORT_OK;
-    TRY_GOTO(mem_alloc(&theirs.table.params, n, sizeof *table->params, "adapter table", err));
-    for (; theirs.table.n_params < table->n_params; theirs.table.n_params++) {
-        struct param *param = &theirs.table.params[theirs.table.n_params];
-        *param = table->params[theirs.table.n_params];
-        mlx_name(param);
-        if (param->rank == 2 && !of_embedding(&table->params[theirs.table.n_params])) {
-            param->shape[0] = table->params[theirs.table.n_params].shape[1];
-            param->shape[1] = table->params[theirs.table.n_params].shape[0];
-        }
+    TRY_GOTO(mem_alloc(&theirs.table.params, 2 * n, sizeof *table->params, "adapter table", err));
+    TRY_GOTO(mem_alloc(&theirs.parts, 2 * n, sizeof *theirs.parts, "adapter table", err));
+    for (size_t i = 0; i < n; i++) {
+        const struct adapter_site *stack = stack_of(layout, &table->params[i]);
+        const size_t bytes = storage_bytes(table->params[i].format, table->params[i].count);
+        const bool pairs = stack != NULL && stack->pairs;
+        widest = bytes > widest ? bytes : widest;
+        for (int half = pairs ? 0 : -1; half < (pairs ? 2 : 0); half++)
+            TRY_GOTO(add_mlx(&theirs, layout, &table->params[i], stack, half, err));
     }
     param_table_layout(&theirs.table);
     TRY_GOTO(mem_alloc(&theirs.values, theirs.table.bytes, 1, "adapter", err));
-    TRY_GOTO(mem_alloc(&turned, theirs.table.bytes, 1, "adapter", err));
+    TRY_GOTO(mem_alloc(&turned, widest, 1, "adapter", err));
     TRY_GOTO(checkpoint_read_file(dir, MLX_TENSORS, "", WHAT, &theirs.table, keep, &theirs, files, err));
-    for (size_t i = 0; i < n; i++) {
-        const struct param *param = &table->params[i];
+    for (int32_t i = 0; i < theirs.table.n_params; i++) {
+        const struct mlx_part *part = &theirs.parts[i];
+        const struct param *param = part->param;
         const unsigned char *values = theirs.values + theirs.table.params[i].offset;
-        if (param->rank == 2 && !of_embedding(param)) {
-            transpose(turned, values, param->shape[0], param->shape[1], storage_bytes(param->format, 1));
-            values = turned;
-        }
-        TRY_GOTO(sink(context, param, 0, param->count, values, err));
+        const size_t size = storage_bytes(param->format, 1);
+        if (param->rank == 3) {
+            if (part->half <= 0)
+                memset(turned, 0, (size_t)param->count * size);
+            place_mlx(turned, values, part, size);
+        } else if (param->rank == 2 && !of_embedding(param))
+            transpose(turned, values, param->shape[0], param->shape[1], size);
+        else
+            memcpy(turned, values, (size_t)param->count * size);
+        if (part->half != 0)
+            TRY_GOTO(sink(context, param, 0, param->count, turned, err));
     }
 cleanup:
     mem_free(theirs.table.params);
+    mem_free(theirs.parts);
     mem_free(theirs.values);
     mem_free(turned);
     return status;

@@ -450,6 +450,7 @@ static cohort_status add_expert_site(struct building *to, const struct adapter_s
     const enum tensor_role role = adapter_expert_role(config, param);
     const struct param *end = base->params + base->n_params, *last = param + 1;
     char key[sizeof param->name];
+    bool in = true;
     adapter_expert_key(param, role, key);
     if (!in_list(&to->targets.parameters, key))
         return COHORT_OK;
@@ -457,9 +458,15 @@ static cohort_status add_expert_site(struct building *to, const struct adapter_s
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "%s: the targets name it, and %s does not go with adapters of experts and routers, as in PEFT",
                          key, s->dora ? "DoRA (use_dora)" : "lora_bias");
+    if (s->mlx) /* layers count for them there */
+        TRY(in_layers(s, param->name, config->n_layers, &in, err));
+    if (!in)
+        return COHORT_OK;
     while (last < end && last->adjacent)
         last++;
-    return add_site(to, s, param, key, role == TENSOR_ROUTER ? 0 : config->experts.n, (int32_t)(last - param), err);
+    TRY(add_site(to, s, param, key, role == TENSOR_ROUTER ? 0 : config->experts.n, (int32_t)(last - param), err));
+    to->drafts[to->n_drafts - 1].site.pairs = role == TENSOR_EXPERT_GATE;
+    return COHORT_OK;
 }
 
 /* Every name of a parameter is that of experts or a router. */

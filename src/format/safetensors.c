@@ -60,6 +60,8 @@ static cohort_status parse_metadata(const json_t *metadata, const char *path, co
 {
     const char *key = NULL;
     json_t *value = NULL;
+    if (json_is_null(metadata)) /* as MLX writes it where there is none */
+        return COHORT_OK;
     if (!json_is_object(metadata))
         return error_set(err, COHORT_ERR_FORMAT, "%s: __metadata__ is not an object", path);
     json_object_foreach((json_t *)(uintptr_t)metadata, key, value)

@@ -402,10 +402,12 @@ static enum diagnosis_severity entropy_low(const struct diagnosis *d, char *sent
     const double entropy = window_median(column(d, COLUMN_ENTROPY), 20, 0), base = d->base[COLUMN_ENTROPY];
     if (!has_groups(d) || d->counted < 30 || !(entropy < 0.1 && entropy < 0.25 * base))
         return DIAGNOSIS_NONE;
-    const bool learns = window_trend(d, column(d, COLUMN_REWARD)) > 0;
-    SAY("the entropy is %.3g, was %.3g: the model has stopped trying different answers%s", entropy, base,
-        learns ? ", while the reward still rises" : "");
-    return learns ? DIAGNOSIS_NOTE : DIAGNOSIS_WARNING;
+    /* A fall alone is healthy: most of the entropy goes in the first steps, with most of the gain (arXiv 2505.22617). */
+    if (window_trend(d, column(d, COLUMN_REWARD)) > 0)
+        return DIAGNOSIS_NONE;
+    SAY("the entropy is %.3g, was %.3g, and the reward does not rise: the model has stopped trying different answers",
+        entropy, base);
+    return DIAGNOSIS_WARNING;
 }
 
 static enum diagnosis_severity entropy_high(const struct diagnosis *d, char *sentence)

@@ -71,7 +71,7 @@ done
 R
 COLLAPSE=("${GRPO[@]}" --num-generations 8 --reward 'exec:bash letters.sh')
 succeeds "${COLLAPSE[@]}" --steps 110 --learning-rate 1e-2 --max-completion-length 3 --out collapse
-has err '^(warning|note): step [0-9]+, U2: the entropy is .*stopped trying different answers'
+has err '^warning: step [0-9]+, U2: the entropy is .*stopped trying different answers'
 succeeds "${COLLAPSE[@]}" --steps 190 --learning-rate 5e-4 --beta 0.0001 --out far
 has err '^warning: step [0-9]+, U4: the KL to the reference is'
 

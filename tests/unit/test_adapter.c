@@ -434,6 +434,89 @@ static void mlx_files_are_read(void **state)
     param_table_free(&base);
 }
 
+static cohort_status open_config(struct adapter_layout *layout, const struct param_table *base, const char *text)
+{
+    struct adapter_settings settings;
+    write_config(text);
+    TRY(adapter_settings_read(&settings, folder, NULL, &error));
+    cohort_status status = adapter_layout_open(layout, &settings, base, &config, STORAGE_F32, &error);
+    adapter_settings_free(&settings);
+    return status;
+}
+
+/* The part of a merged tensor that MLX-LM has under a name: all of it, or of Mixtral's gate and up a half. */
+static void check_fused(struct adapter_merge *merge, const struct param_table *base, const struct safetensor *fused)
+{
+    char name[sizeof base->params->name];
+    const size_t length = strlen(fused->name);
+    const bool gate = text_ends(fused->name, ".experts.gate_proj"), up = text_ends(fused->name, ".experts.up_proj");
+    snprintf(name, sizeof name, "%.*s%s",
+             (int)(length - (gate ? 9
+                             : up ? 7
+                                  : 0)),
+             fused->name, gate || up ? "gate_up_proj" : "");
+    const struct param *param = param_find(base, name);
+    assert_non_null(param);
+    const int64_t E = gate || up ? param->shape[0] : 1, all = param->count / E, part = fused->count / E;
+    float *values = fetch_whole(merge, param);
+    for (int64_t e = 0; e < E; e++)
+        for (int64_t i = 0; i < part; i++) {
+            const float theirs = ((const float *)(const void *)fused->data)[e * part + i],
+                        ours = values[e * all + (up ? part : 0) + i];
+            if (fabsf(ours - theirs) > 0x1p-25f) /* all are below 0.5: a rounding */
+                fail_msg("%s[%d]: %.9g, MLX-LM has %.9g", fused->name, (int)(e * part + i), (double)ours,
+                         (double)theirs);
+        }
+    free(values);
+}
+
+/* Experts, whose gate and up are apart there, routers and attention; of the last layers, or by keys
+ * (oracle/adapter_mlx.py). */
+static void mlx_experts_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *base, *name;
+        size_t n_fused;
+        int32_t n_sites;
+    } cases[] = {{"qwen3moe_f32", "qwen3moe_f32_all", 17, 7},
+                 {"qwen3moe_f32", "qwen3moe_f32_keys", 12, 6},
+                 {"mixtral_f32", "mixtral_f32_keys", 8, 6}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct adapter_settings settings;
+        struct adapter_merge merge;
+        struct param_table base;
+        struct safetensors fused;
+        char dir[300], base_dir[300], path[340];
+        open_base(&base, cases[i].base, STORAGE_F32);
+        snprintf(base_dir, sizeof base_dir, FIXTURES "/base_%s", cases[i].base);
+        snprintf(dir, sizeof dir, FIXTURES "/mlx_%s", cases[i].name);
+        snprintf(path, sizeof path, "%s/fused.safetensors", dir);
+        assert_int_equal(safetensors_open(&fused, path, &error), COHORT_OK);
+        assert_int_equal(fused.n_tensors, cases[i].n_fused);
+        if (adapter_settings_read(&settings, dir, NULL, &error) != COHORT_OK ||
+            adapter_merge_open(&merge, base_dir, &base, &config, dir, &settings, &error) != COHORT_OK)
+            fail_msg("%s: %s", cases[i].name, error.message);
+        assert_int_equal(merge.layout.n_sites, cases[i].n_sites);
+        for (size_t t = 0; t < fused.n_tensors; t++)
+            check_fused(&merge, &base, &fused.tensors[t]);
+        safetensors_close(&fused);
+        adapter_merge_close(&merge);
+        adapter_settings_free(&settings);
+        param_table_free(&base);
+    }
+    struct param_table base;
+    struct adapter_layout layout;
+    open_base(&base, "qwen3moe_f32", STORAGE_F32);
+    assert_int_not_equal(
+        open_config(&layout, &base,
+                    "{\"fine_tune_type\": \"lora\", \"model\": \"m\", \"lora_parameters\": {\"rank\": 2, \"scale\": 2, "
+                    "\"keys\": [\"mlp.switch_mlp.up_proj\"]}}"),
+        COHORT_OK);
+    assert_non_null(strstr(error.message, "'switch_mlp.up_proj' without 'switch_mlp.gate_proj'"));
+    param_table_free(&base);
+}
+
 /* ---- start values ---- */
 
 static void starts_are_uniform_and_zero(void **state)
@@ -533,16 +616,6 @@ static void bad_settings_are_refused_by_name(void **state)
         adapter_layout_free(&layout);
     }
     param_table_free(&base);
-}
-
-static cohort_status open_config(struct adapter_layout *layout, const struct param_table *base, const char *text)
-{
-    struct adapter_settings settings;
-    write_config(text);
-    TRY(adapter_settings_read(&settings, folder, NULL, &error));
-    cohort_status status = adapter_layout_open(layout, &settings, base, &config, STORAGE_F32, &error);
-    adapter_settings_free(&settings);
-    return status;
 }
 
 /* A backslash of its own before a letter is no escape; groups of a layers_pattern are not the number, and it
@@ -708,6 +781,7 @@ int main(void)
         cmocka_unit_test_setup(merges_are_pefts, setup),
         cmocka_unit_test_setup(files_are_written_as_pefts, setup),
         cmocka_unit_test_setup(mlx_files_are_read, setup),
+        cmocka_unit_test_setup(mlx_experts_are_read, setup),
         cmocka_unit_test_setup(starts_are_uniform_and_zero, setup),
         cmocka_unit_test_setup(bad_settings_are_refused_by_name, setup),
         cmocka_unit_test_setup(patterns_are_pythons, setup),

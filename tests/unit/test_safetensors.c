@@ -142,6 +142,8 @@ static void test_refuse_json(void **state)
                    2, "duplicate object key");
     expect_refusal("{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "\\u0000");
     expect_refusal("{\"__metadata__\":[]}", 0, "__metadata__ is not an object");
+    expect_refusal("{\"__metadata__\":null,\"a\":7}", 0,
+                   "tensor a: its entry is not an object"); /* as MLX writes none */
     expect_refusal("{\"__metadata__\":{\"k\":1}}", 0, "__metadata__: \"k\" is not a string");
     expect_refusal("{\"a\":7}", 0, "tensor a: its entry is not an object");
     expect_refusal("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"z\":1}}", 1,
