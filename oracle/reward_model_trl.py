@@ -35,7 +35,8 @@ def make_rows():
          ["Ça va.", "<think>\nhm\n</think>\n\nOui — 日本語."]),
         ([user("Go on: one, two"), {"role": "assistant", "content": "one, two, "}], ["three", "four"]),
     ]
-    texts = [("The capital of France is", [" Paris.", " Lyon.", ""]), ("2 + 2 =", [" 4", " 5, or 6"])]
+    texts = [("The capital of France is", [" Paris.", " Lyon.", ""]),
+             ("<|im_start|>2 + 2 =", [" 4", " 5, or 6", " <think>hm</think> 4"])]
     rows = [{"prompt": prompt, "completion": completion} for prompt, completions in conversations
             for completion in completions]
     plain = [{"prompt": prompt, "completion": completion} for prompt, completions in texts for completion in completions]

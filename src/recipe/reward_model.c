@@ -25,6 +25,32 @@ cohort_status reward_models_add(struct reward_models *models, const char *dir, s
     return mem_strdup(&(*out)->dir, dir, strlen(dir), err);
 }
 
+/* What turns open and close with, and what ends a text, as the template shows where it renders a conversation. */
+static cohort_status find_markers(struct reward_model *m, cohort_error *err)
+{
+    const struct model_config *config = &m->session.model->config;
+    const int32_t eos = tokenizer_eos(m->session.tokenizer);
+    const struct chat_options chat = {0};
+    cohort_error ignored = {0};
+    struct rendered rendered = {0};
+    json_t *messages =
+        json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "user", "content", "a", "role", "assistant", "content", "b");
+    cohort_status status = COHORT_OK;
+    if (messages == NULL)
+        return error_set(err, COHORT_ERR_MEMORY, "markers of a template: out of memory");
+    TRY_GOTO(chat_template_add_markers(m->session.chat, config->eos_ids, (size_t)config->n_eos, err));
+    if (eos >= 0)
+        TRY_GOTO(chat_template_add_markers(m->session.chat, &eos, 1, err));
+    /* One that cannot render this is refused where it is asked to. */
+    if (chat_template_render(m->session.chat, messages, &chat, "reward model", &rendered.text, &rendered.spans,
+                             &ignored) == COHORT_OK)
+        m->markers = rendered.spans.markers;
+cleanup:
+    rendered_free(&rendered);
+    json_decref(messages);
+    return status;
+}
+
 static cohort_status open_model(struct reward_model *m, struct backend *backend, const struct options *options,
                                 int64_t longest, const cohort_observer *observer, cohort_error *err)
 {
@@ -50,6 +76,7 @@ static cohort_status open_model(struct reward_model *m, struct backend *backend,
                          (int)tokenizer_size(s->tokenizer), (int)config.vocab_size);
     TRY(chat_template_open(&s->chat, s->tokenizer, NULL, err));
     s->text_end = s->turn_end = -1;
+    TRY(find_markers(m, err));
     observer_notes(observer, &s->notes);
     const int64_t pass = session_pass_tokens(s->model), wanted = 2 * longest > pass ? 2 * longest : pass;
     m->max_tokens = wanted < s->model->max_context ? wanted : s->model->max_context;
@@ -223,7 +250,7 @@ cleanup:
     return status;
 }
 
-/* The prompt is the caller's own rendering; what a model wrote becomes no control token. */
+/* The prompt is the caller's own rendering; what a model wrote becomes no marker of turns. */
 static cohort_status encode_texts(const struct reward_model *m, const struct reward_row *row, struct token_list *ids,
                                   cohort_error *err)
 {
@@ -234,7 +261,9 @@ static cohort_status encode_texts(const struct reward_model *m, const struct rew
         return error_set(err, COHORT_ERR_MEMORY, "a completion: out of memory");
     TRY_GOTO(text_append(&rendered.text, row->prompt, row->prompt_length, err));
     TRY_GOTO(text_append(&rendered.text, json_string_value(text), json_string_length(text), err));
-    TRY_GOTO(content_spans_push(&rendered.spans, row->prompt_length, rendered.text.length, CONTENT_FOREIGN, err));
+    rendered.spans.markers = m->markers;
+    TRY_GOTO(content_spans_push(&rendered.spans, row->prompt_length, rendered.text.length,
+                                m->markers != NULL ? CONTENT_ASSISTANT : CONTENT_FOREIGN, err));
     TRY_GOTO(
         row_encode(&m->session, &rendered.text, &rendered.spans, 0, rendered.text.length, m->style.trust, ids, err));
 cleanup:

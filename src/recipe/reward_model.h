@@ -20,9 +20,10 @@ struct reward_model {
     struct session session; /* its model, tokenizer and template; the backend is the command's */
     struct tree_runner runner;
     struct row_style style;
-    int64_t max_tokens;              /* of a pass, and of a sequence that is scored */
-    const cohort_observer *observer; /* told the first time that a sequence is longer; NULL: nobody */
-    size_t n_long;                   /* such sequences so far */
+    const struct token_list *markers; /* of turns, the template's: no text of a model becomes one; NULL: not known */
+    int64_t max_tokens;               /* of a pass, and of a sequence that is scored */
+    const cohort_observer *observer;  /* told the first time that a sequence is longer; NULL: nobody */
+    size_t n_long;                    /* such sequences so far */
 };
 
 /* Those of a command. Zero-initialise. */

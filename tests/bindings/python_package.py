@@ -443,6 +443,21 @@ class Training(unittest.TestCase):
         SFTTrainer(model, SFTConfig(out, max_steps=200, per_device_train_batch_size=2, learning_rate=5e-3, assistant_only_loss=True, save_strategy="no",
                                     disable_tqdm=True, use_cpu=True), train_dataset=taught).train()
         return os.path.join(out, "final"), [{"prompt": row["messages"][:1], "answer": "a"} for row in taught]
+    def test_reward(self):
+        pairs = [{"prompt": "Is %d even?" % i, "chosen": " yes" if i % 2 == 0 else " no", "rejected": " perhaps"} for i in range(8)]
+        run = cohort.RewardTrainer(MODEL, cohort.RewardConfig(folder(), max_steps=8, learning_rate=1e-3, logging_steps=1, disable_tqdm=True,
+                                                              use_cpu=True, center_rewards_coefficient=0.01), train_dataset=pairs)
+        run.train()
+        history = run.state.log_history
+        self.assertLess(history[-1]["loss"], history[0]["loss"])
+        self.assertIn("max_reward", history[0])
+        # The trained model rewards, beside a function.
+        policy = GRPOTrainer(MODEL, [distinct, run.final], args(max_steps=2, reward_weights=[0.5, 2.0]), train_dataset=ROWS)
+        policy.train()
+        row = policy.state.log_history[0]
+        self.assertAlmostEqual(row["reward"], 0.5 * row["rewards/distinct/mean"] + 2 * row["rewards/final/mean"], places=5)
+        with self.assertRaises(TypeError):
+            cohort.RewardTrainer(MODEL, train_dataset=pairs, quantization_config={})
 
     def test_rloo(self):
         run = cohort.RLOOTrainer(MODEL, distinct, cohort.RLOOConfig(folder(), max_steps=2, max_completion_length=8, logging_steps=1, disable_tqdm=True,

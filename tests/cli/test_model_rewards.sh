@@ -9,7 +9,7 @@ values() { sed -n "s/.*\"$2\": \\([^,}]*\\).*/\\1/p" "$1"; } # values FILE NAME
 succeeds score "$reward/rows.jsonl" --reward "model:$reward"
 values out reward_model >got
 sed -n 's/.*"score": \([^}]*\)}/\1/p' "$reward/rows.jsonl" >want
-is "$(wc -l <got)" 16 "scores"
+is "$(wc -l <got)" 17 "scores"
 # Sums of some 10^2 float products a number, in another order.
 paste got want | awk '{ d = $1 - $2; if (d < 0) d = -d; if (!(d < 1e-5)) print NR ": " $0 }' >differ
 is "$(cat differ)" "" "scores that differ from TRL's"

@@ -21,7 +21,7 @@ from .callbacks import TrainerCallback, TrainerControl, TrainerState
 from .model import Completion, Model, Token
 from .trainer import (
     CPOConfig, CPOTrainer, DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer, ORPOConfig, ORPOTrainer, RLOOConfig, RLOOTrainer,
-    SFTConfig, SFTTrainer, TrainOutput,
+    RewardConfig, RewardTrainer, SFTConfig, SFTTrainer, TrainOutput,
 )
 
 __version__ = version()
@@ -34,7 +34,7 @@ def init(out: Union[str, "os.PathLike[str]"], **options: Any) -> None:
 
 __all__ = [
     "ArgumentError", "CPOConfig", "CPOTrainer", "Completion", "DPOConfig", "DPOTrainer", "KTOConfig", "KTOTrainer", "ORPOConfig", "ORPOTrainer",
-    "RLOOConfig", "RLOOTrainer", "Error", "FileError", "FormatError", "GRPOConfig", "GRPOTrainer", "InternalError", "Model", "NumericError",
+    "RLOOConfig", "RLOOTrainer", "RewardConfig", "RewardTrainer", "Error", "FileError", "FormatError", "GRPOConfig", "GRPOTrainer", "InternalError", "Model", "NumericError",
     "OutOfMemoryError", "RewardError", "SFTConfig", "SFTTrainer", "StateError", "Stopped", "Token", "TrainOutput", "TrainerCallback",
     "TrainerControl", "TrainerState", "UnsupportedError", "init", "rewards", "version",
 ]

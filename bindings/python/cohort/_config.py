@@ -18,7 +18,7 @@ TRAINING_DEFAULTS: Dict[str, Any] = {"lr_scheduler_type": "linear", "num_train_e
 DEFAULTS: Dict[str, Dict[str, Any]] = {
     "grpo": {**TRAINING_DEFAULTS, "per_device_train_batch_size": 8},
     "rloo": {**TRAINING_DEFAULTS, "per_device_train_batch_size": 8},
-    **{command: {**TRAINING_DEFAULTS, "per_device_train_batch_size": 8} for command in ("sft", "dpo", "kto", "orpo", "cpo")},
+    **{command: {**TRAINING_DEFAULTS, "per_device_train_batch_size": 8} for command in ("sft", "dpo", "kto", "orpo", "cpo", "reward")},
 }
 
 Values = List[Tuple[str, Any]]

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Union
 
 from . import _library as c
 from ._config import Config, say
-from ._configs import CPOConfig, DPOConfig, GRPOConfig, KTOConfig, ORPOConfig, RLOOConfig, SFTConfig
+from ._configs import CPOConfig, DPOConfig, GRPOConfig, KTOConfig, ORPOConfig, RLOOConfig, RewardConfig, SFTConfig
 from ._data import data_file, lora_options, model_folder, template_of
 from ._environment import Environment
 from ._rewards import Rewards, name_of
@@ -251,7 +251,8 @@ class SFTTrainer(Trainer):
 class GRPOTrainer(Trainer):
     """GRPO with TRL's arguments.
 
-    reward_funcs: functions with TRL's signature, sync or async; names of the library's rewards; functions of cohort.rewards; or a list of these.
+    reward_funcs: functions with TRL's signature, sync or async; names of the library's rewards; functions of cohort.rewards; folders of reward
+    models; or a list of these.
     train_dataset: rows with a prompt (text or messages) and the columns that rewards read.
     tools: functions that the model may call; environment_factory: makes an object for each episode, whose public methods are tools, with reset and, if
     it rewards, get_reward (docs/ENVIRONMENTS.md).
@@ -281,7 +282,11 @@ class GRPOTrainer(Trainer):
         if not self.reward_funcs and not self._environment_rewards:
             raise ValueError("reward_funcs is missing; give a function with TRL's signature, such as lambda completions, **kwargs: [float(len(text))"
                              " for text in completions], or the name of one of the library's (docs/REWARDS.md)")
-        for reward in self.reward_funcs:
+        for i, reward in enumerate(self.reward_funcs):
+            if hasattr(reward, "save_pretrained"):
+                raise TypeError("reward_funcs has a model; save it with its tokenizer (save_pretrained), and give the folder")
+            if isinstance(reward, (str, os.PathLike)) and os.path.isdir(reward):
+                self.reward_funcs[i] = reward = "model:" + os.fspath(reward)
             if not callable(reward) and not isinstance(reward, str):
                 raise TypeError("reward_funcs has a %s; expected functions or names" % type(reward).__name__)
         self._rewards: Optional[Rewards] = None
@@ -403,6 +408,25 @@ class CPOTrainer(PreferenceTrainer):
     command, config = "cpo", CPOConfig
 
 
+class RewardTrainer(PreferenceTrainer):
+    """Reward models with TRL's arguments: rows as of DPO, which may have a margin (docs/TRAINERS.md).
+
+    The trained model is a reward of GRPOTrainer: reward_funcs=trainer.final.
+    """
+
+    command, config = "reward", RewardConfig
+
+    def __init__(self, model: Any, args: Optional[RewardConfig] = None, data_collator: Any = None, train_dataset: Any = None,
+                 eval_dataset: Any = None, processing_class: Any = None, compute_metrics: Any = None, callbacks: Optional[List[Any]] = None,
+                 optimizers: Any = (None, None), optimizer_cls_and_kwargs: Any = None, preprocess_logits_for_metrics: Any = None,
+                 quantization_config: Any = None, peft_config: Any = None) -> None:
+        if optimizer_cls_and_kwargs is not None or quantization_config is not None:
+            raise TypeError("optimizer_cls_and_kwargs and quantization_config are not there: the library has its own optimizers (optim), and does"
+                            " not quantise")
+        super().__init__(model, None, args, data_collator, train_dataset, eval_dataset, processing_class, compute_metrics, callbacks, optimizers,
+                         preprocess_logits_for_metrics, peft_config)
+
+
 def _flat(figures: Dict[str, Any], before: str = "") -> Dict[str, Any]:
     found: Dict[str, Any] = {}
     for name, value in figures.items():
@@ -415,5 +439,5 @@ def _flat(figures: Dict[str, Any], before: str = "") -> Dict[str, Any]:
 
 __all__ = [
     "CPOConfig", "CPOTrainer", "DPOConfig", "DPOTrainer", "GRPOConfig", "GRPOTrainer", "KTOConfig", "KTOTrainer", "ORPOConfig", "ORPOTrainer", "RLOOConfig",
-    "RLOOTrainer", "SFTConfig", "SFTTrainer", "TrainOutput", "output_of",
+    "RLOOTrainer", "RewardConfig", "RewardTrainer", "SFTConfig", "SFTTrainer", "TrainOutput", "output_of",
 ]
