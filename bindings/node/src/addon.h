@@ -120,9 +120,9 @@ struct worker *worker_new(napi_env env, struct addon *addon, enum worker_kind ki
 struct worker *worker_of(napi_env env, napi_value handle, unsigned kinds);
 /* Queues the job and returns its promise. job is a block of malloc and zeros; it is freed when its promise is settled. */
 napi_value worker_queue(napi_env env, struct worker *worker, struct job *job);
-void job_fail(struct job *job, cohort_status status, const char *message);
+void node_job_fail(struct job *job, cohort_status status, const char *message);
 /* Hands a job to the JavaScript thread, done. On the worker's thread. */
-void job_done(struct job *job);
+void node_job_done(struct job *job);
 /* Asks the worker's thread to end: what is queued fails, what is under way is stopped. On the JavaScript thread. */
 void worker_close(struct worker *worker);
 /* In an environment that is torn down: ends all threads and waits for them. */

@@ -97,7 +97,7 @@ static bool is_open(struct job *job)
 {
     if (job->worker->handle.model != NULL)
         return true;
-    job_fail(job, COHORT_ERR_STATE, "the model is not open");
+    node_job_fail(job, COHORT_ERR_STATE, "the model is not open");
     return false;
 }
 
@@ -410,7 +410,7 @@ static void post_finished(struct worker *worker, bool all)
             continue;
         }
         *at = g->next;
-        job_done(&g->job);
+        node_job_done(&g->job);
     }
 }
 
@@ -446,7 +446,7 @@ void model_drop(struct worker *worker, cohort_status status, const char *message
         ;
     collect(worker, &err);
     for (struct generation *g = worker->generations; g != NULL; g = g->next)
-        job_fail(&g->job, status, message);
+        node_job_fail(&g->job, status, message);
     worker->busy = false;
     post_finished(worker, true);
 }

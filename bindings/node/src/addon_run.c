@@ -445,7 +445,7 @@ static bool is_open(struct job *job)
 {
     if (job->worker->handle.trainer != NULL)
         return true;
-    job_fail(job, COHORT_ERR_STATE, "the trainer is not open");
+    node_job_fail(job, COHORT_ERR_STATE, "the trainer is not open");
     return false;
 }
 

@@ -270,7 +270,7 @@ static void asking_work(struct job *job)
     while (questions[i].ask != a->ask)
         i++;
     if (job->worker->handle.store == NULL && !questions[i].opens) {
-        job_fail(job, COHORT_ERR_STATE, "the record is not open");
+        node_job_fail(job, COHORT_ERR_STATE, "the record is not open");
         return;
     }
     addon_text_say(&job->text, questions[i].list ? "[" : "");

@@ -16,7 +16,7 @@ void post(struct addon *addon, struct message *message)
         message->arrive(NULL, message);
 }
 
-void job_fail(struct job *job, cohort_status status, const char *message)
+void node_job_fail(struct job *job, cohort_status status, const char *message)
 {
     job->status = status;
     cohort_error_init(&job->err);
@@ -25,7 +25,7 @@ void job_fail(struct job *job, cohort_status status, const char *message)
     job->err.message[sizeof job->err.message - 1] = '\0';
 }
 
-void job_done(struct job *job) { post(job->worker->addon, &job->message); }
+void node_job_done(struct job *job) { post(job->worker->addon, &job->message); }
 
 /* ---- The thread -------------------------------------------------------------------------------------------------- */
 
@@ -112,11 +112,11 @@ static void *thread_main(void *context)
             model_drop(worker, COHORT_ERR_STATE, CLOSED);
         if (job != NULL) {
             if (closing)
-                job_fail(job, COHORT_ERR_STATE, CLOSED);
+                node_job_fail(job, COHORT_ERR_STATE, CLOSED);
             else
                 job->work(job);
             if (!job->kept)
-                job_done(job);
+                node_job_done(job);
         } else if (closing) {
             break;
         } else {
@@ -261,8 +261,8 @@ napi_value worker_queue(napi_env env, struct worker *worker, struct job *job)
     }
     pthread_mutex_unlock(&worker->lock);
     if (closing) {
-        job_fail(job, COHORT_ERR_STATE, CLOSED);
-        job_done(job);
+        node_job_fail(job, COHORT_ERR_STATE, CLOSED);
+        node_job_done(job);
     }
     return promise;
 }
