@@ -337,6 +337,8 @@ OPTION(SERVED_MODEL_NAME, "served_model_name", TEXT, NULL, FOR_SERVE, "Server", 
 OPTION(MAX_CONTEXT, "max_context", INT(0, COUNT), "0", FOR_SERVE, "Server", NO_RUN,
        "tokens of prompt and answer together; sets memory; 0: the model's own")
 ALIAS("max_model_len", MAX_CONTEXT) /* vLLM's name */
+OPTION(MAX_SCORE, "max_score", INT(0, COUNT), "2048", FOR_SERVE, "Server", NO_RUN,
+       "tokens of prompt and answer together in POST /score; sets memory; 0: nothing is scored")
 OPTION(MAX_WAITING, "max_waiting", INT(0, 65536), "256", FOR_SERVE, "Server", NO_RUN,
        "requests that may wait for their first token; more get 429")
 OPTION(MAX_CONNECTIONS, "max_connections", INT(1, 65536), "1024", FOR_SERVE, "Server", NO_RUN,
@@ -351,6 +353,8 @@ OPTION(DRAIN, "drain", FLOAT(0, 1e6), "30", FOR_SERVE, "Server", NO_RUN,
        "seconds that requests under way get when the server is told to end")
 OPTION(LENIENT, "lenient", SWITCH, "false", FOR_SERVE, "Server", NO_RUN,
        "pass over fields of requests that are not known, in place of refusing them")
+OPTION(ADMIN, "admin", SWITCH, "false", FOR_SERVE, "Server", NO_RUN,
+       "let clients exchange the weights (POST /v1/weights names a folder of this machine)")
 OPTION(TLS_CERT, "tls_cert", FILE_NAME, NULL, FOR_SERVE, "Server", NO_RUN,
        "PEM file with the certificate (and its chain): serve by https")
 OPTION(TLS_KEY, "tls_key", FILE_NAME, NULL, FOR_SERVE, "Server", NO_RUN,

@@ -185,6 +185,8 @@ cohort_status ask_anthropic(struct ask *ask, const struct ask_context *context, 
         status = read_tools(ask->body, &tools, &choice, fault);
     if (status == COHORT_OK)
         status = ask_chat_tools(ask, tools, choice, fault);
+    if (status == COHORT_OK && ask->forced_name != NULL) /* the same text, which stays */
+        ask->forced_name = json_string_value(ask_field(ask_field(ask->body, "tool_choice"), "name"));
     json_decref(list);
     json_decref(tools);
     json_decref(choice);

@@ -51,6 +51,29 @@ static json_t *bytes_value(const char *bytes, size_t length)
 /* Whether the token at t was cut by a stop string. */
 static bool is_cut(const struct choice *c, int32_t t) { return c->ended && c->ends[t] > c->text.length; }
 
+/* The alternatives at t: a list of {"token", "logprob", "bytes", "token_id"}; with named an object of texts and numbers. */
+static json_t *top_value(const struct choice *c, int32_t t, bool named)
+{
+    const int32_t n = c->top == NULL ? 0 : c->job->ask.top_logprobs;
+    json_t *value = named ? json_object() : json_array();
+    for (int32_t k = 0; k < n; k++) {
+        const size_t at = (size_t)t * (size_t)n + (size_t)k;
+        size_t length = 0;
+        const char *bytes = tokenizer_bytes(c->job->tokenizer, c->top[at], &length);
+        json_t *text = json_text_value(bytes == NULL ? "" : bytes, length);
+        if (named) {
+            if (json_object_get(value, json_string_value(text)) == NULL) /* the likelier of two that look alike */
+                (void)json_object_set_new(value, json_string_value(text), json_real((double)c->top_logprobs[at]));
+            json_decref(text);
+            continue;
+        }
+        (void)json_array_append_new(
+            value, json_pack("{s:o, s:f, s:o, s:i}", "token", text, "logprob", (double)c->top_logprobs[at], "bytes",
+                             bytes_value(bytes == NULL ? "" : bytes, length), "token_id", (int)c->top[at]));
+    }
+    return value;
+}
+
 /* {"content": [...]} of tokens [from, to). */
 static json_t *chat_logprobs(const struct choice *c, int32_t from, int32_t to)
 {
@@ -59,9 +82,9 @@ static json_t *chat_logprobs(const struct choice *c, int32_t from, int32_t to)
         size_t length = 0;
         const char *bytes = tokenizer_bytes(c->job->tokenizer, c->tokens[t], &length);
         bytes = bytes == NULL ? "" : bytes;
-        json_t *entry = json_pack("{s:o, s:f, s:o, s:[], s:i}", "token", json_text_value(bytes, length), "logprob",
+        json_t *entry = json_pack("{s:o, s:f, s:o, s:o, s:i}", "token", json_text_value(bytes, length), "logprob",
                                   (double)c->logprobs[t], "bytes", bytes_value(bytes, length), "top_logprobs",
-                                  "token_id", (int)c->tokens[t]);
+                                  top_value(c, t, false), "token_id", (int)c->tokens[t]);
         if (entry != NULL && is_cut(c, t))
             (void)json_object_set_new(entry, "cut", json_true());
         (void)json_array_append_new(list, entry);
@@ -69,19 +92,23 @@ static json_t *chat_logprobs(const struct choice *c, int32_t from, int32_t to)
     return json_pack("{s:o}", "content", list);
 }
 
-/* {"tokens", "token_logprobs", "top_logprobs", "text_offset"}: the older form. */
+/* {"tokens", "token_logprobs", "top_logprobs", "text_offset"}, and the tokens' "bytes": the older form. */
 static json_t *completion_logprobs(const struct choice *c, int32_t from, int32_t to)
 {
-    json_t *tokens = json_array(), *values = json_array(), *offsets = json_array();
+    json_t *tokens = json_array(), *values = json_array(), *offsets = json_array(), *all = json_array();
     for (int32_t t = from; t < to; t++) {
         size_t length = 0;
         const char *bytes = tokenizer_bytes(c->job->tokenizer, c->tokens[t], &length);
         (void)json_array_append_new(tokens, json_text_value(bytes == NULL ? "" : bytes, length));
         (void)json_array_append_new(values, json_real((double)c->logprobs[t]));
+        (void)json_array_append_new(all, bytes_value(bytes == NULL ? "" : bytes, length));
         (void)json_array_append_new(offsets, json_integer((json_int_t)(t > 0 ? c->ends[t - 1] : 0)));
     }
-    return json_pack("{s:o, s:o, s:n, s:o}", "tokens", tokens, "token_logprobs", values, "top_logprobs", "text_offset",
-                     offsets);
+    json_t *top = c->top == NULL ? json_null() : json_array();
+    for (int32_t t = from; t < to && c->top != NULL; t++)
+        (void)json_array_append_new(top, top_value(c, t, true));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", values, "top_logprobs", top,
+                     "text_offset", offsets, "bytes", all);
 }
 
 /* What a choice has beside its text: finish, and what was asked for of its tokens [from, to). */
@@ -181,6 +208,7 @@ static cohort_status chunk(struct choice *c, json_t *delta, bool finish, cohort_
     struct job *job = c->job;
     const struct ask *ask = &job->ask;
     const bool chat = ask->form == ASK_CHAT;
+    const struct token_list *prompt = &ask->prompts[c->prompt].ids;
     const int32_t from = c->n_said;
     json_t *entry =
         json_pack("{s:i, s:o, s:n}", "index", (int)c->index, chat ? "delta" : "text", delta, "finish_reason");
@@ -190,6 +218,9 @@ static cohort_status chunk(struct choice *c, json_t *delta, bool finish, cohort_
         status = put_details(entry, c, from, c->n_due, err);
     if (status == COHORT_OK && finish)
         status = put_finish(entry, c, err);
+    if (status == COHORT_OK && !c->begun && ask->return_token_ids)
+        status = put(entry, "prompt_token_ids", ids_value(prompt->ids, (int64_t)prompt->count), err);
+    c->begun = true;
     c->n_said = c->n_due;
     if (status == COHORT_OK)
         status = put(value, "choices", json_pack("[o]", entry), err);

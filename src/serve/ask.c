@@ -40,7 +40,7 @@ cohort_status ask_json(json_t **out, const char *body, size_t length, struct fau
         return fault_set(fault, 400, "empty_body", NULL, "the request has no body; expected a JSON object");
     if (nesting(body, length) > ASK_DEPTH)
         return fault_set(fault, 400, "invalid_json", NULL, "the body nests deeper than %d", (int)ASK_DEPTH);
-    const cohort_status status = json_text_parse(out, body, length, "body", 1, 0, &err);
+    const cohort_status status = json_text_parse(out, body, length, "body", 1, JSON_TEXT_NUL, &err);
     if (status == COHORT_ERR_MEMORY)
         return fault_set(fault, 500, "out_of_memory", NULL, "%s", err.message);
     if (status != COHORT_OK)
@@ -130,6 +130,8 @@ cohort_status ask_string(const json_t *object, const char *name, const char **ou
         return COHORT_OK;
     if (!json_is_string(value))
         return wrong_kind(fault, name, "a text", value);
+    if (strlen(json_string_value(value)) != json_string_length(value))
+        return fault_set(fault, 400, "invalid_value", name, "%s: the text holds a NUL", name);
     *out = json_string_value(value);
     return COHORT_OK;
 }
@@ -319,9 +321,10 @@ static cohort_status read_stops(struct ask *ask, const struct engine_request *pa
                          (int)ASK_MOST_STOPS);
     for (size_t i = 0; i < given; i++) {
         const json_t *text = json_is_array(stop) ? json_array_get(stop, i) : stop;
-        if (!json_is_string(text) || json_string_length(text) == 0)
-            return fault_set(fault, 400, "invalid_value", name, "%s: expected a text, or a list of texts, none empty",
-                             name);
+        if (!json_is_string(text) || json_string_length(text) == 0 ||
+            strlen(json_string_value(text)) != json_string_length(text))
+            return fault_set(fault, 400, "invalid_value", name,
+                             "%s: expected a text, or a list of texts, none empty or with a NUL", name);
         ask->stop[ask->n_stop++] = json_string_value(text);
     }
     for (int32_t i = 0; i < pattern->n_stop && given == 0; i++)
@@ -368,9 +371,9 @@ static cohort_status read_logprobs(struct ask *ask, struct fault *fault)
     if (top > 0 && !ask->logprobs)
         return fault_set(fault, 400, "invalid_value", "top_logprobs", "top_logprobs needs \"logprobs\": true");
     ask->top_logprobs = (int32_t)top;
-    if (top > 0)
+    if (top > 0 && ask->stream)
         return fault_set(fault, 400, "unsupported_value", ask->form == ASK_CHAT ? "top_logprobs" : "logprobs",
-                         "alternatives of tokens are not supported here; ask for the log-probs of the tokens alone");
+                         "alternatives of tokens are not told in a stream; ask for the log-probs of the tokens alone");
     if (ask_field(ask->body, "prompt_logprobs") != NULL)
         return fault_set(fault, 400, "unsupported_value", "prompt_logprobs",
                          "prompt_logprobs is not supported here; POST /score gives the log-probs of given tokens");
@@ -418,6 +421,12 @@ static cohort_status check_lengths(struct ask *ask, const struct ask_context *co
         if (n >= most)
             return fault_set(fault, 400, "context_length_exceeded", ask->form == ASK_COMPLETION ? "prompt" : "messages",
                              "the prompt has %zu tokens, the context holds %zu", n, most);
+        if (ask->top_logprobs > 0 &&
+            n + (size_t)(ask->max_tokens > 0 ? ask->max_tokens : context->context) > (size_t)context->max_score)
+            return fault_set(fault, 400, "context_length_exceeded", "top_logprobs",
+                             "alternatives are told of up to %d tokens, prompt and answer together (--max-score): the "
+                             "prompt has %zu, and max_tokens must say that the rest is short enough",
+                             (int)context->max_score, n);
         if (asked && ask->form != ASK_MESSAGES && n + (size_t)ask->max_tokens > most)
             return fault_set(fault, 400, "context_length_exceeded", "max_tokens",
                              "the prompt has %zu tokens and %d are asked for: the context holds %zu", n,

@@ -24,7 +24,8 @@ struct ask_context {
     int32_t context;                           /* tokens of prompt and answer together */
     int32_t max_tokens;                        /* of an answer that does not say; 0: what the context leaves */
     enum chat_thinking thinking;               /* where a request does not say */
-    bool trust;                                /* control tokens in content count */
+    int32_t max_score; /* tokens of prompt and answer together of whose places alternatives are told */
+    bool trust;        /* control tokens in content count */
     bool lenient;
     /* May there be an adapter of this name? NULL: no. */
     bool (*knows)(void *context, const char *name);
@@ -61,7 +62,9 @@ struct ask {
     int32_t top_logprobs; /* alternatives of each token */
     bool thinks;          /* the answer begins within a thinking block */
     bool calls;           /* calls of tools are looked for */
-    bool special;         /* the answer's text keeps special tokens, in which this family writes calls */
+    bool forced;          /* at least one call: of any tool, or of forced_name (NULL: any), within body */
+    const char *forced_name;
+    bool special; /* the answer's text keeps special tokens, in which this family writes calls */
     enum response_form response;
     struct guide *guide; /* NULL: free; a use of it */
 };
@@ -97,6 +100,8 @@ cohort_status ask_anthropic(struct ask *ask, const struct ask_context *context, 
 cohort_status ask_responses(struct ask *ask, const struct ask_context *context, struct fault *fault);
 /* The prompts of ASK_COMPLETION. */
 cohort_status ask_completion_prompts(struct ask *ask, const struct ask_context *context, struct fault *fault);
+/* What constrains the answer where calls are forced: ask_calls.c. */
+cohort_status ask_forced_calls(struct ask *ask, const struct ask_context *context, struct fault *fault);
 /* What constrains the answer. */
 cohort_status ask_guide(struct ask *ask, const struct ask_context *context, struct fault *fault);
 

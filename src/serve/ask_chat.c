@@ -191,9 +191,19 @@ cohort_status ask_chat_tools(struct ask *ask, const json_t *tools, const json_t 
                          "tool_choice: expected auto, none, required, or {\"type\": \"function\", ...}");
     if (word != NULL && strcmp(word, "none") == 0)
         return COHORT_OK; /* the model does not hear of them */
-    if (choice != NULL && (word == NULL || strcmp(word, "auto") != 0))
-        return fault_set(fault, 400, "unsupported_value", "tool_choice",
-                         "tool_choice: auto and none are supported here; a call cannot be forced");
+    if (word != NULL && strcmp(word, "auto") != 0 && strcmp(word, "required") != 0)
+        return fault_set(fault, 400, "invalid_value", "tool_choice",
+                         "tool_choice: expected auto, none, required, or {\"type\": \"function\", ...}");
+    if (word == NULL && choice != NULL) {
+        const json_t *function = ask_field(choice, "function"),
+                     *name = ask_field(function != NULL ? function : choice, "name");
+        if (!json_is_string(name))
+            return fault_set(fault, 400, "invalid_type", "tool_choice", "tool_choice: no function is named");
+        ask->forced_name = json_string_value(name);
+    }
+    ask->forced = choice != NULL && (word == NULL || strcmp(word, "required") == 0);
+    if (ask->forced && json_array_size(tools) == 0)
+        return fault_set(fault, 400, "invalid_value", "tool_choice", "tool_choice: there are no tools");
     if (json_array_size(tools) == 0)
         return COHORT_OK;
     ask->tools = json_incref((json_t *)(uintptr_t)tools);

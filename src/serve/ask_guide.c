@@ -111,7 +111,7 @@ cohort_status ask_guide(struct ask *ask, const struct ask_context *context, stru
     TRY(find_wish(ask, &wish, fault));
     TRY(ask_bool(ask->body, "guided_after_think", &after, fault));
     if (wish.param == NULL)
-        return COHORT_OK;
+        return ask->forced ? ask_forced_calls(ask, context, fault) : COHORT_OK;
     if (context->vocabulary == NULL)
         return fault_set(fault, 400, "unsupported_value", wish.param, "%s: answers cannot be guided here", wish.param);
     if (ask->calls)

@@ -578,6 +578,10 @@ static bool under_way(struct http_server *server, bool finish)
             continue;
         pthread_mutex_lock(&peer->call->lock);
         peer->call->gone = true;
+        if (!peer->call->answered) {
+            peer->call->answered = peer->call->ended = true;
+            peer->call->status = MHD_HTTP_SERVICE_UNAVAILABLE;
+        }
         wake(peer->call);
         pthread_mutex_unlock(&peer->call->lock);
     }

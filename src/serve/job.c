@@ -133,6 +133,8 @@ void job_destroy(struct job *job)
         mem_free(choice->tokens);
         mem_free(choice->logprobs);
         mem_free(choice->ends);
+        mem_free(choice->top);
+        mem_free(choice->top_logprobs);
         token_stream_free(&choice->stream);
         text_free(&choice->text);
         text_free(&choice->thinking);

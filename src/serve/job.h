@@ -22,6 +22,8 @@ struct choice {
     size_t *ends;    /* [n_tokens] bytes of text with the token */
     int32_t n_tokens;
     size_t token_capacity, logprob_capacity, end_capacity;
+    int32_t *top;        /* [n_tokens, top_logprobs] the likeliest ids at each place; NULL: not asked for */
+    float *top_logprobs; /* likewise */
     struct token_stream stream;
     struct text text;
     struct speech speech;

@@ -176,6 +176,11 @@ static void forget(struct serve *s, struct job *job)
         histogram_add(&m->per_token, (job->last - job->first) * job->n_choices / (double)(drawn - job->n_choices));
     histogram_add(&m->whole, clock_seconds() - job->arrived);
     pthread_mutex_unlock(&s->lock);
+    if (job->cancelled && !job->failed) { /* whoever asked is gone: what is left of the connection may go too */
+        struct fault fault = {0};
+        (void)fault_set(&fault, 503, "cancelled", NULL, "the request was cancelled");
+        job_fail(job, &fault);
+    }
     job_destroy(job);
 }
 
@@ -286,7 +291,8 @@ static void flush(struct serve *s)
     for (size_t i = 0; i < s->n_jobs; i++) {
         struct job *job = s->jobs[i];
         struct fault fault = {0};
-        if (!job->cancelled && job_flush(job, &fault.err) != COHORT_OK)
+        if (!job->cancelled && !job->failed &&
+            (serve_alternatives(s, job, &fault.err) != COHORT_OK || job_flush(job, &fault.err) != COHORT_OK))
             job_fail(job, &fault);
         if (job->failed && !job->cancelled)
             cancel_job(s, job);
@@ -305,6 +311,8 @@ static void flush(struct serve *s)
     const struct engine_stats stats = engine_stats(s->engine);
     pthread_mutex_lock(&s->lock);
     s->metrics.pages_used = stats.pages_used;
+    s->metrics.known_tokens = stats.known_tokens;
+    s->metrics.set_back = stats.set_back;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -327,6 +335,20 @@ static struct errand *take_errands(struct serve *s, bool idle)
     return first;
 }
 
+/* Runs what came, up to one that has to wait until it is alone. */
+static void run_errands(struct serve *s)
+{
+    struct errand *came = take_errands(s, s->n_jobs == 0 && s->held == NULL), **end = &s->held;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = came;
+    while (s->held != NULL && !(s->held->alone && s->n_jobs > 0)) {
+        struct errand *errand = s->held;
+        s->held = errand->next;
+        errand->run(s, errand);
+    }
+}
+
 static void set_state(struct serve *s, enum serve_state state, const char *reason)
 {
     pthread_mutex_lock(&s->lock);
@@ -336,7 +358,7 @@ static void set_state(struct serve *s, enum serve_state state, const char *reaso
 }
 
 /* The engine cannot go on: everything that waits hears it, and /health says it until the server is ended. */
-static void fail(struct serve *s, const cohort_error *why)
+void serve_fail(struct serve *s, const cohort_error *why)
 {
     struct fault fault = {0};
     set_state(s, SERVE_FAILED, why->message);
@@ -354,10 +376,14 @@ static void drop_errands(struct serve *s, const char *reason)
 {
     struct fault fault = {0};
     (void)fault_set(&fault, 503, "ended", NULL, "%s", reason);
-    for (struct errand *errand = take_errands(s, false), *next = NULL; errand != NULL; errand = next) {
-        next = errand->next;
-        errand->drop(errand, &fault);
+    for (int i = 0; i < 2; i++) {
+        struct errand *errand = i == 0 ? s->held : take_errands(s, false), *next = NULL;
+        for (; errand != NULL; errand = next) {
+            next = errand->next;
+            errand->drop(errand, &fault);
+        }
     }
+    s->held = NULL;
 }
 
 static cohort_status step(struct serve *s, cohort_error *err)
@@ -402,23 +428,21 @@ cohort_status serve_run(struct serve *s, cohort_error *err)
                 set_state(s, SERVE_DRAINING, "");
             observer_message(s->observer, "ending: %zu requests are under way", s->n_jobs);
         }
-        if (deadline > 0 && (s->n_jobs == 0 || now > deadline) && failed == COHORT_OK && queue_empty(s))
+        if (deadline > 0 && (s->n_jobs == 0 || now > deadline) && failed == COHORT_OK && s->held == NULL &&
+            queue_empty(s))
             break;
         if (deadline > 0 && failed != COHORT_OK)
             break;
-        for (struct errand *errand = take_errands(s, s->n_jobs == 0), *next = NULL; errand != NULL; errand = next) {
-            next = errand->next;
-            errand->run(s, errand);
-        }
+        run_errands(s);
         http_sweep(s->http);
         end_unwanted(s, now);
-        if (failed != COHORT_OK) {
+        if (failed != COHORT_OK || s->state == SERVE_FAILED) {
             atomic_store(&s->beat, now);
             continue;
         }
         failed = step(s, &why);
         if (failed != COHORT_OK)
-            fail(s, &why);
+            serve_fail(s, &why);
         else
             flush(s);
     }
@@ -492,7 +516,7 @@ cleanup:
 }
 
 /* What tells whether equal requests can be expected to give equal bits. */
-static void set_fingerprint(struct serve *s)
+void serve_fingerprint(struct serve *s)
 {
     struct hash hash;
     char hex[HASH_HEX];
@@ -503,6 +527,7 @@ static void set_fingerprint(struct serve *s)
         if (parts[i] != NULL)
             hash_add_text(&hash, parts[i], strlen(parts[i]));
     hash_add(&hash, &s->session.model->type, sizeof s->session.model->type);
+    hash_add(&hash, &s->n_weights, sizeof s->n_weights);
     hash_end(&hash, hex);
     snprintf(s->fingerprint, sizeof s->fingerprint, "fp_%.16s", hex);
 }
@@ -518,7 +543,10 @@ static cohort_status make_engine(struct serve *s, struct options *options, cohor
     need.step_tokens = (int32_t)options_int(options, OPTION_PREFILL_STEP_SIZE);
     need.history = context; /* a request may bring any penalty */
     need.modest = true;
+    const int64_t score = options_int(options, OPTION_MAX_SCORE);
+    TRY(scorer_open(&s->scorer, &s->session, (int32_t)(score < context ? score : context), err));
     TRY(session_engine(&s->session, options, &need, &s->engine, err));
+    TRY(engine_keep_prefixes(s->engine, err));
     engine_set_callback(s->engine, on_event, s);
     s->reading = (struct ask_context){.session = &s->session,
                                       .pattern = &s->pattern,
@@ -529,6 +557,7 @@ static cohort_status make_engine(struct serve *s, struct options *options, cohor
                                       .thinking = !options_is_set(options, OPTION_THINKING) ? CHAT_THINKING_UNSAID
                                                   : options_bool(options, OPTION_THINKING)  ? CHAT_THINKING_ON
                                                                                             : CHAT_THINKING_OFF,
+                                      .max_score = s->scorer.most,
                                       .trust = options_bool(options, OPTION_TRUST_CONTENT),
                                       .lenient = options_bool(options, OPTION_LENIENT)};
     return COHORT_OK;
@@ -546,6 +575,7 @@ cohort_status serve_open(struct serve *s, struct options *options, const cohort_
     s->max_waiting = (int32_t)options_int(options, OPTION_MAX_WAITING);
     s->request_timeout = options_float(options, OPTION_REQUEST_TIMEOUT);
     s->drain = options_float(options, OPTION_DRAIN);
+    s->admin = options_bool(options, OPTION_ADMIN);
     s->name = name != NULL ? name : folder_name(model == NULL ? "" : model);
     s->reading.model = s->name;
     TRY(read_key(s, options, err));
@@ -558,7 +588,7 @@ cohort_status serve_open(struct serve *s, struct options *options, const cohort_
     s->session.backend->stop = NULL; /* from here on a stop lets what is under way end */
     TRY(session_request(&s->session, options, &s->pattern, err));
     TRY(guide_vocabulary_create(&s->vocabulary, s->session.tokenizer, tokenizer_size(s->session.tokenizer), err));
-    set_fingerprint(s);
+    serve_fingerprint(s);
     return make_engine(s, options, err);
 }
 
@@ -572,6 +602,8 @@ void serve_close(struct serve *s)
     engine_destroy(s->engine);
     session_request_free(&s->pattern);
     guide_vocabulary_destroy(s->vocabulary);
+    if (s->session.backend != NULL)
+        scorer_close(&s->scorer, s->session.backend);
     session_close(&s->session);
     pthread_cond_destroy(&s->wake);
     pthread_mutex_destroy(&s->lock);

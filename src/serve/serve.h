@@ -9,6 +9,7 @@
 #include "serve/ask.h"
 #include "serve/http.h"
 #include "serve/job.h"
+#include "serve/score.h"
 #include "serve/serve_metrics.h"
 
 #include <pthread.h>
@@ -23,6 +24,7 @@ struct errand {
     void (*drop)(struct errand *errand, const struct fault *fault); /* instead, where nothing runs any more */
     struct http_call *call;                                         /* held by whoever made the errand */
     void *context;
+    bool alone; /* it runs when no job is under way, and what comes behind it waits */
 };
 
 /* Which completion a request of the engine is. */
@@ -37,6 +39,7 @@ struct serve {
     struct engine *engine;
     struct engine_request pattern;
     struct guide_vocabulary *vocabulary;
+    struct scorer scorer;
     struct ask_context reading;
     struct http_server *http;
     const struct options *options;
@@ -64,6 +67,8 @@ struct serve {
     struct serve_place *places; /* [n_places] requests ascending */
     size_t n_places, place_capacity;
     uint64_t n_seeds;
+    int64_t n_weights;   /* how often they were exchanged */
+    struct errand *held; /* that waits to be alone, and those behind it */
 };
 /* Listens (so that /health can say that it loads), opens the session, makes the engine. serve must be zeroed; close it
  * also after a failure. */
@@ -85,6 +90,15 @@ cohort_status serve_accepts(struct serve *serve, struct fault *fault);
 cohort_status serve_submit(struct serve *serve, struct job *job, struct fault *fault);
 /* Queues an errand of another kind. */
 cohort_status serve_send(struct serve *serve, struct errand *errand, struct fault *fault);
+/* POST /score: serve_score.c. */
+cohort_status serve_score(struct serve *serve, struct http_call *call, struct fault *fault);
+/* POST /v1/weights: serve_weights.c. */
+cohort_status serve_weights(struct serve *serve, struct http_call *call, struct fault *fault);
+/* On the engine thread: nothing more can be served, and why; what /health and answers tell of what they are made with. */
+void serve_fail(struct serve *serve, const cohort_error *why);
+void serve_fingerprint(struct serve *serve);
+/* Of a job that has ended and asks for alternatives of its tokens: finds them. On the engine thread; serve_score.c. */
+cohort_status serve_alternatives(struct serve *serve, struct job *job, cohort_error *err);
 /* The seed of a request that brings none. */
 uint64_t serve_seed(struct serve *serve);
 /* The status of /health, and why. */

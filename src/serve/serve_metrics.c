@@ -78,7 +78,10 @@ cohort_status serve_metrics_write(struct serve *serve, struct text *out, cohort_
     TRY(write_plain(out, "prompt_tokens_total", "counter", "tokens of prompts", (double)m.prompt_tokens, err));
     TRY(write_plain(out, "generated_tokens_total", "counter", "tokens drawn", (double)m.drawn_tokens, err));
     TRY(write_plain(out, "kv_pages_used", "gauge", "pages of keys and values in use", (double)m.pages_used, err));
-    TRY(write_plain(out, "kv_pages", "gauge", "pages of keys and values", (double)m.pages, err));
+    TRY(write_plain(out, "known_tokens_total", "counter", "tokens of prompts whose keys and values were there already",
+                    (double)m.known_tokens, err));
+    TRY(write_plain(out, "set_back_total", "counter", "sequences that gave up their pages for older ones",
+                    (double)m.set_back, err));
     TRY(write_plain(out, "tool_calls_total", "counter", "calls of tools", (double)m.calls, err));
     TRY(write_plain(out, "tool_calls_broken_total", "counter", "calls that could not be read, returned as content",
                     (double)m.broken_calls, err));

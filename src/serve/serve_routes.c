@@ -68,6 +68,22 @@ static json_t *model_value(const struct serve *s, const char *name)
                      "owned_by", "cohort", "max_model_len", (int)s->reading.context);
 }
 
+/* The page with which people talk to the model. */
+static cohort_status get_page(struct serve *s, struct http_call *call, struct fault *fault)
+{
+    static const unsigned char page[] = {
+#include "serve/page.inc"
+    };
+    struct text text = {0};
+    (void)s;
+    TRY(text_append(&text, (const char *)page, sizeof page - 1, &fault->err));
+    http_add_header(call, "Content-Security-Policy",
+                    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; "
+                    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    http_answer(call, 200, "text/html; charset=utf-8", &text);
+    return COHORT_OK;
+}
+
 static cohort_status get_models(struct serve *s, struct http_call *call, struct fault *fault)
 {
     (void)fault;
@@ -310,6 +326,7 @@ struct route {
     json_t *(*form)(const struct fault *fault);
 };
 static const struct route routes[] = {
+    {"GET", "/", OPEN | ALWAYS, get_page, fault_value},
     {"GET", "/health", OPEN | ALWAYS, get_health, fault_value},
     {"GET", "/v1/health", OPEN | ALWAYS, get_health, fault_value},
     {"GET", "/metrics", ALWAYS, get_metrics, fault_value},
@@ -320,6 +337,8 @@ static const struct route routes[] = {
     {"POST", "/v1/messages", 0, post_messages, fault_value_anthropic},
     {"POST", "/v1/messages/count_tokens", 0, post_count, fault_value_anthropic},
     {"POST", "/v1/responses", 0, post_responses, fault_value},
+    {"POST", "/v1/weights", 0, serve_weights, fault_value},
+    {"POST", "/score", 0, serve_score, fault_value},
     {"POST", "/tokenize", 0, post_tokenize, fault_value},
     {"POST", "/detokenize", 0, post_detokenize, fault_value},
     {"POST", "/apply-template", 0, post_template, fault_value},

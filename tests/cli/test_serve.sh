@@ -11,3 +11,4 @@ fi
 export PYTHONDONTWRITEBYTECODE=1 COHORT
 python3 "$SOURCE/tests/support/serve_basics.py" "$work/nano"
 python3 "$SOURCE/tests/support/serve_forms.py" "$work/nano"
+python3 "$SOURCE/tests/support/serve_storm.py" "$work/nano" 300 20 1

@@ -1,6 +1,7 @@
 """cohort serve from outside: answers are those of cohort generate, streams are the same as whole answers, everything has a bound and
 everything wrong a clear error. argv: folder of a model."""
 import concurrent.futures
+import http.client
 import json
 import os
 import random
@@ -177,6 +178,33 @@ def small_routes(s):
     assert s.ask("HEAD", "/health")[0] == 200
 
 
+def scoring(s):
+    """Given tokens get the log-probs that they were drawn with, bit for bit; alternatives are the likeliest, with theirs."""
+    for temperature in (1, 0.7):
+        row = generated("score me", "--seed", "5", "--max-tokens", "30", "--temperature", str(temperature))[0]
+        value = s.good("/score", {"prompt_tokens": row["prompt_tokens"], "tokens": row["tokens"], "temperature": temperature, "top_logprobs": 20})
+        assert [float32(x) for x in value["logprobs"]] == [float32(x) for x in row["logprobs"]]
+        for entry in value["content"]:
+            top = [t["logprob"] for t in entry["top_logprobs"]]
+            assert len(top) == 20 and top == sorted(top, reverse=True) and len({t["token_id"] for t in entry["top_logprobs"]}) == 20
+            same = [t["logprob"] for t in entry["top_logprobs"] if t["token_id"] == entry["token_id"]]
+            assert same == [entry["logprob"]] if same else entry["logprob"] <= top[-1]
+        body = {"messages": user("top"), "seed": 2, "n": 2, "max_tokens": 12, "temperature": temperature, "logprobs": True, "top_logprobs": 5,
+                "return_token_ids": True}
+        for choice in s.good(CHAT, body)["choices"]:
+            own = s.good("/score", {"prompt_tokens": choice["prompt_token_ids"], "tokens": choice["token_ids"], "top_logprobs": 5,
+                                    "temperature": temperature})["content"]
+            for a, b in zip(choice["logprobs"]["content"], own, strict=True):
+                assert a["logprob"] == b["logprob"]
+                assert [(t["token_id"], t["logprob"]) for t in a["top_logprobs"]] == [(t["token_id"], t["logprob"]) for t in b["top_logprobs"]]
+    greedy = s.good(PLAIN, {"prompt": "x", "temperature": 0, "max_tokens": 8, "logprobs": 2})["choices"][0]["logprobs"]
+    for value, top in zip(greedy["token_logprobs"], greedy["top_logprobs"], strict=True):
+        assert max(top.values()) == value
+    for body, code in (({"tokens": [1]}, "missing_parameter"), ({"prompt": "", "tokens": [1]}, "invalid_value"),
+                       ({"prompt": "x", "tokens": [1] * 5000}, "context_length_exceeded"), ({"prompt": "x", "tokens": [-1]}, "invalid_value")):
+        assert s.post("/score", body)[2]["error"]["code"] == code
+
+
 def hanging_up(s):
     """A client that goes ends its request, streamed or not, and its pages come back."""
     waited = []
@@ -194,6 +222,7 @@ def hanging_up(s):
         s.wait_metric("requests_cancelled_total", before + i + 1)
         waited.append(time.monotonic() - begun)
     assert s.metric("kv_pages_used") == 0 and s.metric("requests_running") == 0
+    s.wait_metric("connections", 1)
     print("   hung up clients are noticed after %.0f ms at most, %.0f in the middle" % (1e3 * max(waited), 1e3 * sorted(waited)[6]))
 
 
@@ -280,12 +309,65 @@ def draining(model):
         assert got[-1][0] == 503, got[-1]
 
 
+def weights(model):
+    """Other weights of the same shape, between requests: what is under way ends with the old ones, what comes behind has the new."""
+    other = os.path.join(os.path.dirname(model), "other")
+    subprocess.run([os.environ["COHORT"], "init", "--preset", "nano", "--tokenizer", "bytes", "--seed", "2", "--out", other], check=True,
+                   capture_output=True)
+    body = {"prompt": "abc", "seed": 1, "max_tokens": 30, "return_token_ids": True}
+    ids = lambda s: s.good(PLAIN, body)["choices"][0]["token_ids"]
+    with Server(other) as s:
+        theirs = ids(s)
+        assert s.post("/v1/weights", {"folder": model})[0] == 403
+    with Server(model, "--admin") as s:
+        ours = ids(s)
+        long = {"prompt": "abc", "seed": 1, "max_tokens": 700, "ignore_eos": True, "return_token_ids": True}
+        expected = s.good(PLAIN, long)["choices"][0]["token_ids"]
+        got = []
+        t = threading.Thread(target=lambda: got.append(s.good(PLAIN, long)))
+        t.start()
+        while s.metric("requests_running") < 1 and not got:
+            time.sleep(0.002)
+        status, _, answer = s.post("/v1/weights", {"folder": other})
+        assert status == 200 and answer["version"] == 1, answer
+        assert ids(s) == theirs != ours
+        t.join()
+        assert got[0]["choices"][0]["token_ids"] == expected
+        assert got[0]["system_fingerprint"] != s.good(PLAIN, body)["system_fingerprint"]
+        for folder in ("/nowhere", "/tmp"):
+            assert s.post("/v1/weights", {"folder": folder})[0] in (400, 500)
+        assert ids(s) == theirs and s.ask("GET", "/health")[0] == 200
+        assert s.post("/v1/weights", {"folder": model})[0] == 200 and ids(s) == ours
+
+
+def encrypted(model):
+    """By https, where there is an openssl to make a certificate."""
+    import shutil
+    import ssl
+    if shutil.which("openssl") is None:
+        return
+    folder = os.path.dirname(model)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2", "-keyout",
+                    os.path.join(folder, "key.pem"), "-out", os.path.join(folder, "cert.pem")], check=True, capture_output=True)
+    with Server(model, "--tls-cert", os.path.join(folder, "cert.pem"), "--tls-key", os.path.join(folder, "key.pem")) as s:
+        trust = ssl.create_default_context(cafile=os.path.join(folder, "cert.pem"))
+        trust.check_hostname = False
+        connection = http.client.HTTPSConnection("127.0.0.1", s.port, context=trust, timeout=30)
+        connection.request("POST", CHAT, json.dumps({"messages": user("x"), "max_tokens": 3, "stream": True}), {"Content-Type": "application/json"})
+        assert connection.getresponse().read().endswith(b"data: [DONE]\n\n")
+        connection.close()
+        assert s.end() == 0
+    wrong = subprocess.run([os.environ["COHORT"], "serve", "--model", model, "--port", "0", "--tls-cert", os.path.join(folder, "cert.pem")],
+                           capture_output=True, text=True)
+    assert wrong.returncode == 2 and "--tls-key" in wrong.stderr
+
+
 with Server(MODEL, "--max-body", "1", "--read-timeout", "1") as server:
-    for check in (same_as_generate, streams_are_whole, stop_strings, company, errors, honoured, small_routes, hanging_up, bad_http, slow_requests):
+    for check in (same_as_generate, streams_are_whole, stop_strings, company, errors, honoured, small_routes, scoring, hanging_up, bad_http, slow_requests):
         say(check.__name__)
         check(server)
     assert server.ask("GET", "/health")[2] == {"status": "ok"}
     assert server.end() == 0
-for check in (full, keys, draining):
+for check in (full, keys, draining, weights, encrypted):
     say(check.__name__)
     check(MODEL)

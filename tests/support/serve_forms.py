@@ -6,16 +6,14 @@ import sys
 from serve_client import Server, collect
 
 MODEL = sys.argv[1]
-SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}}
+SCHEMA = {"type": "object", "properties": {"x": {"type": "integer", "minimum": 0, "maximum": 99}}, "additionalProperties": False}
 FORCED = {
     "text": "Hello[a-f]{3}",
     "thinking": "<think>\nso [a-f]{3}\n</think>\n\nWell",
-    "call": 'Sure\\.\n<tool_call>\n\\{"name": "f", "arguments": \\{"x": 1\\}\\}\n</tool_call>',
 }
 
 
 def dictated(name):
-    """logit_bias cannot dictate, a grammar can; with tools the server refuses one, so that these are told by the template alone."""
     return {"guided_regex": FORCED[name], "seed": 3}
 
 
@@ -88,6 +86,37 @@ with Server(MODEL) as s:
         "tools": [{"name": "f", "description": "d", "input_schema": SCHEMA}]})
     if "f" in prompt:
         assert counted["input_tokens"] == same, (counted, same, prompt)
+    # Calls that are forced: of any tool, of one by name, in every form, whole and streamed.
+    g = {"type": "function", "function": {"name": "g", "parameters": {"type": "object", "properties": {"y": {"enum": ["p", "q"]}}, "required": ["y"], "additionalProperties": False}}}
+    for choice, names in (("required", "fg"), ({"type": "function", "function": {"name": "g"}}, "g")):
+        for seed in range(3):
+            ask = {"messages": [{"role": "user", "content": "x"}], "tools": tools + [g], "tool_choice": choice, "seed": seed, "max_tokens": 150,
+                   "parallel_tool_calls": False}
+            made = s.good("/v1/chat/completions", ask)["choices"][0]
+            calls = made["message"]["tool_calls"]
+            assert made["finish_reason"] == "tool_calls" and len(calls) == 1 and calls[0]["function"]["name"] in names, made
+            assert made["message"]["content"] is None and calls[0]["id"].startswith("call_")
+            value = json.loads(calls[0]["function"]["arguments"])
+            assert value.get("y", "p") in ("p", "q") if calls[0]["function"]["name"] == "g" else isinstance(value.get("x", 1), int), value
+            parts = collect(s.events("/v1/chat/completions", ask))[0]
+            assert [(c["name"], c["arguments"]) for c in parts["calls"]] == [(c["function"]["name"], c["function"]["arguments"]) for c in calls]
+    ask = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 150, "seed": 1, "tool_choice": {"type": "tool", "name": "g"},
+           "tools": [{"name": "g", "input_schema": g["function"]["parameters"]}]}
+    whole = s.good("/v1/messages", ask)
+    assert whole["stop_reason"] == "tool_use" and whole["content"][-1]["input"]["y"] in "pq", whole
+    blocks, delta = anthropic_stream(stream(s, "/v1/messages", ask))
+    assert json.loads(blocks[-1]["json"]) == whole["content"][-1]["input"] and delta["delta"]["stop_reason"] == "tool_use"
+    ask = {"input": "x", "max_output_tokens": 150, "seed": 1, "tool_choice": {"type": "function", "name": "g"},
+           "tools": [{"type": "function", "name": "g", "parameters": g["function"]["parameters"]}]}
+    whole = s.good("/v1/responses", ask)
+    events = stream(s, "/v1/responses", ask)
+    final = responses_stream(events)[1]
+    assert final["output"][-1]["type"] == "function_call" and final["output"][-1]["arguments"] == whole["output"][-1]["arguments"]
+    assert [e["arguments"] for e in events if e["type"] == "response.function_call_arguments.done"] == [o["arguments"] for o in whole["output"]]
+    for choice, code in (("maybe", "invalid_value"), ({"type": "function", "function": {"name": "nothing"}}, "invalid_value")):
+        assert s.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "tools": tools, "tool_choice": choice})[2][
+            "error"]["code"] == code
+
     for body, param in (({"messages": []}, "messages"), ({"max_tokens": 5}, "messages"),
                         ({"messages": [{"role": "robot", "content": "x"}], "max_tokens": 5}, "messages")):
         status, _, value = s.post("/v1/messages", body)

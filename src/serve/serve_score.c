@@ -1,0 +1,184 @@
+/* Scoring for clients: POST /score, an errand for the engine's thread, and the alternatives that answers tell of. */
+#include "base/json_text.h"
+#include "serve/serve.h"
+
+#include <string.h>
+
+struct score_errand {
+    struct token_list prompt, tokens;
+    int32_t n_top;
+    float temperature;
+};
+
+static void forget(struct errand *errand)
+{
+    struct score_errand *asked = errand->context;
+    token_list_free(&asked->prompt);
+    token_list_free(&asked->tokens);
+    http_release(errand->call);
+    mem_free(asked);
+    mem_free(errand);
+}
+
+static void drop(struct errand *errand, const struct fault *fault)
+{
+    answer_fault(errand->call, fault, fault_value);
+    forget(errand);
+}
+
+static json_t *token_value(const struct tokenizer *tokenizer, int32_t id, float logprob)
+{
+    size_t length = 0;
+    const char *bytes = tokenizer_bytes(tokenizer, id, &length);
+    return json_pack("{s:o, s:i, s:f}", "token", json_text_value(bytes == NULL ? "" : bytes, length), "token_id",
+                     (int)id, "logprob", (double)logprob);
+}
+
+static json_t *score_value(const struct serve *s, const struct score *score)
+{
+    json_t *entries = json_array(), *logprobs = json_array();
+    for (int32_t t = 0; t < score->n_tokens; t++) {
+        json_t *entry = token_value(s->session.tokenizer, score->tokens[t], score->logprobs[t]);
+        json_t *top = json_array();
+        for (int32_t k = 0; k < score->n_top; k++) {
+            const size_t at = (size_t)t * (size_t)score->n_top + (size_t)k;
+            (void)json_array_append_new(top,
+                                        token_value(s->session.tokenizer, score->top[at], score->top_logprobs[at]));
+        }
+        (void)json_object_set_new(entry, "top_logprobs", top);
+        (void)json_array_append_new(entries, entry);
+        (void)json_array_append_new(logprobs, json_real((double)score->logprobs[t]));
+    }
+    return json_pack("{s:s, s:s, s:o, s:o, s:{s:i, s:i}}", "object", "score", "model", s->name, "logprobs", logprobs,
+                     "content", entries, "usage", "prompt_tokens", (int)score->n_prompt, "completion_tokens",
+                     (int)score->n_tokens);
+}
+
+static void run(struct serve *s, struct errand *errand)
+{
+    const struct score_errand *asked = errand->context;
+    struct score score = {.prompt = asked->prompt.ids,
+                          .tokens = asked->tokens.ids,
+                          .n_prompt = (int32_t)asked->prompt.count,
+                          .n_tokens = (int32_t)asked->tokens.count,
+                          .n_top = asked->n_top,
+                          .temperature = asked->temperature};
+    const size_t n = asked->tokens.count, all = n * (size_t)asked->n_top;
+    struct fault fault = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&score.logprobs, n, sizeof(float), "log-probs", &fault.err));
+    TRY_GOTO(mem_alloc(&score.top, all, sizeof(int32_t), "log-probs", &fault.err));
+    TRY_GOTO(mem_alloc(&score.top_logprobs, all, sizeof(float), "log-probs", &fault.err));
+    TRY_GOTO(scorer_run(&s->scorer, &score, &fault.err));
+cleanup:
+    if (status == COHORT_OK)
+        answer_json(errand->call, 200, score_value(s, &score));
+    else
+        answer_fault(errand->call, &fault, fault_value);
+    mem_free(score.logprobs);
+    mem_free(score.top);
+    mem_free(score.top_logprobs);
+    forget(errand);
+}
+
+cohort_status serve_alternatives(struct serve *s, struct job *job, cohort_error *err)
+{
+    const struct ask *ask = &job->ask;
+    const float temperature = ask->sampling.temperature;
+    if (ask->top_logprobs == 0 || job->n_open > 0)
+        return COHORT_OK;
+    for (int32_t i = 0; i < job->n_choices; i++) {
+        struct choice *c = &job->choices[i];
+        const struct token_list *prompt = &ask->prompts[c->prompt].ids;
+        const size_t n = (size_t)c->n_tokens, all = n * (size_t)ask->top_logprobs;
+        if (n == 0 || c->top != NULL)
+            continue;
+        TRY(mem_alloc(&c->top, all, sizeof *c->top, "alternatives", err));
+        TRY(mem_alloc(&c->top_logprobs, all, sizeof *c->top_logprobs, "alternatives", err));
+        float *logprobs = NULL;
+        TRY(mem_alloc(&logprobs, n, sizeof *logprobs, "alternatives", err));
+        struct score score = {.prompt = prompt->ids,
+                              .tokens = c->tokens,
+                              .n_prompt = (int32_t)prompt->count,
+                              .n_tokens = c->n_tokens,
+                              .n_top = ask->top_logprobs,
+                              .temperature = temperature > 0 ? temperature : 1.0f,
+                              .logprobs = logprobs,
+                              .top = c->top,
+                              .top_logprobs = c->top_logprobs};
+        const cohort_status status = scorer_run(&s->scorer, &score, err);
+        mem_free(logprobs);
+        TRY(status);
+    }
+    return COHORT_OK;
+}
+
+static cohort_status read_score(const struct serve *s, const json_t *body, struct score_errand *out,
+                                struct fault *fault)
+{
+    static const char *const names[] = {"model",        "prompt", "prompt_tokens", "tokens", "temperature",
+                                        "top_logprobs", NULL};
+    const json_t *prompt = ask_field(body, "prompt"), *ids = ask_field(body, "prompt_tokens"),
+                 *tokens = ask_field(body, "tokens"), *temperature = ask_field(body, "temperature");
+    const int32_t vocab = s->session.model->config.vocab_size;
+    const char *model = NULL;
+    int64_t top = 0;
+    TRY(ask_known(body, names, s->reading.lenient, fault));
+    TRY(ask_model(body, &s->reading, &model, fault));
+    TRY(ask_integer(body, "top_logprobs", 0, ASK_MOST_TOP, &top, fault));
+    out->n_top = (int32_t)(top < vocab ? top : vocab);
+    out->temperature = 1.0f;
+    if (temperature != NULL &&
+        !(json_is_number(temperature) && json_number_value(temperature) >= 0 && json_number_value(temperature) <= 100))
+        return fault_set(fault, 400, "invalid_value", "temperature", "temperature: expected a number from 0 to 100");
+    if (temperature != NULL && json_number_value(temperature) > 0)
+        out->temperature = (float)json_number_value(temperature);
+    if ((prompt == NULL) == (ids == NULL) || tokens == NULL)
+        return fault_set(fault, 400, "missing_parameter", tokens == NULL ? "tokens" : "prompt",
+                         "expected tokens, and either prompt (a text) or prompt_tokens");
+    if (ids != NULL)
+        TRY(ask_ids(ids, "prompt_tokens", vocab, &out->prompt, fault));
+    else if (!json_is_string(prompt))
+        return fault_set(fault, 400, "invalid_type", "prompt", "prompt: expected a text");
+    else
+        TRY(tokenizer_encode_text(s->session.tokenizer, json_string_value(prompt), json_string_length(prompt), true,
+                                  &out->prompt, &fault->err));
+    TRY(ask_ids(tokens, "tokens", vocab, &out->tokens, fault));
+    const size_t n = out->prompt.count + out->tokens.count;
+    if (out->prompt.count == 0 || out->tokens.count == 0)
+        return fault_set(fault, 400, "invalid_value", out->tokens.count == 0 ? "tokens" : "prompt",
+                         "prompt and tokens: expected at least one token in each");
+    if (n > (size_t)s->scorer.most)
+        return fault_set(fault, 400, "context_length_exceeded", "tokens",
+                         "prompt and tokens have %zu tokens, --max-score allows %d", n, (int)s->scorer.most);
+    return COHORT_OK;
+}
+
+cohort_status serve_score(struct serve *s, struct http_call *call, struct fault *fault)
+{
+    struct errand *errand = NULL;
+    struct score_errand *asked = NULL;
+    json_t *body = NULL;
+    size_t length = 0;
+    const char *bytes = http_body(call, &length);
+    cohort_status status = COHORT_OK;
+    http_hold(call);
+    TRY_GOTO(ask_json(&body, bytes, length, fault));
+    TRY_GOTO(mem_alloc(&errand, 1, sizeof *errand, "request", &fault->err));
+    TRY_GOTO(mem_alloc(&asked, 1, sizeof *asked, "request", &fault->err));
+    *errand = (struct errand){.run = run, .drop = drop, .call = call, .context = asked};
+    TRY_GOTO(read_score(s, body, asked, fault));
+    TRY_GOTO(serve_send(s, errand, fault));
+    json_decref(body);
+    return COHORT_OK;
+cleanup:
+    json_decref(body);
+    if (asked != NULL) {
+        token_list_free(&asked->prompt);
+        token_list_free(&asked->tokens);
+    }
+    mem_free(asked);
+    mem_free(errand);
+    http_release(call);
+    return status;
+}
