@@ -163,7 +163,7 @@ def wrong():
         "interval": of(pa.array([pa.MonthDayNano([1, 2, 3])])), "text": b"\xff\xff\xff\xffnothing at all",
         "bomb": packed[:place] + struct.pack("<q", 1 << 40) + packed[place + 8:], "unpacked": packed[:place] + struct.pack("<q", 9999) + packed[place + 8:],
         "negative": packed[:place] + struct.pack("<q", -5) + packed[place + 8:], "damaged": packed[:place + 12] + b"\xff" * 8 + packed[place + 20:],
-        "feather_1": b"FEA1" + bytes(30),
+        "feather_1": b"FEA1" + bytes(30), "map_key": of(pa.array([[("good", 1)], [("a\0b", 2)]], pa.map_(pa.string(), pa.int32()))),
     }
     schema = pa.schema([])
     with pa.ipc.new_stream(str(OUT / "wrong_no_columns.arrow"), schema):

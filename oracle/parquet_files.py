@@ -454,6 +454,8 @@ def wrong_files():
     }
     for name, content in files.items():
         (OUT / f"wrong_{name}.parquet").write_bytes(content)
+    maps = pa.array([[("good", 1)], [("a\0b", 2)]], pa.map_(pa.string(), pa.int32()))
+    pq.write_table(pa.table({"x": maps}), OUT / "wrong_map_key.parquet", compression="none")
 
 
 # ---- the sweep ----

@@ -201,8 +201,9 @@ static cohort_status read_pair(const struct reading *r, const struct arrow_batch
     cohort_status status = COHORT_OK;
     TRY_GOTO(read_value(r, batch, key_node, i, &key, err));
     TRY_GOTO(read_value(r, batch, value_node, i, &value, err));
-    if (json_is_object(map) && !json_is_string(key))
-        status = value_error(r, key_node, "a key is null", err);
+    const char *why = column_map_refuses(map, key);
+    if (why != NULL)
+        status = value_error(r, key_node, why, err);
     else if (!column_map_put(map, key, value))
         status = out_of_memory(r, err);
 cleanup:

@@ -168,6 +168,17 @@ cohort_status column_name_once(json_t *seen, const char *name, const char *path,
     return COHORT_OK;
 }
 
+const char *column_map_refuses(const json_t *map, const json_t *key)
+{
+    if (!json_is_object(map))
+        return NULL;
+    if (!json_is_string(key))
+        return "a key is null";
+    return strlen(json_string_value(key)) == json_string_length(key)
+               ? NULL
+               : "a key holds a NUL byte, which no key of a JSON object may here; write the column without it";
+}
+
 bool column_map_put(json_t *map, json_t *key, json_t *value)
 {
     if (json_is_object(map))

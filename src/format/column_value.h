@@ -24,8 +24,9 @@ json_t *column_decimal(const uint8_t *bytes, size_t length, int32_t scale);
 /* 16 bytes: "00112233-4455-6677-8899-aabbccddeeff". */
 json_t *column_uuid(const uint8_t *bytes);
 
-/* Puts an item of a map into an object, whose last of equal keys counts, or as a pair into an array. Into an object a key
- * must be text. false: no memory. */
+/* Why a key cannot be one of the map, an object or an array of pairs; NULL: it can. */
+const char *column_map_refuses(const json_t *map, const json_t *key);
+/* Puts an item of a map into an object, whose last of equal keys counts, or as a pair into an array. false: no memory. */
 bool column_map_put(json_t *map, json_t *key, json_t *value);
 
 /* Whether a value of a column was bytes that are not UTF-8, which JSON has no form for. */

@@ -81,14 +81,17 @@ static cohort_status out_of_memory(const struct reading *r, cohort_error *err)
     return error_set(err, COHORT_ERR_MEMORY, "%s: out of memory", r->file->path);
 }
 
-static cohort_status disagree(const struct reading *r, int32_t leaf, cohort_error *err)
+static cohort_status wrong_value(const struct reading *r, int32_t leaf, const char *why, cohort_error *err)
 {
     char name[PARQUET_PATH_BYTES];
     parquet_path(r->file, leaf, name);
-    return error_set(err, COHORT_ERR_FORMAT,
-                     "%s: column %s, row %" PRId64
-                     ": its nesting is not that of the columns beside it; the file is damaged",
-                     r->file->path, name, r->row + 1);
+    return error_set(err, COHORT_ERR_FORMAT, "%s: column %s, row %" PRId64 ": %s", r->file->path, name, r->row + 1,
+                     why);
+}
+
+static cohort_status disagree(const struct reading *r, int32_t leaf, cohort_error *err)
+{
+    return wrong_value(r, leaf, "its nesting is not that of the columns beside it; the file is damaged", err);
 }
 
 static const struct parquet_slot *current(const struct reading *r, int32_t leaf)
@@ -166,8 +169,9 @@ static cohort_status read_pair(const struct reading *r, int32_t index, uint8_t r
     cohort_status status = COHORT_OK;
     TRY_GOTO(read_node(r, key_node, repeated, least, &key, err));
     TRY_GOTO(read_node(r, value_node, repeated, least, &value, err));
-    if (json_is_object(map) && !json_is_string(key))
-        status = disagree(r, r->file->nodes[key_node].first_leaf, err);
+    const char *why = column_map_refuses(map, key);
+    if (why != NULL)
+        status = wrong_value(r, r->file->nodes[key_node].first_leaf, why, err);
     else if (!column_map_put(map, key, value))
         status = out_of_memory(r, err);
 cleanup:

@@ -161,6 +161,7 @@ static void test_refusals(void **state)
                                               {"offsets", "column x, row 1: it points outside of its bytes"},
                                               {"falling", "column x, row 2: it points outside of its bytes"},
                                               {"utf8", "column x, row 2: its text is not UTF-8"},
+                                              {"map_key", "row 2: a key holds a NUL byte"},
                                               {"index", "column x, row 2: a value points outside of its dictionary"},
                                               {"union", "column x: its type is a union, which is not read"},
                                               {"runs", "column x: it is run-end encoded, which is not read"},

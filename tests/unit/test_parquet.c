@@ -259,6 +259,7 @@ static void test_refusals(void **state)
         {"many_items", "row 1 has more than 16777216 values"},
         {"many_bytes", "column x[], row 1: the row has more than 268435456 bytes of text"},
         {"utf8", "column x, row 2: its text is not UTF-8"},
+        {"map_key", "column x (its keys), row 2: a key holds a NUL byte"},
         {"long_text", "a value is longer than the page"},
         {"dictionary", "its values point into a dictionary, and the column has none"},
         {"index", "a value points behind the end of the dictionary"},
