@@ -92,7 +92,7 @@ int main(int argc, char **argv)
                 tokenizer_encode(tokenizer, json_string_value(doc), json_string_length(doc), false, &tokens, &err) !=
                     COHORT_OK)
                 continue;
-            guide_rewind(state);
+            guide_rewind(state, 0);
             for (size_t t = 0; t < tokens.count; t++) {
                 before = now();
                 (void)guide_accept(state, tokens.ids[t]);

@@ -356,11 +356,11 @@ uint32_t guide_distance(const struct guide_state *state)
 
 bool guide_has_eos(const struct guide_state *state) { return state->guide->n_eos > 0; }
 
-void guide_rewind(struct guide_state *state)
+void guide_rewind(struct guide_state *state, int32_t n_tokens)
 {
     state->phase = state->guide->after >= 0 ? PHASE_FREE : PHASE_GUIDED;
     state->config = state->guide->machine.start;
-    state->n_tokens = 0;
+    state->n_tokens = n_tokens;
 }
 
 cohort_status guide_start(struct guide_state **out, struct guide *guide, int32_t max_tokens, int32_t close,
@@ -371,7 +371,7 @@ cohort_status guide_start(struct guide_state **out, struct guide *guide, int32_t
     TRY(mem_alloc(&state, 1, sizeof *state, "guide", err));
     *state = (struct guide_state){
         .guide = guide_share(guide), .max_tokens = max_tokens, .close = close, .next = guide->first};
-    guide_rewind(state);
+    guide_rewind(state, 0);
     if (guide->first != NULL)
         guide->first->before = state;
     guide->first = state;

@@ -23,6 +23,9 @@ enum guide_whitespace { GUIDE_WHITESPACE_LIST(GUIDE_SPACE) GUIDE_SPACES };
 enum guide_unsupported { GUIDE_UNSUPPORTED_LIST(GUIDE_UNSUPPORTED) };
 #undef GUIDE_UNSUPPORTED
 
+#define GUIDE_MODE(constant, word) GUIDE_TOOLS_##constant,
+enum guide_tools { GUIDE_TOOLS_LIST(GUIDE_MODE) GUIDE_TOOLS_MODES };
+#undef GUIDE_MODE
 #define GUIDE_NOTATION(constant, word) GUIDE_NOTATION_##constant,
 enum guide_notation { GUIDE_NOTATION_LIST(GUIDE_NOTATION) };
 #undef GUIDE_NOTATION
@@ -42,7 +45,8 @@ struct guide_options {
     enum guide_notation notation;       /* of a grammar */
 };
 
-/* What guided_KIND was given, as a grammar. text: of GUIDE_CHOICE a JSON list of texts. origin begins messages. ignored
+/* What guided_KIND was given, as a grammar. text: of GUIDE_CHOICE a JSON list of texts, of GUIDE_TOOLS
+ * {"form": enum response_form, "mode": enum guide_tools, "tools": [...]}. origin begins messages. ignored
  * gets, one a line, what guide_unsupported says to ignore; it may be NULL. */
 cohort_status guide_read(struct grammar *grammar, const struct guide_vocabulary *vocabulary, enum guide_kind kind,
                          const char *text, size_t length, const struct guide_options *options, const char *origin,
@@ -81,8 +85,8 @@ bool guide_must_end(const struct guide_state *state);
 uint32_t guide_distance(const struct guide_state *state);
 /* Whether completions have a token that ends them. */
 bool guide_has_eos(const struct guide_state *state);
-/* Back to the beginning, for the same text to be read again. */
-void guide_rewind(struct guide_state *state);
+/* Back to the beginning, for a text to be read again, or for another one behind n_tokens of the same length. */
+void guide_rewind(struct guide_state *state, int32_t n_tokens);
 /* What went wrong while states were asked, or NULL. */
 const char *guide_problem(const struct guide *guide);
 

@@ -6,7 +6,8 @@
     X(REGEX, "guided_regex")                                                                                           \
     X(CHOICE, "guided_choice")                                                                                         \
     X(JSON, "guided_json")                                                                                             \
-    X(GRAMMAR, "guided_grammar")
+    X(GRAMMAR, "guided_grammar")                                                                                       \
+    X(TOOLS, "guided_tools")
 
 /* White space between the parts of JSON: as Python's json.dumps writes it, or a little anywhere. */
 #define GUIDE_WHITESPACE_LIST(X)                                                                                       \
@@ -17,6 +18,13 @@
 #define GUIDE_UNSUPPORTED_LIST(X)                                                                                      \
     X(REFUSE, "refuse")                                                                                                \
     X(IGNORE, "ignore")
+
+/* Calls of tools: not guided; where the model calls one; one at least and nothing else; never. */
+#define GUIDE_TOOLS_LIST(X)                                                                                            \
+    X(OFF, "off")                                                                                                      \
+    X(AUTO, "auto")                                                                                                    \
+    X(REQUIRED, "required")                                                                                            \
+    X(NONE, "none")
 
 /* The notation of a grammar: seen from the grammar, or given. */
 #define GUIDE_NOTATION_LIST(X)                                                                                         \

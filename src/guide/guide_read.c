@@ -64,7 +64,8 @@ typedef cohort_status reader(struct guide_reading *reading, const char *text, si
 static reader *const readers[GUIDE_KINDS] = {[GUIDE_REGEX] = read_regex,
                                              [GUIDE_CHOICE] = read_choice,
                                              [GUIDE_JSON] = guide_read_json,
-                                             [GUIDE_GRAMMAR] = read_grammar};
+                                             [GUIDE_GRAMMAR] = read_grammar,
+                                             [GUIDE_TOOLS] = guide_read_tools};
 
 cohort_status guide_read(struct grammar *grammar, const struct guide_vocabulary *vocabulary, enum guide_kind kind,
                          const char *text, size_t length, const struct guide_options *options, const char *origin,

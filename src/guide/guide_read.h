@@ -22,6 +22,9 @@ cohort_status guide_read_gbnf(struct guide_reading *reading, const char *text, s
                               cohort_error *err);
 cohort_status guide_read_lark(struct guide_reading *reading, const char *text, size_t length, uint32_t root,
                               cohort_error *err);
+/* guided_tools (guide_tools.c). */
+cohort_status guide_read_tools(struct guide_reading *reading, const char *text, size_t length, uint32_t root,
+                               cohort_error *err);
 bool guide_is_gbnf(const char *text, size_t length);
 bool guide_is_lark(const char *text, size_t length);
 

@@ -172,7 +172,7 @@ static cohort_status replay_masks(struct packed *packed, const struct completion
             continue;
         }
         if (!running)
-            replay->begin(replay->context, n);
+            replay->begin(replay->context, t);
         running = true;
         const uint32_t *allowed = replay->allowed(replay->context);
         if (allowed != NULL)

@@ -15,8 +15,8 @@ struct mask_replay {
     int32_t n_ids;    /* tokens from here on were never chosen */
     const char *text; /* what it is made of, for checkpoints */
     size_t text_length;
-    /* A run of sampled tokens begins, behind sampled ones of earlier runs. */
-    void (*begin)(void *context, int32_t sampled);
+    /* A run of sampled tokens begins, behind n_tokens of the completion. */
+    void (*begin)(void *context, int32_t n_tokens);
     /* The bitset for the next token, borrowed until accept; NULL: any. */
     const uint32_t *(*allowed)(void *context);
     void (*accept)(void *context, int32_t token);

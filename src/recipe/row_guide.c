@@ -2,6 +2,8 @@
 
 #include "base/file.h"
 #include "base/json_text.h"
+#include "recipe/row_prompt.h"
+#include "text/response.h"
 
 #include <string.h>
 
@@ -83,10 +85,15 @@ static cohort_status find_asked(struct row_guides *g, const struct options *opti
         ask(g, GUIDE_GRAMMAR, "guided_grammar", n);
         TRY(read_source(g, grammar, is_grammar(grammar), text, err));
     }
+    if (options_choice(options, OPTION_GUIDED_TOOLS) != GUIDE_TOOLS_OFF) {
+        ask(g, GUIDE_TOOLS, "guided_tools", n);
+        g->tools = (enum guide_tools)options_choice(options, OPTION_GUIDED_TOOLS);
+        g->column = "tools"; /* or those of all rows */
+    }
     if (*n > 1)
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "one option guides completions: give one of guided_regex, guided_choice, guided_json "
-                         "and guided_grammar");
+                         "one option guides completions: give one of guided_regex, guided_choice, guided_json, "
+                         "guided_grammar and guided_tools");
     return COHORT_OK;
 }
 
@@ -129,6 +136,12 @@ cohort_status row_guides_open(struct row_guides *guides, const struct session *s
         .notation = (enum guide_notation)options_choice(options, OPTION_GUIDED_GRAMMAR_KIND),
     };
     guides->observer = observer;
+    guides->session = session;
+    if (guides->kind == GUIDE_TOOLS && (session->chat == NULL || chat_template_form(session->chat) == RESPONSE_PLAIN)) {
+        status = error_set(err, COHORT_ERR_UNSUPPORTED,
+                           "guided_tools: the chat template of this model does not say how tools are called");
+        goto cleanup;
+    }
     if (after && guides->options.after < 0) {
         status = error_set(err, COHORT_ERR_UNSUPPORTED,
                            "guided_after_think: the tokenizer has no token %s to begin behind", THINK_END);
@@ -161,6 +174,28 @@ cohort_status row_guides_identity(const struct row_guides *guides, struct run_in
     if (!guides->on || guides->column != NULL)
         return COHORT_OK;
     return run_inputs_add_text(inputs, INPUT_GUIDE, guides->origin, guides->text.data, guides->text.length, err);
+}
+
+/* The tools of a row, or those of all, as guide_create reads them. */
+static cohort_status tools_text(const struct row_guides *g, const json_t *row, const char *place, struct text *out,
+                                cohort_error *err)
+{
+    static const struct row_style style;
+    struct row_settings settings = {0};
+    cohort_status status = row_settings(row, place, &style, true, &settings, err);
+    const json_t *tools = settings.chat.tools != NULL ? settings.chat.tools : g->session->tools;
+    json_t *json = NULL;
+    if (status == COHORT_OK) {
+        json = json_pack("{s:i, s:i}", "form", (int)chat_template_form(g->session->chat), "mode", (int)g->tools);
+        if (json != NULL &&
+            json_object_set_new(json, "tools", tools == NULL ? json_array() : json_deep_copy(tools)) == 0)
+            status = json_text_write(json, JSON_COMPACT, out, err);
+        else
+            status = error_set(err, COHORT_ERR_MEMORY, "%s: tools: out of memory", place);
+    }
+    json_decref(json);
+    row_settings_free(&settings);
+    return status;
 }
 
 /* What a row's column says, as text. */
@@ -225,7 +260,8 @@ cohort_status row_guide(struct row_guides *guides, const json_t *row, const char
         *out = guide_share(guides->shared);
         return COHORT_OK;
     }
-    cohort_status status = column_text(guides, row, place, &text, err);
+    cohort_status status = guides->kind == GUIDE_TOOLS ? tools_text(guides, row, place, &text, err)
+                                                       : column_text(guides, row, place, &text, err);
     if (status == COHORT_OK)
         status = row_guide_of_text(guides, text.data, text.length, place, out, err);
     text_free(&text);
@@ -237,6 +273,8 @@ cohort_status row_guide(struct row_guides *guides, const json_t *row, const char
 static const uint32_t *allowed(void *context) { return guide_mask(context); }
 
 static void accept(void *context, int32_t token) { (void)guide_accept(context, token); }
+
+static void turn(void *context, int32_t n_tokens) { guide_rewind(context, n_tokens); }
 
 static bool done(void *context)
 {
@@ -257,7 +295,7 @@ cohort_status row_constraints_open(struct row_constraints *c, const struct row_g
     TRY_GOTO(mem_alloc(&c->constraints, (size_t)n, sizeof *c->constraints, "guide", err));
     for (int32_t i = 0; i < n; i++) {
         TRY_GOTO(guide_start(&c->states[i], guide, max_tokens, guides->close, err));
-        c->constraints[i] = (struct constraint){c->states[i], allowed, accept, done, guides->masked};
+        c->constraints[i] = (struct constraint){c->states[i], allowed, accept, done, turn, guides->masked};
     }
     return COHORT_OK;
 cleanup:

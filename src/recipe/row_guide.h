@@ -13,8 +13,10 @@ struct row_guides {
     struct guide_vocabulary *vocabulary;
     struct guide_options options;
     enum guide_kind kind;
-    const char *origin;   /* the option */
-    const char *column;   /* of the rows, which has what guides each of them; NULL: one guide holds for all */
+    const char *origin;     /* the option */
+    const char *column;     /* of the rows, which has what guides each of them; NULL: one guide holds for all */
+    enum guide_tools tools; /* of GUIDE_TOOLS */
+    const struct session *session;
     struct guide *shared; /* it, or the last one of a column, made of text */
     struct text text;
     const cohort_observer *observer;

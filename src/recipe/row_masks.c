@@ -2,11 +2,10 @@
 
 #include <string.h>
 
-static void begin(void *context, int32_t sampled)
+static void begin(void *context, int32_t n_tokens)
 {
     const struct row_masks *masks = context;
-    (void)sampled;
-    guide_rewind(masks->state);
+    guide_rewind(masks->state, n_tokens);
 }
 
 static const uint32_t *allowed(void *context) { return guide_mask(((const struct row_masks *)context)->state); }

@@ -2,7 +2,8 @@
  * tokens may come next, and reports what was drawn.
  *
  * A constraint belongs to one completion, whose state is behind context. The calls come from within engine_step, in the
- * order allowed (once or more, with the same state each time), accept, done, and so on until the completion ends.
+ * order allowed (once or more, with the same state each time), accept, done, and so on until the completion ends; turn comes
+ * where a completion with turns goes on behind an answer.
  * Tokens that are not allowed are never drawn. Log-probs stay those of the unconstrained distribution, as with filters,
  * unless masked says otherwise; with every token comes the log of the probability that the allowed ones had together.
  * Where no token is allowed the completion ends with FINISH_FAILED.
@@ -25,6 +26,8 @@ struct constraint {
     void (*accept)(void *context, int32_t token);
     /* Whether the completion ends behind what was accepted (FINISH_STOP). */
     bool (*done)(void *context);
+    /* Of a completion with turns: the model's next turn begins, behind n_tokens of the completion. NULL: it has one. */
+    void (*turn)(void *context, int32_t n_tokens);
     bool masked; /* log-probs and entropies are those of the distribution over the allowed tokens, renormalised */
 };
 

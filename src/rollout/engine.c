@@ -190,9 +190,9 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
         const struct constraint *c = &request->constraints[i];
         if (c->allowed == NULL || c->accept == NULL || c->done == NULL)
             return error_set(err, COHORT_ERR_ARGUMENT, "constraint %d lacks a function", (int)i);
+        if (request->turns && c->turn == NULL)
+            return error_set(err, COHORT_ERR_ARGUMENT, "constraint %d cannot begin a turn", (int)i);
     }
-    if (request->turns && request->constraints != NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "a completion with turns cannot have a constraint");
     for (int32_t i = 0; i < request->sampling.n_bias; i++)
         if (request->sampling.bias_id[i] < 0 || request->sampling.bias_id[i] >= e->model->config.vocab_size)
             return error_set(err, COHORT_ERR_ARGUMENT, "logit bias for token %d, expected an id from 0 to %d",

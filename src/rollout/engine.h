@@ -64,7 +64,7 @@ struct engine_request {
     int32_t n_choosable;                  /* ids >= this are not drawn (0: the whole vocabulary) */
     const struct constraint *constraints; /* [n] one for each completion; NULL: none */
     bool turns; /* an EOS ends a turn: the completion waits for engine_go_on or engine_end. max_tokens is then of all
-                   turns and of what comes between them. Not together with constraints */
+                   turns and of what comes between them */
 };
 
 void engine_set_callback(struct engine *engine, engine_callback *callback, void *context);

@@ -201,8 +201,12 @@ cohort_status sequence_go_on(struct sequence *s, const struct tokenizer *tokeniz
     for (int32_t i = 0; i < n; i++) {
         s->history[s->request->ask.n_prompt + s->n_tokens] = tokens[i];
         s->logp[s->n_tokens] = s->entropy[s->n_tokens] = 0.0f;
+        if (s->kept != NULL)
+            s->kept[s->n_tokens] = 0.0f;
         s->sampled[s->n_tokens++] = false;
     }
+    if (s->constraint != NULL)
+        s->constraint->turn(s->constraint->context, s->n_tokens);
     s->turn_begin = s->n_tokens;
     s->n_behind = n; /* the EOS, and all of these but the last */
     s->turned = false;

@@ -371,6 +371,8 @@ OPTION(GUIDED_GRAMMAR, "guided_grammar", TEXT, NULL, FOR_GUIDED, "Guided", ACCEP
        "completions meet this grammar (GBNF or Lark): the grammar, a file of it, or @COLUMN of the data")
 OPTION(GUIDED_GRAMMAR_KIND, "guided_grammar_kind", ONE_OF(WORDS(GUIDE_NOTATION_LIST)), "auto", FOR_GUIDED, "Guided", KEPT,
        "the notation of guided_grammar: seen from it, GBNF as llama.cpp has it, or Lark as llguidance has it")
+OPTION(GUIDED_TOOLS, "guided_tools", ONE_OF(WORDS(GUIDE_TOOLS_LIST)), "off", FOR_GUIDED, "Guided", KEPT,
+       "calls of tools have their form and meet their schema: where there are any, at least one, or never")
 OPTION(GUIDED_WHITESPACE, "guided_whitespace", ONE_OF(WORDS(GUIDE_WHITESPACE_LIST)), "none", FOR_GUIDED, "Guided", KEPT,
        "white space of guided JSON: as Python's json.dumps writes it, or a little wherever JSON has it")
 OPTION(GUIDED_UNSUPPORTED, "guided_unsupported", ONE_OF(WORDS(GUIDE_UNSUPPORTED_LIST)), "refuse", FOR_GUIDED, "Guided", KEPT,

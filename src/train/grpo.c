@@ -51,8 +51,11 @@ static void guide_metrics(const struct grpo_batch *batch, struct metrics *metric
     int64_t n = 0;
     for (int32_t i = 0; i < batch->n; i++) {
         const struct completion *c = &batch->completions[i];
-        for (int32_t t = 0; c->kept != NULL && t < c->n_tokens; t++, n++) {
+        for (int32_t t = 0; c->kept != NULL && t < c->n_tokens; t++) {
+            if (!completion_sampled(c, t))
+                continue;
             const double kept = exp((double)c->kept[t]);
+            n++;
             sum += kept;
             least = kept < least ? kept : least;
         }

@@ -246,13 +246,13 @@ static bool digits_done(void *context)
 
 static struct constraint constraint_of(struct digits *digits, bool masked)
 {
-    return (struct constraint){digits, digits_allowed, digits_accept, digits_done, masked};
+    return (struct constraint){digits, digits_allowed, digits_accept, digits_done, NULL, masked};
 }
 
-static void digits_begin(void *context, int32_t sampled)
+static void digits_begin(void *context, int32_t n_tokens)
 {
     struct digits *d = context;
-    assert_int_equal(sampled, 0);
+    assert_int_equal(n_tokens, 0);
     d->accepted = 0;
 }
 

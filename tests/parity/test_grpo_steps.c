@@ -106,9 +106,9 @@ struct script_masks {
     int32_t at;
 };
 
-static void masks_begin(void *context, int32_t sampled)
+static void masks_begin(void *context, int32_t n_tokens)
 {
-    assert_int_equal(sampled, 0);
+    assert_int_equal(n_tokens, 0);
     ((struct script_masks *)context)->at = 0;
 }
 

@@ -99,6 +99,7 @@ static const struct meaning {
 #define DIVERGED(id, word)       {OPTION_F_DIVERGENCE_TYPE, word, PREFERENCE_DIVERGENCE_##id},
 #define REWARDED(id, word)       {OPTION_TURN_REWARDS, word, TURN_REWARDS_##id},
 #define WRITTEN(id, word)        {OPTION_GUIDED_GRAMMAR_KIND, word, GUIDE_NOTATION_##id},
+#define CALLED(id, word)         {OPTION_GUIDED_TOOLS, word, GUIDE_TOOLS_##id},
 #define OF_WHAT(id, word)        {OPTION_GUIDED_LOGPROB, word, GUIDE_LOGPROB_##id},
 #define PREFERRED(id, word)      {OPTION_METRIC_FOR_BEST_MODEL, word, BEST_OF_##id},
     OPTIM_LIST(OPTIMIZED) OFFLOAD_LIST(OFFLOADED) EVAL_STRATEGY_LIST(EVALUATED) BEST_METRIC_LIST(BETTER)
@@ -109,8 +110,8 @@ static const struct meaning {
                         COMPLETION_ORDER_LIST(ORDERED) RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF)
                             PRESET_LIST(PRESET) CPU_ISA_LIST(ISA) GUIDE_WHITESPACE_LIST(SPACED)
                                 GUIDE_UNSUPPORTED_LIST(ENFORCED) GUIDE_LOGPROB_LIST(OF_WHAT)
-                                    GUIDE_NOTATION_LIST(WRITTEN) ROUTER_REPLAY_LIST(REPLAYED) DPO_LOSS_LIST(PAIRED)
-                                        CPO_LOSS_LIST(COMPARED) KTO_LOSS_LIST(MARKED)
+                                    GUIDE_NOTATION_LIST(WRITTEN) GUIDE_TOOLS_LIST(CALLED) ROUTER_REPLAY_LIST(REPLAYED)
+                                        DPO_LOSS_LIST(PAIRED) CPO_LOSS_LIST(COMPARED) KTO_LOSS_LIST(MARKED)
                                             PREFERENCE_DIVERGENCE_LIST(DIVERGED) PREFERENCE_METRIC_LIST(PREFERRED)
                                                 KTO_METRIC_LIST(PREFERRED) REWARD_METRIC_LIST(PREFERRED)
                                                     TURN_REWARDS_LIST(REWARDED){OPTION_RECOMPUTE, "auto", 0},

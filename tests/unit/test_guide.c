@@ -221,7 +221,7 @@ static void expect_mask(struct guide *guide, const struct guide_vocabulary *word
     uint32_t *mask = calloc(words->n_words, sizeof *mask);
     memcpy(mask, guide_mask(state), words->n_words * sizeof *mask);
     for (int32_t id = 0; id < words->size; id++) {
-        guide_rewind(state);
+        guide_rewind(state, 0);
         for (size_t i = 0; i < n; i++)
             assert_true(guide_accept(state, tokens[i]));
         if (guide_accept(state, id) != guide_test_bit(mask, id))
@@ -298,7 +298,7 @@ static void test_ends(void **state)
     assert_true(guide_accept(s, eos[1]));
     assert_true(guide_can_end(s));
     assert_false(guide_test_bit(guide_mask(s), eos[0]));
-    guide_rewind(s);
+    guide_rewind(s, 0);
     assert_true(guide_accept(s, 3));
     assert_true(guide_can_end(s) && !guide_must_end(s));
     assert_false(guide_accept(s, 3));
@@ -325,7 +325,7 @@ static void test_thinking(void **state)
         assert_true(guide_accept(s, 2));
     for (int32_t id = 0; id < toy_words->size; id++) /* six are left: the thinking ends */
         assert_true(guide_test_bit(guide_mask(s), id) == (id == options.after));
-    guide_rewind(s);
+    guide_rewind(s, 0);
     assert_true(guide_accept(s, 2) && guide_accept(s, options.after));
     assert_true(guide_test_bit(guide_mask(s), newline) && guide_test_bit(guide_mask(s), 9));
     assert_false(guide_test_bit(guide_mask(s), 2));
