@@ -16,7 +16,7 @@ offers()
         printf "%s\n" "${COMPREPLY[@]}" | sort | tr "\n" " "' bash "$@"
 }
 is "$(offers cohort gr)" "grpo " "commands that begin with gr"
-is "$(offers cohort s)" "score sft " "commands that begin with s"
+is "$(offers cohort s)" "score serve sft " "commands that begin with s"
 is "$(offers cohort grpo --loss-type d)" "dapo dr_grpo " "losses that begin with d"
 is "$(offers cohort sft --loss-type "")" "dft nll " "losses of sft"
 is "$(offers cohort grpo --scale-rewards = g)" "group " "a value behind an equals sign"
