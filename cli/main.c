@@ -188,7 +188,8 @@ static bool trains(cohort_command command)
     case COHORT_ORPO:
     case COHORT_CPO:
     case COHORT_REWARD:
-    case COHORT_RLOO: return true;
+    case COHORT_RLOO:
+    case COHORT_DISTILL: return true;
     default: return false;
     }
 }

@@ -164,7 +164,8 @@ typedef enum cohort_command {
     COHORT_RLOO,
     COHORT_WATCH,
     COHORT_REWARD,
-    COHORT_SERVE
+    COHORT_SERVE,
+    COHORT_DISTILL
 } cohort_command;
 
 /* "generate" -> COHORT_GENERATE; false if there is no such command. */

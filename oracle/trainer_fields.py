@@ -1,4 +1,4 @@
-"""Writes tests/fixtures/trainer_fields.txt: the fields of TRL's configurations of preference trainers that are not
+"""Writes tests/fixtures/trainer_fields.txt: the fields of TRL's configurations of the trainers beside GRPO and SFT that are not
 TrainingArguments' own, with their defaults.
 
 A line is the command, the name, and the default as JSON. docs/TRAINERS.md has a row for each;
@@ -11,13 +11,13 @@ import dataclasses
 from pathlib import Path
 
 from transformers import TrainingArguments
-from trl import DPOConfig, KTOConfig, RewardConfig
+from trl import DistillationConfig, DPOConfig, KTOConfig, RewardConfig
 from trl.experimental.cpo import CPOConfig
 from trl.experimental.orpo import ORPOConfig
 from trl_fields import default
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "trainer_fields.txt"
-COMMANDS = {"dpo": DPOConfig, "kto": KTOConfig, "orpo": ORPOConfig, "cpo": CPOConfig, "reward": RewardConfig}
+COMMANDS = {"dpo": DPOConfig, "kto": KTOConfig, "orpo": ORPOConfig, "cpo": CPOConfig, "reward": RewardConfig, "distill": DistillationConfig}
 
 
 def main():

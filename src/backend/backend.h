@@ -54,6 +54,7 @@ struct dropout;
 struct convert;
 struct head_stats;
 struct head_gradient;
+struct divergence;
 struct sample;
 struct decode_load;
 struct decode_draw;
@@ -187,6 +188,8 @@ struct backend_ops {
     void (*convert)(struct backend *, const struct convert *);
     void (*head_stats)(struct backend *, const struct head_stats *);
     void (*head_gradient)(struct backend *, const struct head_gradient *);
+    void (*divergence)(struct backend *, const struct divergence *);
+    void (*divergence_gradient)(struct backend *, const struct divergence *);
     void (*sample)(struct backend *, struct sample *);
     /* Decoding without a host round trip between steps. NULL in a backend that does not have it: the engine then
      * advances step by step. A step is what repeat runs; decode_fetch waits for all of them and gives [steps, n_slots]

@@ -400,6 +400,28 @@ struct head_gradient {
     struct head_allowed allowed; /* as head_stats had it; d_logits of the others is 0 */
 };
 
+/* The generalised Jensen-Shannon divergence of two distributions of the vocabulary, p = softmax(logits * (1 / T)) and
+ * q = softmax(teacher * (1 / T)) (Agarwal et al. 2023, arXiv 2306.13649, as TRL's DistillationTrainer has it): beta 0:
+ * KL(q || p); beta 1: KL(p || q); between them, with m = (1 - beta) p + beta q: beta KL(q || m) + (1 - beta) KL(p || m).
+ * A row's sums are in a fixed order over the vocabulary. A row without a distribution gives NaN. What neither of both
+ * can be (-inf) adds nothing; what only the other one can be is no number that trains (1e30).
+ *
+ * divergence_gradient: d_logits of sum_r weight[r] * divergence[r], by the logits of p alone:
+ * beta 0: (weight / T) * (p - q); else (weight / T) * (1 - beta, or 1 where beta is 1) * p * (ln p - ln m - to_mix), with
+ * m = q where beta is 1. */
+struct divergence {
+    int64_t rows, vocab;
+    const float *logits, *teacher; /* [R, V] */
+    float temperature;
+    const float *lse, *lse_teacher; /* [R] as head_stats gave them */
+    float beta;                     /* in [0, 1] */
+    float *value;                   /* [R] the divergence */
+    float *to_mix;                  /* [R] KL(p || m), which the gradient reads; 0 where beta is 0 */
+    const float *weight;            /* [R]; of the gradient, as what follows */
+    void *d_logits;                 /* [R, V] act; may not alias logits and teacher */
+    enum dtype act;
+};
+
 /* AdamW (Loshchilov and Hutter; torch.optim.AdamW's formulation with bias correction) on count elements. With type
  * BF16, weight holds the high half and low the signed low 16 bits of an fp32 master: master bits = (weight << 16) +
  * (int16)low. */

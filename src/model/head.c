@@ -40,6 +40,9 @@ void head_work_plan(struct head_work *work, struct arena *arena, const struct mo
                      ? arena_take(arena, (size_t)work->mask_room * (size_t)allowed_words(config->vocab_size) * 4)
                      : NULL;
     work->which = work->masked ? arena_take(arena, R * sizeof(int32_t)) : NULL;
+    work->divergence = work->compared ? arena_take(arena, R * sizeof(float)) : NULL;
+    work->to_mix = work->compared ? arena_take(arena, R * sizeof(float)) : NULL;
+    work->weight = work->compared ? arena_take(arena, R * sizeof(float)) : NULL;
     if (!train)
         return;
     work->d_logits = arena_take(arena, (size_t)chunk * V * dtype_bytes(act));
@@ -167,6 +170,17 @@ void head_forward(struct model *model, struct head_work *work, const float *x, c
     }
 }
 
+/* From work->d_hidden of all outputs. */
+static void backward_of_norm(struct model *model, struct head_work *work, const float *x,
+                             const struct head_outputs *outputs, float *d_x)
+{
+    for (int32_t w = 0; w < outputs->n_waves; w++) {
+        int32_t begin = outputs->wave_begin[w], count = outputs->wave_begin[w + 1] - begin;
+        norm_backward(&model->final_norm, count, work->row + begin, x,
+                      work->d_hidden + (int64_t)begin * model->config.hidden_size, d_x);
+    }
+}
+
 void head_backward(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs,
                    float temperature, const struct head_derivatives *derivatives, float *d_x)
 {
@@ -203,8 +217,64 @@ void head_backward(struct model *model, struct head_work *work, const float *x, 
         linear_backward(&model->head, count, work->d_logits, hidden_at(model, work, first),
                         work->d_hidden + (int64_t)first * C, DTYPE_F32);
     }
-    for (int32_t w = 0; w < outputs->n_waves; w++) {
-        int32_t begin = outputs->wave_begin[w], count = outputs->wave_begin[w + 1] - begin;
-        norm_backward(&model->final_norm, count, work->row + begin, x, work->d_hidden + (int64_t)begin * C, d_x);
+    backward_of_norm(model, work, x, outputs, d_x);
+}
+
+void head_compare(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs,
+                  float temperature, const struct head_teacher *teacher, const struct head_values *values,
+                  float *divergence, const float *weight, float *d_x)
+{
+    struct backend *be = model->backend;
+    const int32_t n = outputs->count;
+    const int64_t C = model->config.hidden_size, V = model->config.vocab_size;
+    const size_t bytes = (size_t)n * sizeof(float);
+    assert(work->compared && !work->masked && !work->keep && work->chunk <= teacher->work->chunk);
+    assert(V == teacher->model->config.vocab_size && (weight == NULL || work->train));
+    if (n == 0)
+        return;
+    head_norm(model, work, x, outputs->row, n);
+    be->ops->upload(be, work->target, outputs->target, (size_t)n * sizeof(int32_t));
+    if (weight != NULL)
+        be->ops->upload(be, work->weight, weight, bytes);
+    for (int32_t first = 0; first < n; first += (int32_t)work->chunk) {
+        const int32_t count = chunk_count(work, first, n);
+        struct divergence pair = {.rows = count,
+                                  .vocab = V,
+                                  .logits = head_logits(model, work, first, count),
+                                  .teacher = head_logits(teacher->model, teacher->work, first, count),
+                                  .temperature = temperature,
+                                  .lse = work->lse + first,
+                                  .lse_teacher = teacher->work->lse + first,
+                                  .beta = teacher->beta,
+                                  .value = work->divergence + first,
+                                  .to_mix = work->to_mix + first,
+                                  .weight = work->weight + first,
+                                  .d_logits = work->d_logits,
+                                  .act = model->type};
+        struct head_stats stats = {.rows = count,
+                                   .vocab = V,
+                                   .logits = pair.logits,
+                                   .temperature = temperature,
+                                   .target = work->target + first,
+                                   .logp = work->logp + first,
+                                   .lse = work->lse + first,
+                                   .entropy = work->entropy + first};
+        be->ops->head_stats(be, &stats);
+        stats.logits = pair.teacher;
+        stats.logp = teacher->work->logp + first;
+        stats.lse = teacher->work->lse + first;
+        stats.entropy = NULL;
+        be->ops->head_stats(be, &stats);
+        be->ops->divergence(be, &pair);
+        if (weight == NULL)
+            continue;
+        be->ops->divergence_gradient(be, &pair);
+        linear_backward(&model->head, count, work->d_logits, hidden_at(model, work, first),
+                        work->d_hidden + (int64_t)first * C, DTYPE_F32);
     }
+    be->ops->download(be, values->logp, work->logp, bytes);
+    be->ops->download(be, values->entropy, work->entropy, bytes);
+    be->ops->download(be, divergence, work->divergence, bytes);
+    if (weight != NULL)
+        backward_of_norm(model, work, x, outputs, d_x);
 }

@@ -38,6 +38,7 @@ struct head_work {
     int64_t max_rows, chunk;
     bool extended;               /* it gives top, mean and squares too; set before planning */
     bool masked;                 /* outputs may have masks; set before planning too; not with extended */
+    bool compared;               /* its distributions are compared with another model's; set before planning */
     bool train, keep;            /* keep: all rows' logits, else those of a chunk */
     int32_t *row, *target;       /* [max_rows] */
     void *hidden;                /* [max_rows, C] act: normed */
@@ -52,10 +53,11 @@ struct head_work {
     int32_t *which;    /* [max_rows] */
     bool loaded;       /* bits has all masks of the outputs, by their numbers; else those of a chunk, by its rows */
     /* backward */
-    void *d_logits;            /* [chunk, V] act */
-    float *d_hidden;           /* [max_rows, C] */
-    float *d_logp, *d_entropy; /* [max_rows] */
-    float *d_mean;             /* [max_rows], extended */
+    void *d_logits;                      /* [chunk, V] act */
+    float *d_hidden;                     /* [max_rows, C] */
+    float *d_logp, *d_entropy;           /* [max_rows] */
+    float *d_mean;                       /* [max_rows], extended */
+    float *divergence, *to_mix, *weight; /* [max_rows], compared */
 };
 void head_work_plan(struct head_work *work, struct arena *arena, const struct model_config *config, enum dtype act,
                     int64_t max_rows, int64_t chunk, bool train, bool keep);
@@ -75,5 +77,19 @@ void head_forward(struct model *model, struct head_work *work, const float *x, c
  * the final norm's gradients and to d_x ([T, C], which the caller zeroed). */
 void head_backward(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs,
                    float temperature, const struct head_derivatives *derivatives, float *d_x);
+
+/* The model whose distributions those of a head are compared with (distillation): the vocabulary is the same, all else is
+ * its own. hidden of its work has been made by head_norm from the rows that the outputs name; its chunk is not smaller. */
+struct head_teacher {
+    struct model *model;
+    struct head_work *work;
+    float beta; /* of struct divergence */
+};
+/* In place of head_forward and head_backward, where the loss is the sum of weight times the divergence of each output: no
+ * chunk of logits is computed twice, and none of more rows than a chunk is ever there. divergence[count] (host). weight
+ * (host) [count]: adds the gradient as head_backward does; NULL: the values alone. Values: logp and entropy. */
+void head_compare(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs,
+                  float temperature, const struct head_teacher *teacher, const struct head_values *values,
+                  float *divergence, const float *weight, float *d_x);
 
 #endif

@@ -318,6 +318,24 @@ void packed_scatter(const struct packed *packed, int32_t c, int32_t n, const flo
     scatter(packed, c, n, values, outputs);
 }
 
+cohort_status packed_decoder_plan(struct decoder_work *work, struct arena *arena, const struct model_config *config,
+                                  enum dtype act, int64_t max_tokens, enum decoder_mode mode, cohort_error *err)
+{
+    TRY(decoder_work_plan(work, arena, config, act, max_tokens, mode, err));
+    if (mode != DECODER_INFER)
+        return COHORT_OK;
+    work->kv.rows = max_tokens;
+    work->kv.layer_bytes = 0;
+    work->kv.k = arena_take(arena, kv_layer_bytes(config, act, max_tokens));
+    work->kv.v = arena_take(arena, kv_layer_bytes(config, act, max_tokens));
+    return COHORT_OK;
+}
+
+int64_t tree_runner_chunk(const struct tree_runner *runner, const struct model_config *config)
+{
+    return head_chunk(config, runner->logits_bytes > 0 ? runner->logits_bytes : 64 << 20);
+}
+
 cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, const struct model_config *config,
                                enum dtype act, int64_t max_tokens, int64_t max_completions, enum decoder_mode mode,
                                cohort_error *err)
@@ -330,20 +348,14 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
     runner->head.masked = runner->extras.masks;
     runner->packed.vocab = runner->extras.masks ? config->vocab_size : 0;
     runner->head.extended = runner->extras.top || runner->extras.mean || runner->extras.squares;
-    TRY(decoder_work_plan(&runner->decoder, arena, config, act, max_tokens, mode, err));
+    runner->head.compared = runner->extras.compare;
+    TRY(packed_decoder_plan(&runner->decoder, arena, config, act, max_tokens, mode, err));
     runner->packed.route_width = mode == DECODER_INFER ? 0 : route_width(config);
-    const size_t logits = runner->logits_bytes > 0 ? runner->logits_bytes : 64 << 20;
     if (runner->extras.scores)
         score_work_plan(&runner->score, arena, config, act, max_completions, mode != DECODER_INFER);
     else
-        head_work_plan(&runner->head, arena, config, act, runner->max_outputs, head_chunk(config, logits),
-                       mode != DECODER_INFER, runner->keep_logits && mode != DECODER_INFER);
-    if (mode == DECODER_INFER) {
-        runner->decoder.kv.rows = max_tokens;
-        runner->decoder.kv.layer_bytes = 0;
-        runner->decoder.kv.k = arena_take(arena, kv_layer_bytes(config, act, max_tokens));
-        runner->decoder.kv.v = arena_take(arena, kv_layer_bytes(config, act, max_tokens));
-    }
+        head_work_plan(&runner->head, arena, config, act, runner->max_outputs, tree_runner_chunk(runner, config),
+                       mode != DECODER_INFER, runner->keep_logits && !runner->extras.compare && mode != DECODER_INFER);
     if (runner->logp != NULL || runner->scores != NULL)
         return COHORT_OK;
     if (runner->extras.scores) {

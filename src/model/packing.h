@@ -103,6 +103,7 @@ struct tree_extras {
     bool whole;   /* trees stay whole where they can (struct packing) */
     bool scores;  /* of a sequence classifier: a score of each label for each completion, in place of log-probs */
     bool masks;   /* completions may have masks; not with top, mean or squares */
+    bool compare; /* distributions are compared with another model's (teacher.h) */
 };
 
 /* Buffers and bookkeeping for running trees through a model; planned once and reused. */
@@ -129,6 +130,11 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
                                enum dtype act, int64_t max_tokens, int64_t max_completions, enum decoder_mode mode,
                                cohort_error *err);
 void tree_runner_free(struct tree_runner *runner);
+/* The part of it that is the decoder's: buffers for packed batches, whose keys and values are in the batch's own rows. */
+cohort_status packed_decoder_plan(struct decoder_work *work, struct arena *arena, const struct model_config *config,
+                                  enum dtype act, int64_t max_tokens, enum decoder_mode mode, cohort_error *err);
+/* The rows of logits that its head works on at once. */
+int64_t tree_runner_chunk(const struct tree_runner *runner, const struct model_config *config);
 
 /* Runs one micro-batch (built into runner->packed) forward; log-probs and entropies are left in runner->logp,
  * runner->entropy, extras in what has their names; with scores these alone. */

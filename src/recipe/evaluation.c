@@ -50,7 +50,8 @@ static void mean_metrics(const struct asked_set *s, struct metrics *metrics)
         length += s->completions[i].n_tokens;
         truncated += s->completions[i].finish_reason == FINISH_LENGTH;
     }
-    metrics_setf(metrics, scored > 0 ? reward / (double)scored : (double)NAN, "%sreward", s->prefix);
+    if (scoring->n > 0)
+        metrics_setf(metrics, scored > 0 ? reward / (double)scored : (double)NAN, "%sreward", s->prefix);
     for (int32_t f = 0; f < scoring->n; f++) {
         double sum = 0.0;
         size_t count = 0;
@@ -287,7 +288,8 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     TRY_GOTO(scoring_completions(e->scoring, &s.batch, (int32_t)n_prompts, e->n, s.completions, s.rewards, NULL, err));
     mean_metrics(&s, metrics);
     scoring_take_metrics(e->scoring, s.prefix, metrics);
-    TRY_GOTO(question_metrics(&s, metrics, err));
+    if (e->scoring->n > 0)
+        TRY_GOTO(question_metrics(&s, metrics, err));
     for (size_t i = 0; out->rows != NULL && i < total; i++)
         TRY_GOTO(scoring_write(e->scoring, &s.batch, i / (size_t)e->n, -1, &s.completions[i],
                                &(struct scoring_result){.rewards = s.rewards + i * (size_t)e->scoring->n}, out->rows,
@@ -323,12 +325,12 @@ cohort_status evaluation_run(const struct evaluation *e, struct metrics *metrics
     for (size_t i = 0; i < e->sets->n; i++) {
         char name[PREFIX + 16];
         TRY(run_set(e, i, metrics, out, err));
-        if (e->sets->items[i].name != NULL) {
+        if (e->sets->items[i].name != NULL && e->scoring->n > 0) {
             snprintf(name, sizeof name, "eval_%s_reward", e->sets->items[i].name);
             sum += metrics_get(metrics, name);
         }
     }
-    if (e->sets->items[0].name != NULL)
+    if (e->sets->items[0].name != NULL && e->scoring->n > 0)
         metrics_set(metrics, "eval_reward", sum / (double)e->sets->n);
     return COHORT_OK;
 }

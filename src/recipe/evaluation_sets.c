@@ -153,6 +153,12 @@ static cohort_status find_reward(struct evaluation_judge *judge, const struct sc
                                  const struct options *options, cohort_error *err)
 {
     const char *name = options_string(options, OPTION_PASS_REWARD);
+    if (scoring->n == 0)
+        return name == NULL ? COHORT_OK
+                            : error_set(err, COHORT_ERR_ARGUMENT,
+                                        "--pass-reward: there is no reward, and so none called '%s'; name it with "
+                                        "--reward too",
+                                        name);
     for (int32_t f = scoring->n - 1; f >= 0; f--)
         if (name == NULL ? reward_judges_answers(scoring->rewards[f]) : strcmp(scoring->names[f], name) == 0)
             judge->reward = f;

@@ -123,11 +123,11 @@ static cohort_status configure_steps(struct grpo_run *run, cohort_error *err)
     struct options *o = run->t.options;
     struct step_counts counts = {
         .group = options_int(o, OPTION_NUM_GENERATIONS),
-        .iterations = options_int(o, OPTION_NUM_ITERATIONS),
+        .iterations = run->distills ? 1 : options_int(o, OPTION_NUM_ITERATIONS),
         .slice = options_int_or(o, OPTION_PER_DEVICE_TRAIN_BATCH_SIZE, 0),
         .accumulated = options_int(o, OPTION_GRADIENT_ACCUMULATION_STEPS),
-        .slices = options_int_or(o, OPTION_STEPS_PER_GENERATION, 0),
-        .completions = options_int_or(o, OPTION_GENERATION_BATCH_SIZE, 0),
+        .slices = run->distills ? 0 : options_int_or(o, OPTION_STEPS_PER_GENERATION, 0),
+        .completions = run->distills ? 0 : options_int_or(o, OPTION_GENERATION_BATCH_SIZE, 0),
         .prompts = options_given(o, OPTION_PROMPTS_PER_STEP) ? options_int(o, OPTION_PROMPTS_PER_STEP) : 0};
     char text[32];
     TRY(step_plan_count(&run->grpo.config.plan, &counts, options_int(o, OPTION_PROMPTS_PER_STEP), err));
@@ -199,6 +199,25 @@ static void note_switches(const struct grpo_run *run)
             run->grpo.config.plan.slices == 1 ? "num_iterations 1" : "one step for each batch");
 }
 
+/* Of what a batch's rewards become; a run that distills makes nothing of them. */
+static cohort_status configure_learning(struct grpo_run *run, cohort_error *err)
+{
+    const struct options *o = run->t.options;
+    struct grpo_config *c = &run->grpo.config;
+    TRY(configure_loss(run, err));
+    TRY(configure_advantage(run, err));
+    TRY(configure_entropy(run, err));
+    TRY(configure_reference(run, err));
+    TRY(configure_dynamic(run, err));
+    c->mask_truncated = options_bool(o, OPTION_MASK_TRUNCATED_COMPLETIONS);
+    run->grpo.routing.replay = (enum router_replay)options_choice(o, OPTION_ROUTER_REPLAY);
+    if (run->grpo.routing.replay == ROUTER_REPLAY_ROLLOUT) {
+        c->route_width = route_width(&run->t.session.model->config);
+        c->n_experts = run->t.session.model->config.experts.n;
+    }
+    return COHORT_OK;
+}
+
 cohort_status grpo_run_configure(struct grpo_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
@@ -211,18 +230,9 @@ cohort_status grpo_run_configure(struct grpo_run *run, cohort_error *err)
     c->max_completion_length = run->pattern.max_tokens;
     c->sampling = run->pattern.sampling;
     c->seed = run->pattern.seed;
-    TRY(configure_loss(run, err));
-    TRY(configure_advantage(run, err));
-    TRY(configure_entropy(run, err));
-    TRY(configure_reference(run, err));
-    TRY(configure_dynamic(run, err));
     TRY(routing_options(&run->grpo.routing, o, &run->t.session.model->config, err));
-    run->grpo.routing.replay = (enum router_replay)options_choice(o, OPTION_ROUTER_REPLAY);
-    if (run->grpo.routing.replay == ROUTER_REPLAY_ROLLOUT) {
-        c->route_width = route_width(&run->t.session.model->config);
-        c->n_experts = run->t.session.model->config.experts.n;
-    }
-    c->mask_truncated = options_bool(o, OPTION_MASK_TRUNCATED_COMPLETIONS);
+    if (!run->distills)
+        TRY(configure_learning(run, err));
     c->stop = run->pattern.stop;
     c->n_stop = run->pattern.n_stop;
     c->n_choosable = run->pattern.n_choosable;
@@ -234,6 +244,8 @@ cohort_status grpo_run_configure(struct grpo_run *run, cohort_error *err)
     run->eval_steps = options_int(o, OPTION_EVAL_STEPS);
     TRY(best_model_open(&run->best, o, options_string(o, OPTION_METRIC_FOR_BEST_MODEL), run->eval_steps > 0, err));
     run->eval_n = (int32_t)options_int(o, OPTION_NUM_GENERATIONS_EVAL);
+    if (run->distills) /* what is sampled is where distributions are compared, and no more */
+        return COHORT_OK;
     note_switches(run);
     if (c->sampling.top_k > 0 || (c->sampling.top_p > 0.0f && c->sampling.top_p < 1.0f) || c->sampling.min_p > 0.0f ||
         c->sampling.xtc_probability > 0.0f || c->sampling.repetition_penalty != 1.0f ||

@@ -113,10 +113,15 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     if (run->guides.on && need.history < 0)
         need.history = 0;
     run->runner.extras.masks = run->guides.masked;
+    run->runner.extras.compare = run->distills;
     memory_plan_begin(&plan, t->session.model, t->options, run_reference_holds(&run->reference, t), &run->runner, n,
                       P + C, (int64_t)run->prompts_per_step * P + (int64_t)n * C);
     TRY(reward_models_open(&run->scoring.models, t->session.backend, t->options, true, P + C, t->observer, err));
     memory_plan_scorers(&plan, &run->scoring.models);
+    if (run->distills) {
+        TRY(run_teacher_check_length(&run->teacher, P + C, err));
+        memory_plan_teacher(&plan, &run->teacher.pass);
+    }
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
     engine_keep_routes(run->engine);
     TRY(training_allocate(t, &plan, err));
@@ -141,11 +146,46 @@ void grpo_run_tell_progress(struct grpo_run *run)
                                                      .tokens_seen = run->t.state.tokens_seen};
 }
 
+/* Adds eval_loss and eval_entropy of a set, with its name where it has one. */
+static cohort_status measure_set(struct grpo_run *run, const struct prompt_batch *batch, int32_t n_prompts, int32_t n,
+                                 const struct completion *completions, cohort_error *err)
+{
+    struct grpo_divergence found = {0};
+    struct grpo_prompt *prompts = NULL;
+    const char *name = batch->name == NULL ? "" : batch->name, *dash = batch->name == NULL ? "" : "_";
+    TRY(mem_alloc(&prompts, (size_t)n_prompts, sizeof *prompts, "evaluation", err));
+    for (int32_t i = 0; i < n_prompts; i++)
+        prompts[i] =
+            (struct grpo_prompt){.tokens = batch->prompts[i].ids.ids, .n_tokens = (int32_t)batch->prompts[i].ids.count};
+    const cohort_status status = grpo_measure(&run->grpo, prompts, n_prompts, n, completions, &found, err);
+    mem_free(prompts);
+    TRY(status);
+    metrics_setf(run->measured, found.loss, "eval_%s%sloss", name, dash);
+    metrics_setf(run->measured, found.entropy, "eval_%s%sentropy", name, dash);
+    return COHORT_OK;
+}
+
+/* Of several sets the mean of theirs. */
+static void measured_mean(const struct grpo_run *run, struct metrics *metrics)
+{
+    double sum = 0.0;
+    for (size_t i = 0; i < run->held_out.n; i++) {
+        char name[96];
+        if (run->held_out.items[i].name == NULL)
+            return;
+        snprintf(name, sizeof name, "eval_%s_loss", run->held_out.items[i].name);
+        sum += metrics_get(metrics, name);
+    }
+    metrics_set(metrics, "eval_loss", sum / (double)run->held_out.n);
+}
+
 static cohort_status record_set(void *context, const struct prompt_batch *batch, int32_t n_prompts, int32_t n,
                                 const struct completion *completions, const double *rewards, const double *sums,
                                 cohort_error *err)
 {
     struct grpo_run *run = context;
+    if (run->distills)
+        TRY(measure_set(run, batch, n_prompts, n, completions, err));
     return record_completions(&run->t,
                               &(struct record_batch){.scoring = &run->scoring,
                                                      .prompts = batch,
@@ -156,6 +196,9 @@ static cohort_status record_set(void *context, const struct prompt_batch *batch,
                                                      .sums = sums},
                               err);
 }
+
+/* What an evaluation is known by. */
+static const char *eval_metric(const struct grpo_run *run) { return run->distills ? "eval_loss" : "eval_reward"; }
 
 /* Adds all of an evaluation to metrics or nothing: a missing one is made up for by a run that resumes here
  * (owed_evaluation). */
@@ -185,12 +228,16 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
     float *temperature = &evaluation.pattern.sampling.temperature;
     *temperature = (float)options_float_or(o, OPTION_EVAL_TEMPERATURE, (double)*temperature);
     grpo_run_tell_progress(run);
+    run->measured = &found;
     TRY_GOTO(evaluation_run(&evaluation, &found, &out, err));
+    if (run->distills)
+        measured_mean(run, &found);
     TRY_GOTO(best_model_check(&run->best, &found, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
-    observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)", (long long)run->t.state.step,
-                     metrics_get(&found, "eval_reward"), run->held_out.n_prompts);
+    observer_message(run->t.observer, "step %lld: held-out %s %.4f (%zu prompts)", (long long)run->t.state.step,
+                     run->distills ? "divergence" : "reward", metrics_get(&found, eval_metric(run)),
+                     run->held_out.n_prompts);
     metrics_add(metrics, &found);
     run->t.evaluated = clock_seconds() - begin;
 cleanup:
@@ -496,7 +543,7 @@ static cohort_status owed_evaluation(struct grpo_run *run, cohort_error *err)
     cohort_status status = COHORT_OK;
     if (!run->has_held_out || !evaluates_now(run))
         return COHORT_OK;
-    TRY(training_owes_evaluation(&run->t, "eval_reward", &owes, err));
+    TRY(training_owes_evaluation(&run->t, eval_metric(run), &owes, err));
     if (!owes)
         return COHORT_OK;
     TRY_GOTO(held_out_metrics(run, &metrics, err));
@@ -524,7 +571,7 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err)
         metrics_free(&metrics);
         TRY(status);
     }
-    if (!step_plan_reuses(&run->grpo.config.plan) && run->grpo.config.loss.beta == 0.0 &&
+    if (!run->distills && !step_plan_reuses(&run->grpo.config.plan) && run->grpo.config.loss.beta == 0.0 &&
         !entropy_control_on(&run->grpo.entropy) && loss_traits(run->grpo.config.loss.type)->event == NULL)
         observer_message(t->observer, "note: on-policy, the ratio is 1 and the loss stays near 0 "
                                       "while its gradient does not; watch reward and grad_norm");
@@ -534,20 +581,31 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err)
     return COHORT_OK;
 }
 
+/* Whether there are rewards; where a run distills there need not be any. */
+static bool has_rewards(const struct grpo_run *run, const struct options *options, const struct reward_list *extra)
+{
+    return !run->distills || run->episodes.reward != NULL || (extra != NULL && extra->count > 0) ||
+           options_list_count(options, OPTION_REWARD) > 0;
+}
+
 cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const char *command,
                             const struct reward_list *extra, const cohort_observer *observer, cohort_error *err)
 {
     int64_t keep = 0;
     memset(run, 0, sizeof *run);
+    run->distills = strcmp(command, "distill") == 0;
     TRY(training_open(&run->t, options, command, observer, err));
+    if (run->distills)
+        TRY(run_teacher_open(&run->teacher, &run->t, err));
     TRY(episodes_open(&run->episodes, &run->t.session, options, extra == NULL ? NULL : extra->environment, observer,
                       options_string(options, OPTION_OUT), err));
-    TRY(episodes_scoring(&run->episodes, &run->scoring, options, extra, err));
+    if (has_rewards(run, options, extra))
+        TRY(episodes_scoring(&run->episodes, &run->scoring, options, extra, err));
     run->scoring.observer = observer;
     TRY(record_keep(options, &keep, err));
     run->scoring.keeps_extra = keep != 0 || options_bool(options, OPTION_LOG_COMPLETIONS);
     TRY(grpo_run_configure(run, err));
-    TRY(row_guides_open(&run->guides, &run->t.session, options, observer, true, err));
+    TRY(row_guides_open(&run->guides, &run->t.session, options, observer, !run->distills, err));
     TRY(row_guides_identity(&run->guides, &run->t.inputs, err));
     return run_identity_add_rewards(&run->t.inputs, options, err);
 }
@@ -556,16 +614,16 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
 static void set_up_diagnosis(struct grpo_run *run)
 {
     const struct grpo_config *config = &run->grpo.config;
-    run->t.setup =
-        (struct diagnosis_setup){.group = config->group,
-                                 .prompts = run->prompts_per_step,
-                                 .eval_prompts = (int64_t)run->held_out.n_prompts,
-                                 .entropy_target = run->grpo.entropy.adaptive ? run->grpo.entropy.target : 0.0,
-                                 .reference_steps = options_bool(run->t.options, OPTION_SYNC_REF_MODEL)
-                                                        ? options_int(run->t.options, OPTION_REF_MODEL_SYNC_STEPS)
-                                                        : 0,
-                                 .sequence_ratio = config->loss.level != LOSS_LEVEL_TOKEN ||
-                                                   config->loss.type == LOSS_GMPO || config->loss.type == LOSS_RLOO};
+    run->t.setup = (struct diagnosis_setup){
+        .group = config->group,
+        .prompts = run->prompts_per_step,
+        .eval_prompts = (int64_t)run->held_out.n_prompts,
+        .entropy_target = run->grpo.entropy.adaptive ? run->grpo.entropy.target : 0.0,
+        .reference_steps = !run->distills && options_bool(run->t.options, OPTION_SYNC_REF_MODEL)
+                               ? options_int(run->t.options, OPTION_REF_MODEL_SYNC_STEPS)
+                               : 0,
+        .sequence_ratio =
+            config->loss.level != LOSS_LEVEL_TOKEN || config->loss.type == LOSS_GMPO || config->loss.type == LOSS_RLOO};
 }
 
 cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *extent, cohort_error *err)
@@ -581,6 +639,9 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     TRY(training_plan_schedule(t, err));
     TRY(load_held_out(run, err));
     TRY(allocate(run, err));
+    if (run->distills)
+        TRY(run_teacher_read(&run->teacher, t, err));
+    grpo->teacher = run->distills ? &run->teacher.pass : NULL;
     TRY(run_reference_load(&run->reference, t, err));
     grpo->reference = run->reference.model;
     grpo->reference_adapter = run->reference.adapter;
@@ -607,8 +668,11 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     grpo->progress = report;
     grpo->progress_context = run;
     grpo->turns = run->episodes.environment == NULL ? NULL : &run->episodes.hooks;
-    training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL,
-                   strcmp(t->command, "rloo") == 0 ? "RLOO: reward" : "GRPO: reward", "reward.svg");
+    training_curve(t, run->distills ? "loss" : "reward", run->has_held_out ? eval_metric(run) : NULL,
+                   run->distills                     ? "Distillation: divergence to the teacher"
+                   : strcmp(t->command, "rloo") == 0 ? "RLOO: reward"
+                                                     : "GRPO: reward",
+                   run->distills ? "loss.svg" : "reward.svg");
     return COHORT_OK;
 }
 
@@ -620,8 +684,8 @@ cohort_status grpo_run_finish(struct grpo_run *run, cohort_error *err)
         best_model_tell_stop(&run->best, t);
     TRY(best_model_save_final(&run->best, t, err));
     training_draw(t, DRAW_END);
-    observer_message(t->observer, "done: %s/final is the trained model, %s/reward.svg the curve", t->run.path,
-                     t->run.path);
+    observer_message(t->observer, "done: %s/final is the trained model, %s/%s the curve", t->run.path, t->run.path,
+                     t->curve.file);
     return COHORT_OK;
 }
 
@@ -636,6 +700,7 @@ void grpo_run_close(struct grpo_run *run)
     engine_destroy(run->engine);
     routing_free(&run->grpo.routing);
     tree_runner_free(&run->runner);
+    run_teacher_close(&run->teacher);
     run_reference_close(&run->reference, &run->t);
     evaluation_sets_free(&run->held_out);
     evaluation_judge_close(&run->judge);

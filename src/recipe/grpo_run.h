@@ -1,5 +1,5 @@
-/* A GRPO run step by step, on which `cohort grpo` and the trainer of the API are built. The owner decides which rows a
- * batch takes and when the run ends.
+/* A GRPO run step by step, on which `cohort grpo` and the trainer of the API are built, and `cohort distill`, whose loss is
+ * the divergence to a teacher. The owner decides which rows a batch takes and when the run ends.
  *
  *     grpo_run_open        options and rewards are read, the model is opened
  *     grpo_run_room        how long a prompt may be, for the code that loads data
@@ -18,6 +18,7 @@
 #include "recipe/row_masks.h"
 #include "recipe/evaluation_sets.h"
 #include "recipe/run_reference.h"
+#include "recipe/run_teacher.h"
 
 /* What the code that knows where the rows come from tells grpo_run_begin. */
 struct grpo_extent {
@@ -66,6 +67,9 @@ struct grpo_run {
     bool has_held_out;
     struct grpo grpo;
     struct run_reference reference; /* with a KL in the loss or in the reward */
+    bool distills;
+    struct run_teacher teacher; /* of a run that distills */
+    struct metrics *measured;   /* that an evaluation adds the divergence of its sets to, while it goes on */
     struct tree_runner runner;
     struct engine *engine;
     struct engine_request pattern; /* of every completion */
@@ -88,7 +92,7 @@ struct grpo_run {
     const char *phase;
 };
 
-/* command: grpo or rloo, whose options they are. options and observer are borrowed, and extra's rewards. *run is overwritten; close it also after a failure. */
+/* command: grpo, rloo or distill, whose options they are. options and observer are borrowed, and extra's rewards. *run is overwritten; close it also after a failure. */
 cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const char *command,
                             const struct reward_list *extra, const cohort_observer *observer, cohort_error *err);
 /* grpo_options.c, called by grpo_run_open: run->grpo's configuration. Defaults that depend on other options become values

@@ -62,6 +62,15 @@ void memory_plan_begin(struct memory_plan *plan, struct model *model, const stru
                                  .host_limit = mem_available() / 20 * 19};
 }
 
+void memory_plan_teacher(struct memory_plan *plan, struct teacher *teacher)
+{
+    const struct model *model = teacher->model;
+    const struct param_bytes values = param_set_value_sizes(&model->base, model->base.offload);
+    plan->teacher = teacher;
+    plan->reference = model_weight_bytes(model) - model->base.table.bytes + values.own;
+    plan->host += values.host;
+}
+
 /* The part of training in what the backend is asked for. */
 static struct backend_load training_load(const struct memory_plan *plan)
 {
@@ -73,6 +82,19 @@ static struct backend_load training_load(const struct memory_plan *plan)
                                 .train_logits_rows = chunk < outputs ? chunk : outputs};
     rollout_load(plan->model, NULL, NULL, &load);
     return load;
+}
+
+/* Of the backend's operations in all that a step runs: the teacher's pass, and, with what load says of the rollout, the
+ * rest. */
+static size_t working_bytes(const struct memory_plan *plan, const struct backend_load *load)
+{
+    const size_t own = backend_working_bytes(plan->model->backend, load);
+    struct backend_load teacher = training_load(plan);
+    if (plan->teacher == NULL)
+        return own;
+    rollout_load(plan->teacher->model, NULL, NULL, &teacher);
+    const size_t its = backend_working_bytes(plan->model->backend, &teacher);
+    return own > its ? own : its;
 }
 
 cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenizer *tokenizer,
@@ -93,18 +115,22 @@ cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenize
 static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena, cohort_error *err)
 {
     const struct model *model = plan->model;
-    struct arena rollout = *arena, training = *arena, scoring = *arena;
+    struct arena rollout = *arena, training = *arena, scoring = *arena, passing = *arena;
     if (arena->base == NULL) /* the host part depends on the tokens: measure with a fresh one */
         tree_runner_free(plan->runner);
+    if (arena->base == NULL && plan->teacher != NULL)
+        teacher_free(plan->teacher);
     plan->runner->logits_bytes = model->backend->sizes->logits_bytes;
     plan->runner->keep_logits = plan->recompute == RECOMPUTE_NONE;
     const enum decoder_mode mode = plan->recompute == RECOMPUTE_LAYER ? DECODER_RECOMPUTE : DECODER_TRAIN;
     if (plan->engine != NULL)
         TRY(engine_plan(plan->engine, &rollout, err));
+    if (plan->teacher != NULL)
+        TRY(teacher_plan(plan->teacher, plan->runner, &training, &passing, plan->micro_tokens, plan->completions, err));
     TRY(tree_runner_plan(plan->runner, &training, &model->config, model->type, plan->micro_tokens, plan->completions,
                          mode, err));
     plan->rollout = rollout.used;
-    plan->training = training.used;
+    plan->training = training.used > passing.used ? training.used : passing.used;
     if (plan->scorers != NULL)
         TRY(reward_models_plan(plan->scorers, &scoring, err));
     plan->scoring = scoring.used;
@@ -112,7 +138,7 @@ static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena,
     struct backend_load load = training_load(plan);
     if (plan->engine != NULL)
         rollout_load(model, &plan->need, &plan->choice.config, &load);
-    plan->working = backend_working_bytes(model->backend, &load);
+    plan->working = working_bytes(plan, &load);
     if (plan->scorers != NULL) {
         const size_t working = reward_models_working_bytes(plan->scorers);
         plan->working = working > plan->working ? working : plan->working;
@@ -201,7 +227,8 @@ cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *
     TRY(text_printf(out, err, "memory plan, %s: weights %.2f GB, ", plan->model->backend->device,
                     gigabytes(plan->weights)));
     if (plan->reference > 0)
-        TRY(text_printf(out, err, "frozen reference %.2f GB, ", gigabytes(plan->reference)));
+        TRY(text_printf(out, err, "%s %.2f GB, ", plan->teacher != NULL ? "teacher" : "frozen reference",
+                        gigabytes(plan->reference)));
     if (plan->scorers != NULL)
         TRY(text_printf(out, err, "%zu reward model%s %.2f GB, ", plan->scorers->n, plan->scorers->n == 1 ? "" : "s",
                         gigabytes(plan->scorer_weights)));

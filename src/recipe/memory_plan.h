@@ -8,6 +8,7 @@
 #define COHORT_RECIPE_MEMORY_PLAN_H
 
 #include "recipe/recompute_list.h"
+#include "model/teacher.h"
 #include "recipe/reward_model.h"
 #include "recipe/session.h"
 
@@ -20,6 +21,7 @@ struct memory_plan {
     struct model *model;
     struct tree_runner *runner; /* borrowed; its buffers are those of training */
     struct engine *engine;      /* borrowed; NULL: no rollout */
+    struct teacher *teacher;    /* borrowed, its model open; NULL: none */
     struct reward_models
         *scorers;        /* borrowed, opened; NULL: no model rewards. They score between rollout and training */
     int64_t completions; /* of a step */
@@ -33,7 +35,7 @@ struct memory_plan {
 
     /* Bytes. */
     size_t limit;                     /* for everything below */
-    size_t weights, reference, state; /* state: gradient, moments, low halves of the master */
+    size_t weights, reference, state; /* reference: or teacher; state: gradient, moments, low halves of the master */
     size_t rollout, kv;               /* kv: the pages, which are a part of rollout */
     size_t training;                  /* with recompute and micro_tokens, once measured */
     size_t scorer_weights, scoring;   /* of models that reward */
@@ -50,6 +52,8 @@ void memory_plan_begin(struct memory_plan *plan, struct model *model, const stru
                        struct tree_runner *runner, int64_t completions, int64_t longest, int64_t most_useful);
 /* Models that reward: before memory_plan_engine. */
 void memory_plan_scorers(struct memory_plan *plan, struct reward_models *scorers);
+/* The teacher of a distillation, beside whose pass those of training are measured; before memory_plan_engine. */
+void memory_plan_teacher(struct memory_plan *plan, struct teacher *teacher);
 /* The engine of the rollout, sized by rollout_choose for what weights and training state leave. */
 cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenizer *tokenizer,
                                  const struct rollout_need *need, struct engine **out, cohort_error *err);

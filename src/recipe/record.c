@@ -60,7 +60,7 @@ cohort_status record_open(struct training *t, int64_t step, cohort_error *err)
                                 .checkpoint = t->resume_dir,
                                 .n_inputs = t->inputs.count};
     cohort_status status = COHORT_OK;
-    if ((options_command(t->command) & FOR_GROUPS) != 0)
+    if ((options_command(t->command) & FOR_DRAWN) != 0)
         TRY(record_keep(t->options, &start.keep, err));
     TRY_GOTO(options_write_yaml(t->options, &yaml, err));
     start.config = yaml.data;

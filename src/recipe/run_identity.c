@@ -28,19 +28,13 @@ static cohort_status add_file(struct run_inputs *inputs, enum input_kind kind, c
     return status;
 }
 
-static cohort_status add_weights(struct run_inputs *inputs, enum input_kind kind, const char *dir,
-                                 const struct weight_files *files, cohort_error *err)
+cohort_status run_identity_add_model(struct run_inputs *inputs, enum input_kind kind, const char *dir,
+                                     const struct weight_files *files, cohort_error *err)
 {
     TRY(add_file(inputs, kind, dir, "config.json", err));
     for (size_t i = 0; i < files->count; i++)
         TRY(run_inputs_add(inputs, kind, files->files[i].path, files->files[i].sha256, err));
     return COHORT_OK;
-}
-
-cohort_status run_identity_add_model(struct run_inputs *inputs, const char *dir, const struct weight_files *files,
-                                     cohort_error *err)
-{
-    return add_weights(inputs, INPUT_MODEL, dir, files, err);
 }
 
 cohort_status run_identity_add_adapter(struct run_inputs *inputs, const char *dir, cohort_error *err)
@@ -83,7 +77,7 @@ cohort_status run_identity_add_reward_model(struct run_inputs *inputs, const cha
 {
     size_t length = 0;
     const char *text = chat_template_text(chat, false, &length);
-    TRY(add_weights(inputs, INPUT_REWARD, dir, files, err));
+    TRY(run_identity_add_model(inputs, INPUT_REWARD, dir, files, err));
     TRY(add_file(inputs, INPUT_REWARD, dir, "tokenizer.json", err));
     return text == NULL
                ? COHORT_OK
@@ -311,7 +305,7 @@ static cohort_status hash_moved_model(struct training *t, const struct run_input
     if (!moved)
         return COHORT_OK;
     TRY(checkpoint_hash(model, &files, err));
-    status = run_identity_add_model(&t->inputs, model, &files, err);
+    status = run_identity_add_model(&t->inputs, INPUT_MODEL, model, &files, err);
     weight_files_free(&files);
     return status;
 }

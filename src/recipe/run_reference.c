@@ -113,7 +113,8 @@ cohort_status run_reference_load(struct run_reference *r, struct training *t, co
     if (t->resume_dir != NULL)
         TRY(tell_notes(t, err));
     TRY(session_load_reference(&t->session, t->options, dir, t->resume_dir == NULL ? NULL : &files, &r->model, err));
-    cohort_status status = t->resume_dir == NULL ? COHORT_OK : run_identity_add_model(&t->inputs, dir, &files, err);
+    cohort_status status =
+        t->resume_dir == NULL ? COHORT_OK : run_identity_add_model(&t->inputs, INPUT_MODEL, dir, &files, err);
     weight_files_free(&files);
     return status;
 }

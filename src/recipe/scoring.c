@@ -781,7 +781,7 @@ cohort_status scoring_log(struct scoring *scoring, const struct prompt_batch *pr
         const int64_t first = (int64_t)i * scoring->n;
         const struct scoring_result result = {.rewards = batch->rewards + first,
                                               .lists = batch->reward_lists == NULL ? NULL : batch->reward_lists + first,
-                                              .advantage = &batch->advantage[i],
+                                              .advantage = isnan(batch->advantage[i]) ? NULL : &batch->advantage[i],
                                               .token_advantages =
                                                   batch->token_advantages == NULL ? NULL : batch->token_advantages[i]};
         TRY_GOTO(

@@ -238,7 +238,7 @@ static cohort_status read_weights(struct training *t, cohort_error *err)
     if (t->resume_dir != NULL && !adapter->there)
         return session_read(&t->session, NULL, NULL, err);
     TRY_GOTO(session_read(&t->session, &files, NULL, err));
-    TRY_GOTO(run_identity_add_model(&t->inputs, t->session.dir, &files, err));
+    TRY_GOTO(run_identity_add_model(&t->inputs, INPUT_MODEL, t->session.dir, &files, err));
     if (adapter->start != NULL)
         TRY_GOTO(run_identity_add_adapter(&t->inputs, adapter->start, err));
 cleanup:

@@ -15,6 +15,7 @@
     X(TOKENIZER, "tokenizer")                                                                                          \
     X(TEMPLATE, "template")                                                                                            \
     X(GUIDE, "guide")                                                                                                  \
+    X(TEACHER, "teacher")                                                                                              \
     X(SCHEDULE, "schedule")
 
 #define INPUT_KIND(id, word) INPUT_##id,

@@ -20,7 +20,8 @@ enum option_command {
         FOR_DPO | FOR_KTO | FOR_ORPO | FOR_CPO | FOR_REWARD, /* learn from preferences */
     FOR_ROWS = FOR_SFT | FOR_PREFERENCE,                     /* rows of a data set are what a step takes */
     FOR_GROUPS = FOR_GRPO | FOR_RLOO,                        /* groups of completions are sampled and rewarded */
-    FOR_TRAIN = FOR_ROWS | FOR_GROUPS
+    FOR_DRAWN = FOR_GROUPS | FOR_DISTILL,                    /* what a step takes is sampled by the model */
+    FOR_TRAIN = FOR_ROWS | FOR_DRAWN
 };
 #undef COMMAND
 

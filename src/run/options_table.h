@@ -27,6 +27,9 @@
 /* ---- Model ---- */
 OPTION(MODEL, "model", FOLDER, NULL, FOR_MODEL, "Model", HASHED(MODEL),
        "checkpoint folder in Hugging Face layout (config.json, *.safetensors, tokenizer.json)")
+OPTION(TEACHER_MODEL_NAME_OR_PATH, "teacher_model_name_or_path", FOLDER, NULL, FOR_DISTILL, "Model", HASHED(TEACHER),
+       "folder of the model whose distributions are learned; its vocabulary is that of model")
+ALIAS("teacher_model", TEACHER_MODEL_NAME_OR_PATH)
 ALSO(MODEL, "model", FOLDER, NULL, FOR_DATA, "Model", NO_RUN,
      "folder with the tokenizer and chat template by which rows are rendered; unset: text as it stands")
 ALSO(MODEL, "model", FOLDER, NULL, FOR_MERGE, "Model", NO_RUN,
@@ -87,7 +90,7 @@ ALSO(DATA, "data", FILE_NAME, NULL, FOR_KTO, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt, completion and label (docs/TRAINERS.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_DPO | FOR_ORPO | FOR_CPO | FOR_REWARD, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt, chosen and rejected (docs/TRAINERS.md)")
-ALSO(DATA, "data", FILE_NAME, NULL, FOR_GROUPS, "Data", HASHED(DATA),
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_DRAWN, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt or messages, and what rewards read (docs/DATA.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_EVAL, "Data", NO_RUN,
      "rows with prompt or messages (docs/DATA.md), or several sets as NAME=FILE,NAME=FILE")
@@ -105,7 +108,7 @@ ALSO(COLUMNS, "columns", TEXTS, NULL, FOR_GENERATE | FOR_TOKENIZE | FOR_SCORE | 
      "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
 OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_ROWS, "Data", FREE,
        "data files or a folder of held-out rows to evaluate on")
-ALSO(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_GROUPS, "Data", FREE,
+ALSO(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_DRAWN, "Data", FREE,
      "held-out rows to evaluate on: data files or a folder, or several sets as NAME=FILE,NAME=FILE")
 OPTION(EVAL_STEPS, "eval_steps", INT(0, MANY), "0", FOR_TRAIN, "Data", FREE,
        "evaluate every N optimizer steps; 0: only before and after")
@@ -119,6 +122,8 @@ ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(REWARD_METRIC_
      KEPT, "the held-out metric by which evaluations are compared")
 ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(KTO_METRIC_LIST)), "loss", FOR_KTO, "Data", KEPT,
      "the held-out metric by which evaluations are compared")
+ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", TEXT, "loss", FOR_DISTILL, "Data", KEPT,
+     "the held-out metric by which evaluations are compared: loss, or one that rewards make, as reward or pass@1")
 ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", TEXT, "reward", FOR_GROUPS, "Data", KEPT,
      "what evaluations are compared by: reward, NAME_reward of a set, pass@1 ... (TRL: loss)")
 OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_TRAIN, "Data", KEPT,
@@ -131,7 +136,7 @@ OPTION(EARLY_STOPPING_THRESHOLD, "early_stopping_threshold", FLOAT(0, BIG), "0",
        "by how much an evaluation must be better to count as better there")
 OPTION(EVAL_LIMIT, "eval_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", FREE,
        "use the first N held-out rows; unset: all")
-OPTION(EVAL_K, "eval_k", NUMBERS(1, 65536), NULL, FOR_GROUPS | FOR_EVAL, "Data", FREE,
+OPTION(EVAL_K, "eval_k", NUMBERS(1, 65536), NULL, FOR_DRAWN | FOR_EVAL, "Data", FREE,
        "k of pass@k and maj@k (docs/EVALUATION.md); unset: 1, 2, 4 ... and the completions of a prompt")
 OPTION(SAMPLES, "samples", INT(0, 1000), "2", FOR_EVAL, "Data", NO_RUN,
        "with --format text: prompts of each set that are shown with a completion")
@@ -174,21 +179,21 @@ OPTION(PACKING_STRATEGY, "packing_strategy", ONE_OF(WORDS(PACKING_LIST)), "bfd",
        "best fit, longest first; bfd_split: long rows in pieces; wrapped: cut where one is full")
 
 /* ---- Environment ---- */
-OPTION(ENVIRONMENT, "environment", TEXT, NULL, FOR_GROUPS | FOR_EVAL, "Environment", ACCEPTED(REWARD),
+OPTION(ENVIRONMENT, "environment", TEXT, NULL, FOR_DRAWN | FOR_EVAL, "Environment", ACCEPTED(REWARD),
        "exec:PROGRAM or python:FILE.py:CLASS that answers turns (docs/ENVIRONMENTS.md); unset: one turn")
-OPTION(TOOLS, "tools", TEXT, NULL, FOR_GROUPS | FOR_EVAL, "Environment", ACCEPTED(REWARD),
+OPTION(TOOLS, "tools", TEXT, NULL, FOR_DRAWN | FOR_EVAL, "Environment", ACCEPTED(REWARD),
        "python:FILE.py whose functions the model may call, or python:FILE.py:NAME,NAME for some of them")
-OPTION(MAX_TOOL_CALLING_ITERATIONS, "max_tool_calling_iterations", INT(0, COUNT), NULL, FOR_GROUPS | FOR_EVAL, "Environment", KEPT,
+OPTION(MAX_TOOL_CALLING_ITERATIONS, "max_tool_calling_iterations", INT(0, COUNT), NULL, FOR_DRAWN | FOR_EVAL, "Environment", KEPT,
        "turns whose calls of tools are run; unset: no limit")
-OPTION(ENVIRONMENT_WORKERS, "environment_workers", INT(1, 256), "1", FOR_GROUPS | FOR_EVAL, "Environment", FREE,
+OPTION(ENVIRONMENT_WORKERS, "environment_workers", INT(1, 256), "1", FOR_DRAWN | FOR_EVAL, "Environment", FREE,
        "programs of the environment")
-OPTION(TURN_TIMEOUT, "turn_timeout", FLOAT(0.001, 86400), "60", FOR_GROUPS | FOR_EVAL, "Environment", FREE,
+OPTION(TURN_TIMEOUT, "turn_timeout", FLOAT(0.001, 86400), "60", FOR_DRAWN | FOR_EVAL, "Environment", FREE,
        "seconds that an environment may take for an answer; then the episode is lost")
-OPTION(EPISODE_TIMEOUT, "episode_timeout", FLOAT(0.001, 604800), NULL, FOR_GROUPS | FOR_EVAL, "Environment", FREE,
+OPTION(EPISODE_TIMEOUT, "episode_timeout", FLOAT(0.001, 604800), NULL, FOR_DRAWN | FOR_EVAL, "Environment", FREE,
        "seconds that an environment may take for all answers of an episode; unset: no limit")
-OPTION(MAX_TURNS, "max_turns", INT(1, COUNT), NULL, FOR_GROUPS | FOR_EVAL, "Environment", KEPT,
+OPTION(MAX_TURNS, "max_turns", INT(1, COUNT), NULL, FOR_DRAWN | FOR_EVAL, "Environment", KEPT,
        "turns of the model in an episode; unset: as many as fit into max_completion_length")
-OPTION(TURN_REWARDS, "turn_rewards", ONE_OF(WORDS(TURN_REWARDS_LIST)), "sum", FOR_GROUPS, "Environment", KEPT,
+OPTION(TURN_REWARDS, "turn_rewards", ONE_OF(WORDS(TURN_REWARDS_LIST)), "sum", FOR_DRAWN, "Environment", KEPT,
        "an environment's rewards of turns: added to the episode's; per_turn: rewards of tokens")
 
 /* ---- Reward ---- */
@@ -196,9 +201,9 @@ OPTION(REWARD, "reward", TEXTS, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "rewards: names, python:FILE.py:FUNCTION, exec:PROGRAM, model:DIR; docs/REWARDS.md lists them")
 OPTION(REWARD_WEIGHTS, "reward_weights", NUMBERS(-BIG, BIG), NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "a weight for each reward, in the same order; unset: 1 each")
-OPTION(PASS_REWARD, "pass_reward", TEXT, NULL, FOR_GROUPS | FOR_EVAL, "Reward", FREE,
+OPTION(PASS_REWARD, "pass_reward", TEXT, NULL, FOR_DRAWN | FOR_EVAL, "Reward", FREE,
        "the reward that says whether a completion passes in an evaluation; unset: accuracy, else the first")
-OPTION(PASS_THRESHOLD, "pass_threshold", FLOAT(-BIG, BIG), "1", FOR_GROUPS | FOR_EVAL, "Reward", FREE,
+OPTION(PASS_THRESHOLD, "pass_threshold", FLOAT(-BIG, BIG), "1", FOR_DRAWN | FOR_EVAL, "Reward", FREE,
        "a completion passes where that reward is at least this")
 OPTION(REWARD_PATTERN, "reward_pattern", TEXT, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "pattern of the regex reward (PCRE2); unset: the row's column 'pattern'")
@@ -248,12 +253,14 @@ OPTION(NUM_GENERATIONS, "num_generations", INT(2, 4096), "8", FOR_INFO | FOR_GRP
        "completions per prompt (the group)")
 ALSO(NUM_GENERATIONS, "num_generations", INT(2, 4096), "2", FOR_RLOO, "Rollout", KEPT,
      "completions per prompt (the group)")
+ALSO(NUM_GENERATIONS, "num_generations", INT(1, 4096), "1", FOR_DISTILL, "Rollout", KEPT,
+     "completions per prompt")
 OPTION(PROMPTS_PER_STEP, "prompts_per_step", INT(1, 65536), "8", FOR_PLAN, "Rollout", KEPT,
        "prompts in one generation batch")
 /* As TRL counts: completions, in slices of a generation batch (docs/GRPO.md, A step). */
-OPTION(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 4194304), NULL, FOR_GROUPS, "Rollout", KEPT,
+OPTION(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 4194304), NULL, FOR_DRAWN, "Rollout", KEPT,
        "completions of one slice of a generation batch; unset: prompts_per_step says it")
-OPTION(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 65536), "1", FOR_GROUPS, "Rollout", KEPT,
+OPTION(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 65536), "1", FOR_DRAWN, "Rollout", KEPT,
        "slices of one optimizer step")
 OPTION(STEPS_PER_GENERATION, "steps_per_generation", INT(1, 65536), NULL, FOR_GROUPS, "Rollout", KEPT,
        "slices of a generation batch; unset: as gradient_accumulation_steps, which is one step")
@@ -283,7 +290,7 @@ OPTION(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_GENERATE | FOR_EVA
        "divides the logits; 0 takes the most likely token (its log-prob is that at 1)")
 ALSO(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_LOGPROBS, "Rollout", NO_RUN,
      "divides the logits, as it did in sampling; 0: as 1")
-ALSO(TEMPERATURE, "temperature", SINGLE(0.01, 100), "1.0", FOR_GROUPS, "Rollout", KEPT,
+ALSO(TEMPERATURE, "temperature", SINGLE(0.01, 100), "1.0", FOR_DRAWN, "Rollout", KEPT,
      "divides the logits, in sampling and in training alike")
 OPTION(TOP_K, "top_k", INT(0, COUNT), "0", FOR_SAMPLE, "Rollout", KEPT,
        "keep the k most likely tokens; 0: all")
@@ -310,9 +317,9 @@ OPTION(FREQUENCY_CONTEXT, "frequency_context", INT(1, COUNT), "20", FOR_SAMPLE, 
 OPTION(LOGIT_BIAS, "logit_bias", BIASES, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "numbers added to the logits of token ids, for example 151645:-2.5")
 /* TRL's default is num_generations; one is what a held-out mean costs least with. */
-OPTION(NUM_GENERATIONS_EVAL, "num_generations_eval", INT(1, 4096), "1", FOR_GROUPS, "Rollout", FREE,
+OPTION(NUM_GENERATIONS_EVAL, "num_generations_eval", INT(1, 4096), "1", FOR_DRAWN, "Rollout", FREE,
        "completions per prompt of held-out evaluation")
-OPTION(EVAL_TEMPERATURE, "eval_temperature", SINGLE(0, 100), NULL, FOR_GROUPS, "Rollout", FREE,
+OPTION(EVAL_TEMPERATURE, "eval_temperature", SINGLE(0, 100), NULL, FOR_DRAWN, "Rollout", FREE,
        "temperature of held-out evaluation; unset: as temperature")
 OPTION(DECODE_CONCURRENCY, "decode_concurrency", INT(0, 4096), "0", FOR_SAMPLE | FOR_INFO, "Rollout", FREE,
        "completions decoded at once; sets speed and memory, not results; 0: chosen by speed and memory")
@@ -382,7 +389,7 @@ OPTION(GUIDED_AFTER_THINK, "guided_after_think", SWITCH, "false", FOR_GUIDED, "G
 OPTION(GUIDED_CLOSE, "guided_close", INT(0, COUNT), "0", FOR_GUIDED, "Guided", KEPT,
        "finish a guided text on a shortest way from N tokens before the maximum length on; 0: never")
 
-OPTION(GUIDED_LOGPROB, "guided_logprob", ONE_OF(WORDS(GUIDE_LOGPROB_LIST)), "model", FOR_PLAN, "Guided", KEPT,
+OPTION(GUIDED_LOGPROB, "guided_logprob", ONE_OF(WORDS(GUIDE_LOGPROB_LIST)), "model", FOR_INFO | FOR_GROUPS, "Guided", KEPT,
        "what a guided run trains: the model's distribution, or the one over what was allowed, renormalised")
 
 /* ---- Loss ---- */
@@ -470,6 +477,8 @@ OPTION(BETA, "beta", FLOAT(0, 1000), "0.0", FOR_GRPO | FOR_INFO, "Loss", KEPT,
        "weight of the KL to the reference, the initial model; 0: none is kept")
 ALSO(BETA, "beta", FLOAT(0, 1000), "0.05", FOR_RLOO, "Loss", KEPT,
      "weight of the KL to the reference, the initial model; 0: none is kept")
+ALSO(BETA, "beta", FLOAT(0, 1), "1.0", FOR_DISTILL, "Loss", KEPT,
+     "the divergence: 0 forward KL, 1 reverse KL, between them the generalised Jensen-Shannon divergence")
 ALSO(BETA, "beta", FLOAT(TINY, 1000), "0.1", FOR_DPO | FOR_KTO, "Loss", KEPT,
      "what log-ratios to the reference are multiplied by: more keeps the policy nearer to it")
 ALSO(BETA, "beta", FLOAT(TINY, 1000), "0.1", FOR_ORPO | FOR_CPO, "Loss", KEPT,
@@ -522,7 +531,7 @@ OPTION(NUM_ITERATIONS, "num_iterations", INT(1, 1000), "1", FOR_GROUPS, "Loss", 
 /* ---- Optimizer ---- */
 OPTION(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "2e-5", FOR_SFT, "Optimizer", ACCEPTED(SCHEDULE),
        "peak learning rate")
-ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_GROUPS | FOR_DPO | FOR_KTO | FOR_ORPO | FOR_CPO,
+ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_DRAWN | FOR_DPO | FOR_KTO | FOR_ORPO | FOR_CPO,
      "Optimizer", ACCEPTED(SCHEDULE), "peak learning rate")
 ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-4", FOR_REWARD, "Optimizer", ACCEPTED(SCHEDULE),
      "peak learning rate")
@@ -584,11 +593,11 @@ OPTION(STEPS, "steps", INT(1, MANY), NULL, FOR_TRAIN, "Run", FREE,
        "optimizer steps; unset: as many as epochs take")
 OPTION(EPOCHS, "epochs", INT(1, 1000000), "3", FOR_ROWS, "Run", FREE,
        "passes over the data if steps is unset")
-ALSO(EPOCHS, "epochs", INT(1, 1000000), "1", FOR_GROUPS, "Run", FREE,
+ALSO(EPOCHS, "epochs", INT(1, 1000000), "1", FOR_DRAWN, "Run", FREE,
      "passes over the data if steps is unset")
 OPTION(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "10", FOR_ROWS, "Run", FREE,
        "print a line every N optimizer steps; metrics.jsonl has every step")
-ALSO(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "1", FOR_GROUPS, "Run", FREE,
+ALSO(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "1", FOR_DRAWN, "Run", FREE,
      "print a line every N optimizer steps; metrics.jsonl has every step")
 OPTION(LOG_FORMAT, "log_format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text", FOR_TRAIN, "Run", FREE,
        "that line: columns for people (text), or the step's metrics, and its warnings, as JSON (jsonl)")
@@ -604,11 +613,11 @@ OPTION(RESUME, "resume", FOLDER_OR("latest"), NULL, FOR_TRAIN, "Run", PLACE,
        "continue the run in --out from 'latest' (or start it), or from one of its checkpoint folders")
 OPTION(ACCEPT_CHANGED, "accept_changed", SOME_OF(WORDS(INPUT_KIND_LIST)), NULL, FOR_TRAIN, "Run", PLACE,
        "with --resume: what may differ from what the run read before")
-OPTION(LOG_COMPLETIONS, "log_completions", SWITCH, "false", FOR_GROUPS, "Run", FREE,
+OPTION(LOG_COMPLETIONS, "log_completions", SWITCH, "false", FOR_DRAWN, "Run", FREE,
        "write every completion with its rewards into the run folder")
 OPTION(REPORT_TO, "report_to", TEXTS, NULL, FOR_TRAIN, "Run", FREE,
        "also to: tensorboard (event files in the run folder), exec:PROGRAM (a JSON line a step), none")
-OPTION(KEEP_COMPLETIONS, "keep_completions", TEXT, "all", FOR_GROUPS, "Run", FREE,
+OPTION(KEEP_COMPLETIONS, "keep_completions", TEXT, "all", FOR_DRAWN, "Run", FREE,
        "completions that run.db keeps: all, those of the last N steps and evaluations, or none")
 OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_ROWS | FOR_BENCH, "Run", KEPT,
        "all randomness follows from this")

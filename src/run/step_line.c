@@ -130,7 +130,10 @@ static cohort_status fields(const struct step_line *line, struct row *row, const
 {
     char step[48], left[24];
     double value = 0.0;
-    const bool grpo = find(m, n, "reward", &value), sft = !grpo, kl = find(m, n, "kl", &value);
+    /* What is learned from: rewards, rows of a data set, or a teacher, beside which rewards may be measured. */
+    const bool drawn = find(m, n, "completions/mean_length", &value), rewarded = find(m, n, "reward", &value),
+               distilled = drawn && !find(m, n, "frac_reward_zero_std", &value), grpo = rewarded && !distilled,
+               sft = !rewarded && !distilled, kl = find(m, n, "kl", &value);
     if (at->steps > 0) {
         const int digits = snprintf(NULL, 0, "%lld", (long long)at->steps);
         snprintf(step, sizeof step, "step %*lld/%lld", digits, (long long)at->step, (long long)at->steps);
@@ -139,9 +142,9 @@ static cohort_status fields(const struct step_line *line, struct row *row, const
     }
     TRY(field(row, (int)strlen(step), "", step, err));
     step_line_duration(at->seconds_left, left);
-    if (sft)
+    if (!grpo)
         TRY(metric(row, m, n, 7, "loss", "%.4f", 1.0, "loss", err));
-    if (grpo)
+    if (rewarded)
         TRY(metric(row, m, n, 7, "reward", "%.4f", 1.0, "reward", err));
     /* Of one function alone the reward is its. */
     for (size_t f = 0; line->n_functions > 1 && f < line->n_functions; f++) {
@@ -157,21 +160,22 @@ static cohort_status fields(const struct step_line *line, struct row *row, const
     TRY(field(row, 6, "left", left, err));
     if (line->evaluates && grpo)
         TRY(metric(row, m, n, 7, "eval", "%.4f", 1.0, "eval_reward", err));
-    if (line->evaluates && sft)
+    if (line->evaluates && !grpo)
         TRY(metric(row, m, n, 9, "eval loss", "%.4f", 1.0, "eval_loss", err));
     if (sft)
         TRY(metric(row, m, n, 8, "accuracy", "%.4f", 1.0, "mean_token_accuracy", err));
-    if (grpo) {
+    if (grpo || distilled) {
         TRY(metric(row, m, n, 6, "length", "%.0f", 1.0, "completions/mean_length", err));
         if (kl)
             TRY(metric(row, m, n, 7, "kl", "%.4f", 1.0, "kl", err));
         TRY(metric(row, m, n, 5, "cut", "%.0f %%", 100.0, "completions/clipped_ratio", err));
-        TRY(metric(row, m, n, 9, "no spread", "%.0f %%", 100.0, "frac_reward_zero_std", err));
     }
+    if (grpo)
+        TRY(metric(row, m, n, 9, "no spread", "%.0f %%", 100.0, "frac_reward_zero_std", err));
     TRY(metric(row, m, n, 7, "entropy", "%.3f", 1.0, "entropy", err));
     TRY(metric(row, m, n, 8, "grad", "%.3g", 1.0, "grad_norm", err));
     TRY(metric(row, m, n, 7, "s/step", "%.3g", 1.0, "step_time", err));
-    if (grpo)
+    if (!sft)
         TRY(metric(row, m, n, 7, "roll/s", "%.0f", 1.0, "throughput/rollout_tokens_per_second", err));
     return metric(row, m, n, 7, "train/s", "%.0f", 1.0, "throughput/train_tokens_per_second", err);
 }

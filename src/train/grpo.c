@@ -257,7 +257,8 @@ static cohort_status score(struct grpo *grpo, struct grpo_batch *batch, struct m
     }
     metrics_set(metrics, "reward", output.reward_mean);
     metrics_set(metrics, "reward_std", output.reward_std);
-    metrics_set(metrics, "frac_reward_zero_std", output.frac_reward_zero_std);
+    if (grpo->teacher == NULL)
+        metrics_set(metrics, "frac_reward_zero_std", output.frac_reward_zero_std);
 cleanup:
     mem_free(means);
     mem_free(penalty);
@@ -394,6 +395,17 @@ cleanup:
     return status;
 }
 
+/* Of a batch that is not learned from by its rewards: what they say stays, and nothing is made of it. */
+static void forget_advantages(struct grpo_batch *batch)
+{
+    row_values_free(batch->token_advantages, batch->n);
+    batch->token_advantages = NULL;
+    for (int32_t i = 0; i < batch->n; i++) {
+        batch->advantage[i] = NAN;
+        batch->reward[i] = batch->n_functions > 0 ? batch->reward[i] : NAN;
+    }
+}
+
 cohort_status grpo_score(struct grpo *grpo, struct grpo_batch *batch, cohort_error *err)
 {
     const struct grpo_config *config = &grpo->config;
@@ -406,13 +418,18 @@ cohort_status grpo_score(struct grpo *grpo, struct grpo_batch *batch, cohort_err
         TRY_GOTO(batch_reference(grpo, batch, err));
         metrics_set(&first, "time/reference", clock_seconds() - reference_start);
     }
-    TRY_GOTO(grpo_reward_batch(grpo, batch, err));
-    TRY_GOTO(score(grpo, batch, &first, err));
+    if (config->n_functions > 0) {
+        TRY_GOTO(grpo_reward_batch(grpo, batch, err));
+        TRY_GOTO(score(grpo, batch, &first, err));
+    }
+    if (grpo->teacher != NULL)
+        forget_advantages(batch);
     TRY_GOTO(length_metrics(batch, &first, err));
     guide_metrics(batch, &first);
     metrics_set(&first, "num_tokens", (double)(grpo->tokens_seen + batch->tokens));
     metrics_set(&first, "time/rollout", batch->rollout_seconds);
-    metrics_set(&first, "time/reward", batch->reward_seconds);
+    if (config->n_functions > 0)
+        metrics_set(&first, "time/reward", batch->reward_seconds);
     metrics_set(&first, "throughput/rollout_tokens_per_second",
                 (double)batch->completion_tokens / batch->rollout_seconds);
     batch->metrics = first;

@@ -7,7 +7,7 @@
 #define COHORT_TRAIN_GRPO_H
 
 #include "backend/sampling.h"
-#include "model/packing.h"
+#include "model/teacher.h"
 #include "rollout/engine.h"
 #include "train/advantage.h"
 #include "train/entropy.h"
@@ -87,6 +87,8 @@ struct grpo {
      * adapter that the run began with. */
     struct model *reference;
     const struct model_adapter *reference_adapter;
+    struct teacher *teacher; /* distillation: the loss of a token is the divergence to this one, and rewards are only
+                                measured; there may be none. NULL: they are what is learned from */
     struct engine *engine;
     struct tree_runner *runner;
     struct optimizer optimizer;
@@ -175,6 +177,13 @@ cohort_status grpo_score(struct grpo *grpo, struct grpo_batch *batch, cohort_err
  * one not without need. A failure has changed nothing. */
 cohort_status grpo_advance(struct grpo *grpo, struct grpo_batch *batches, int32_t n_batches, struct metrics *metrics,
                            cohort_error *err);
+/* The mean divergence to the teacher of the sampled tokens of completions of prompts, n of each, and their mean entropy;
+ * NaN where there are no tokens. Completions that their environment lost are left out. */
+struct grpo_divergence {
+    double loss, entropy;
+};
+cohort_status grpo_measure(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
+                           const struct completion *completions, struct grpo_divergence *out, cohort_error *err);
 /* All three, where a step is one batch; after a failure *batch is empty. */
 cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
                         struct grpo_batch *batch, struct metrics *metrics, cohort_error *err);

@@ -67,7 +67,7 @@ static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, 
         known = known && data->rows[i].reference != NULL;
     }
     data->scale.n_kept = data->scale.n_tokens;
-    if (grpo->config.loss.beta == 0.0 || known)
+    if (grpo->teacher != NULL || grpo->config.loss.beta == 0.0 || known)
         return COHORT_OK;
     TRY(row_values_alloc(&data->owned, data->rows, n, "reference log-probs", err));
     return row_reference(grpo, &data->tree, data->owned, err);
@@ -150,6 +150,7 @@ struct step_sums {
     double ratio, ratio_min, ratio_max; /* of training to the draw */
     int64_t compared;                   /* tokens of which the log-prob of the draw is that of training, or should be */
     int64_t trained_tokens;             /* fed to the model, prompts included */
+    double divergence, entropy;         /* with a teacher: their means over the step's tokens */
 };
 
 /* What apply_loss works in, for the longest episode. */
@@ -172,6 +173,22 @@ static void loss_scratch_free(struct loss_scratch *s)
 {
     mem_free(s->logp);
     mem_free(s->kept);
+}
+
+/* What training computes beside what the draw recorded. */
+static void compare_draws(const struct grpo_row *row, const float *logp, int32_t n, struct step_sums *step)
+{
+    const float *drawn = row->episode->logp;
+    for (int32_t t = 0; row->fresh && drawn != NULL && t < n; t++) {
+        const double signed_difference = (double)logp[t] - (double)drawn[t], difference = fabs(signed_difference),
+                     ratio = difference == 0.0 ? 1.0 : exp(signed_difference);
+        step->logp_difference += difference;
+        step->logp_difference_max = fmax(step->logp_difference_max, difference);
+        step->ratio += ratio;
+        step->ratio_min = step->compared == 0 ? ratio : fmin(step->ratio_min, ratio);
+        step->ratio_max = fmax(step->ratio_max, ratio);
+        step->compared++;
+    }
 }
 
 /* Applies the loss to one episode, of which it sees the sampled tokens alone: reads their log-probs and entropies from
@@ -212,27 +229,76 @@ static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data,
                              (int)row->completion, (int)row->prompt_index, (int)t, (double)s->logp[t],
                              (double)s->d_logp[t]);
         *any_gradient = *any_gradient || s->d_logp[t] != 0.0f || s->d_entropy[t] != 0.0f;
-        if (row->fresh && episode->logp != NULL) {
-            const double signed_difference = (double)s->logp[t] - (double)episode->logp[t],
-                         difference = fabs(signed_difference), ratio = difference == 0.0 ? 1.0 : exp(signed_difference);
-            step->logp_difference += difference;
-            step->logp_difference_max = fmax(step->logp_difference_max, difference);
-            step->ratio += ratio;
-            step->ratio_min = step->compared == 0 ? ratio : fmin(step->ratio_min, ratio);
-            step->ratio_max = fmax(step->ratio_max, ratio);
-            step->compared++;
-        }
     }
+    compare_draws(row, s->logp, n, step);
     packed_scatter(&runner->packed, c, n, s->d_logp, runner->d_logp);
     packed_scatter(&runner->packed, c, n, s->d_entropy, runner->d_entropy);
     return COHORT_OK;
 }
 
-static cohort_status forward(struct grpo *grpo, const struct step_data *data, int32_t micro, cohort_error *err)
+/* ---- Distillation ---- */
+
+/* What a token weighs, known before the forward: the mean over all tokens of the step (I5). values: room for the longest
+ * episode. Returns whether any token counts. */
+static bool weigh(struct grpo *grpo, const struct step_data *data, int32_t micro, float *values)
+{
+    const struct tree_runner *runner = grpo->runner;
+    bool any = false;
+    int32_t c = 0;
+    for (int32_t s = runner->packing.slice_begin[micro]; s < runner->packing.slice_begin[micro + 1]; s++) {
+        const struct tree_slice *slice = &runner->packing.slices[s];
+        for (int32_t i = slice->begin; i < slice->end; i++, c++) {
+            const int32_t row = data->tree.first[slice->tree] + i, n = data->rows[row].episode->n_sampled;
+            const float weight = data->masked[row] ? 0.0f : (float)(1.0 / (double)data->scale.n_tokens);
+            for (int32_t t = 0; t < n; t++)
+                values[t] = weight;
+            packed_scatter(&runner->packed, c, n, values, grpo->teacher->weight);
+            any = any || (n > 0 && weight > 0.0f);
+        }
+    }
+    return any;
+}
+
+/* In place of apply_loss: the divergence is the loss, and its gradient has entered the head already. */
+static cohort_status sum_divergence(struct grpo *grpo, const struct step_data *data, int32_t index, int32_t c,
+                                    const struct loss_scratch *s, struct step_sums *step, cohort_error *err)
 {
     struct tree_runner *runner = grpo->runner;
+    const struct grpo_row *row = &data->rows[index];
+    const int32_t n = row->episode->n_sampled;
+    float *divergence = s->d_logp;
+    packed_gather(&runner->packed, c, n, runner->logp, s->logp);
+    packed_gather(&runner->packed, c, n, runner->entropy, s->entropy);
+    packed_gather(&runner->packed, c, n, grpo->teacher->divergence, divergence);
+    for (int32_t t = 0; t < n; t++) {
+        if (!isfinite(divergence[t]) || !isfinite(s->logp[t]))
+            return error_set(err, COHORT_ERR_NUMERIC,
+                             "completion %d of prompt %d, token %d: log-prob %g, divergence to the teacher %g; the "
+                             "weights of one of both are not finite",
+                             (int)row->completion, (int)row->prompt_index, (int)t, (double)s->logp[t],
+                             (double)divergence[t]);
+        if (data->masked[index])
+            continue;
+        step->divergence += (double)divergence[t] / (double)data->scale.n_tokens;
+        step->entropy += (double)s->entropy[t] / (double)data->scale.n_tokens;
+    }
+    compare_draws(row, s->logp, n, step);
+    return COHORT_OK;
+}
+
+/* values: room for the longest episode. *any_gradient: with a teacher whether there is one; else what it was. */
+static cohort_status forward(struct grpo *grpo, const struct step_data *data, int32_t micro, float *values,
+                             bool *any_gradient, cohort_error *err)
+{
+    struct tree_runner *runner = grpo->runner;
+    const float temperature = grpo->config.sampling.temperature;
     TRY(packed_build(&runner->packed, data->tree.trees, &runner->packing, micro, err));
-    tree_runner_forward(runner, grpo->model, grpo->config.sampling.temperature);
+    if (grpo->teacher != NULL) {
+        *any_gradient = weigh(grpo, data, micro, values);
+        teacher_forward(grpo->teacher, runner, grpo->model, temperature, true);
+    } else {
+        tree_runner_forward(runner, grpo->model, temperature);
+    }
     return backend_check(grpo->model->backend, err);
 }
 
@@ -260,7 +326,7 @@ static cohort_status accumulate(struct grpo *grpo, struct step_data *data, struc
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         bool any_gradient = false;
         int32_t c = 0;
-        TRY_GOTO(forward(grpo, data, m, err));
+        TRY_GOTO(forward(grpo, data, m, scratch.logp, &any_gradient, err));
         TRY_GOTO(routing_compare(&grpo->routing, runner, grpo->model, m, data->fresh, err));
         if (runner->packing.n_micro == 1)
             TRY_GOTO(routing_prepare(&grpo->routing, runner, grpo->model, data->tree.trees, data->tree.n_trees,
@@ -271,11 +337,15 @@ static cohort_status accumulate(struct grpo *grpo, struct step_data *data, struc
         for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1]; s++) {
             const struct tree_slice *slice = &runner->packing.slices[s];
             for (int32_t i = slice->begin; i < slice->end; i++, c++)
-                TRY_GOTO(apply_loss(grpo, data, data->tree.first[slice->tree] + i, c, &scratch, sums, step,
-                                    &any_gradient, err));
+                TRY_GOTO(grpo->teacher != NULL
+                             ? sum_divergence(grpo, data, data->tree.first[slice->tree] + i, c, &scratch, step, err)
+                             : apply_loss(grpo, data, data->tree.first[slice->tree] + i, c, &scratch, sums, step,
+                                          &any_gradient, err));
         }
         /* Where every advantage is 0 (and there is neither KL nor entropy bonus) the gradient is 0: nothing to add. */
-        if (any_gradient || runner->decoder.experts.on.aux)
+        if (grpo->teacher != NULL && (any_gradient || runner->decoder.experts.on.aux))
+            teacher_backward(runner, grpo->model);
+        else if (any_gradient || runner->decoder.experts.on.aux)
             tree_runner_backward(runner, grpo->model, grpo->config.sampling.temperature,
                                  data->scale.entropy_coef != 0.0);
         TRY_GOTO(backend_check(grpo->model->backend, err));
@@ -292,13 +362,36 @@ cleanup:
     return status;
 }
 
+static void write_draw_metrics(const struct step_data *data, const struct step_sums *step, struct metrics *metrics)
+{
+    bool compared = false;
+    for (int32_t i = 0; i < data->n; i++)
+        compared = compared || data->rows[i].fresh;
+    if (compared) {
+        metrics_set(metrics, "sampling/sampling_logp_difference/mean",
+                    step->logp_difference / (step->compared > 0 ? (double)step->compared : 1.0));
+        metrics_set(metrics, "sampling/sampling_logp_difference/max", step->logp_difference_max);
+        metrics_set(metrics, "sampling/importance_sampling_ratio/min", step->ratio_min);
+        metrics_set(metrics, "sampling/importance_sampling_ratio/mean",
+                    step->ratio / (step->compared > 0 ? (double)step->compared : 1.0));
+        metrics_set(metrics, "sampling/importance_sampling_ratio/max", step->ratio_max);
+    }
+}
+
+static void write_divergence_metrics(const struct grpo *grpo, const struct step_data *data,
+                                     const struct step_sums *step, struct metrics *metrics)
+{
+    metrics_set(metrics, "loss", step->divergence + routing_loss(&grpo->routing));
+    metrics_set(metrics, "entropy", step->entropy);
+    write_draw_metrics(data, step, metrics);
+}
+
 static void write_loss_metrics(const struct grpo *grpo, const struct step_data *data, const struct loss_sums *sums,
                                const struct step_sums *step, struct metrics *metrics)
 {
     const struct grpo_config *config = &grpo->config;
     const struct loss_traits *traits = loss_traits(config->loss.type);
     struct loss_metrics values;
-    bool compared = false;
     loss_metrics(sums, &values);
     metrics_set(metrics, "loss", values.loss + routing_loss(&grpo->routing));
     if (entropy_control_on(&grpo->entropy)) {
@@ -325,17 +418,7 @@ static void write_loss_metrics(const struct grpo *grpo, const struct step_data *
         metrics_set(metrics, "off_policy_mask/dropped_ratio", values.dropped);
     metrics_set(metrics, "importance_ratio/min", values.ratio_min);
     metrics_set(metrics, "importance_ratio/max", values.ratio_max);
-    for (int32_t i = 0; i < data->n; i++)
-        compared = compared || data->rows[i].fresh;
-    if (compared) {
-        metrics_set(metrics, "sampling/sampling_logp_difference/mean",
-                    step->logp_difference / (step->compared > 0 ? (double)step->compared : 1.0));
-        metrics_set(metrics, "sampling/sampling_logp_difference/max", step->logp_difference_max);
-        metrics_set(metrics, "sampling/importance_sampling_ratio/min", step->ratio_min);
-        metrics_set(metrics, "sampling/importance_sampling_ratio/mean",
-                    step->ratio / (step->compared > 0 ? (double)step->compared : 1.0));
-        metrics_set(metrics, "sampling/importance_sampling_ratio/max", step->ratio_max);
-    }
+    write_draw_metrics(data, step, metrics);
 }
 
 cohort_status grpo_train(struct grpo *grpo, const struct grpo_row *rows, int32_t n, struct metrics *metrics,
@@ -371,10 +454,13 @@ cohort_status grpo_train(struct grpo *grpo, const struct grpo_row *rows, int32_t
             number_format(grpo->warning, sizeof grpo->warning, "update skipped: the gradient norm is %g", grad_norm);
     }
     grpo->skipped += skipped ? 1 : 0;
-    if (!skipped)
+    if (!skipped && grpo->teacher == NULL)
         entropy_control_update(&grpo->entropy, sums.entropy_kept / (sums.kept > 0 ? (double)sums.kept : 1.0));
     double seconds = clock_seconds() - start;
-    write_loss_metrics(grpo, &data, &sums, &step, metrics);
+    if (grpo->teacher != NULL)
+        write_divergence_metrics(grpo, &data, &step, metrics);
+    else
+        write_loss_metrics(grpo, &data, &sums, &step, metrics);
     step_data_free(&data);
     metrics_set(metrics, "grad_norm", grad_norm);
     metrics_set(metrics, "learning_rate", rate);
@@ -382,4 +468,88 @@ cohort_status grpo_train(struct grpo *grpo, const struct grpo_row *rows, int32_t
     metrics_set(metrics, "time/train", seconds);
     metrics_set(metrics, "throughput/train_tokens_per_second", (double)step.trained_tokens / seconds);
     return COHORT_OK;
+}
+
+/* ---- Held-out divergence ---- */
+
+/* Sums over the completions of a micro-batch. */
+static void measure_micro(const struct grpo *grpo, int32_t micro, const struct tree *trees, float *values,
+                          struct grpo_divergence *sum, int64_t *n_tokens)
+{
+    const struct tree_runner *runner = grpo->runner;
+    int32_t c = 0;
+    for (int32_t s = runner->packing.slice_begin[micro]; s < runner->packing.slice_begin[micro + 1]; s++) {
+        const struct tree_slice *slice = &runner->packing.slices[s];
+        for (int32_t i = slice->begin; i < slice->end; i++, c++) {
+            const int32_t n = completion_outputs(&trees[slice->tree].completions[i]);
+            packed_gather(&runner->packed, c, n, grpo->teacher->divergence, values);
+            for (int32_t t = 0; t < n; t++)
+                sum->loss += (double)values[t];
+            packed_gather(&runner->packed, c, n, runner->entropy, values);
+            for (int32_t t = 0; t < n; t++)
+                sum->entropy += (double)values[t];
+            *n_tokens += n;
+        }
+    }
+}
+
+static cohort_status measure_rows(struct grpo *grpo, const struct grpo_row *rows, int32_t n, int32_t longest,
+                                  struct grpo_divergence *out, cohort_error *err)
+{
+    struct tree_runner *runner = grpo->runner;
+    struct row_trees tree = {0};
+    struct grpo_divergence sum = {0};
+    float *values = NULL;
+    int64_t n_tokens = 0;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&values, (size_t)longest, sizeof *values, "divergences", err));
+    TRY_GOTO(row_trees_build(&tree, rows, n, err));
+    TRY_GOTO(packing_split(&runner->packing, tree.trees, tree.n_trees, runner->max_tokens,
+                           runner->max_outputs - runner->max_tokens, err));
+    for (int32_t m = 0; m < runner->packing.n_micro; m++) {
+        TRY_GOTO(packed_build(&runner->packed, tree.trees, &runner->packing, m, err));
+        teacher_forward(grpo->teacher, runner, grpo->model, grpo->config.sampling.temperature, false);
+        TRY_GOTO(backend_check(grpo->model->backend, err));
+        measure_micro(grpo, m, tree.trees, values, &sum, &n_tokens);
+        if (grpo->progress != NULL &&
+            !grpo->progress(grpo->progress_context,
+                            &(struct grpo_at){.phase = "evaluate", .done = m + 1, .total = runner->packing.n_micro})) {
+            status = grpo_cancelled(err);
+            goto cleanup;
+        }
+    }
+    if (n_tokens > 0)
+        *out = (struct grpo_divergence){sum.loss / (double)n_tokens, sum.entropy / (double)n_tokens};
+cleanup:
+    row_trees_free(&tree);
+    mem_free(values);
+    return status;
+}
+
+cohort_status grpo_measure(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
+                           const struct completion *completions, struct grpo_divergence *out, cohort_error *err)
+{
+    struct grpo_row *rows = NULL;
+    struct episode *episodes = NULL;
+    const int32_t total = n_prompts * n;
+    int32_t longest = 0, n_rows = 0;
+    cohort_status status = COHORT_OK;
+    *out = (struct grpo_divergence){(double)NAN, (double)NAN};
+    TRY_GOTO(mem_alloc(&rows, (size_t)total, sizeof *rows, "evaluation", err));
+    TRY_GOTO(mem_alloc(&episodes, (size_t)total, sizeof *episodes, "evaluation", err));
+    for (int32_t i = 0; i < total; i++) {
+        TRY_GOTO(episode_append_completion(&episodes[i], &completions[i], err));
+        if (grpo_masks(&grpo->config, &episodes[i]))
+            continue;
+        rows[n_rows++] = (struct grpo_row){.prompt = &prompts[i / n], .episode = &episodes[i]};
+        longest = episodes[i].n_sampled > longest ? episodes[i].n_sampled : longest;
+    }
+    if (n_rows > 0)
+        TRY_GOTO(measure_rows(grpo, rows, n_rows, longest, out, err));
+cleanup:
+    for (int32_t i = 0; episodes != NULL && i < total; i++)
+        episode_free(&episodes[i]);
+    mem_free(episodes);
+    mem_free(rows);
+    return status;
 }

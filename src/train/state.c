@@ -107,8 +107,8 @@ static cohort_status check_counters(const struct train_state *state, const char 
                          "%s: %lld updates and %lld skipped do not make step %lld; the file is "
                          "damaged: resume from another checkpoint",
                          path, (long long)state->updates, (long long)state->skipped, (long long)state->step);
-    /* Who takes rows takes one batch per step; how many grpo takes, its options say. */
-    static const char *const row_commands[] = {"sft", "dpo", "kto", "orpo", "cpo", "reward"};
+    /* Who takes rows takes one batch per step, and so does distillation; how many grpo takes, its options say. */
+    static const char *const row_commands[] = {"sft", "dpo", "kto", "orpo", "cpo", "reward", "distill"};
     bool rows = false;
     for (size_t i = 0; i < sizeof row_commands / sizeof *row_commands; i++)
         rows = rows || strcmp(state->command, row_commands[i]) == 0;

@@ -87,7 +87,7 @@ done
 
 # docs/TRAINERS.md: every field that only TRL's trainers of preferences have (tests/fixtures/trainer_fields.txt, written by
 # oracle/trainer_fields.py) has its row for its command, once. Of a row "the same" it is an option with TRL's default; of one with a name it is
-# taken as that; of a row "none" it is none, and whoever gives it is told so.
+# taken as that; of a row "none" it is none, and whoever gives it is told so; of a row "as in grpo" it is both or neither's.
 n=0
 while IFS='|' read -r names commands here; do
     IFS=', ' read -ra theirs <<<"${names//\`/}"
@@ -101,6 +101,13 @@ while IFS='|' read -r names commands here; do
             told=$("$COHORT" "$command" "--${name//_/-}" 1 2>&1 < /dev/null || true)
             if [[ "$here" = \`* ]]; then
                 takes "$command" "$name" "$here" || say "docs/TRAINERS.md: $name is not taken as $here"
+                continue
+            fi
+            if [ "$here" = "as in grpo" ]; then
+                refused='has no option|is not an option of'
+                other=$("$COHORT" grpo "--${name//_/-}" 1 2>&1 < /dev/null || true)
+                [ "$(grep -cE "$refused" <<<"$told")" = "$(grep -cE "$refused" <<<"$other")" ] ||
+                    say "docs/TRAINERS.md: $name is not with $command as it is with grpo"
                 continue
             fi
             if [ "$here" != "the same" ]; then

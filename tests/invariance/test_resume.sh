@@ -4,11 +4,12 @@
 . "$SOURCE/tests/support/exact.sh"
 . "$SOURCE/tests/support/resume.sh"
 make_model "$work/model"
+make_model "$work/teacher" 4
 make_data
 cd "$work"
 
 for dtype in bf16 f32; do
-    for kind in sft sft-packed sft-split sft-wrapped sft-turns dpo dpo-ahead dpo-sync kto orpo reward reward-lora grpo grpo-best rloo-best grpo-kl grpo-entropy grpo-slices grpo-sync grpo-dynamic grpo-tokens grpo-masked; do
+    for kind in sft sft-packed sft-split sft-wrapped sft-turns dpo dpo-ahead dpo-sync kto orpo reward reward-lora grpo grpo-best rloo-best grpo-kl grpo-entropy grpo-slices grpo-sync grpo-dynamic grpo-tokens grpo-masked distill distill-lora; do
         what="$kind-$dtype"
         part=3
         case $kind in grpo-kl | grpo-entropy | grpo-sync | grpo-dynamic) part=2 ;; esac # two iterations a batch
@@ -77,7 +78,7 @@ cohort "${args[@]}" --steps 3 --num-iterations 1 --no-sync-ref-model --out sync-
 [ "$(sed -n '/"step": 3,/s/.*"kl": \([^,]*\),.*/\1/p' sync-none/metrics.jsonl)" != 0 ] || fail "sync: the KL to a reference that stays"
 
 # Ctrl-C somewhere in the middle, twice, then to the end.
-for kind in sft grpo grpo-kl grpo-slices grpo-sync grpo-dynamic; do
+for kind in sft grpo grpo-kl grpo-slices grpo-sync grpo-dynamic distill; do
     arguments $kind
     args+=(--steps 60 --save-steps 20)
     cohort "${args[@]}" --out "$kind-whole"

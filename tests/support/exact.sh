@@ -12,7 +12,7 @@ fail() {
 # Runs the program on $DEVICE; what it says is shown only if it fails.
 cohort() {
     local device=()
-    case $1 in generate | logprobs | sft | grpo | eval) device=(--device "$DEVICE") ;; esac
+    case $1 in generate | logprobs | sft | grpo | distill | eval) device=(--device "$DEVICE") ;; esac
     "$COHORT" "$@" "${device[@]}" 2>"$work/stderr" || {
         local code=$?
         cat "$work/stderr" >&2

@@ -86,6 +86,13 @@ arguments() {
         [ "$1" != grpo-entropy ] || args+=(--use-adaptive-entropy --entropy-coef 0.02 --entropy-coef-max 0.03 --entropy-target 5.555
             --top-entropy-quantile 0.5 --loss-type sapo)
         ;;
+    distill | distill-lora)
+        # A teacher of other weights; rewards that are measured, and two slices a step.
+        args=(distill --data grpo.jsonl --eval-data grpo-held-out.jsonl --teacher-model teacher --reward regex --reward-pattern '[a-m]'
+            --per-device-train-batch-size 3 --gradient-accumulation-steps 2 --num-generations 2 --max-completion-length 24
+            --learning-rate 1e-3 --beta 0.5 --temperature 0.8 --log-completions)
+        [ "$1" = distill ] || args+=(--use-peft --lora-target-modules all-linear --beta 1 --temperature 1)
+        ;;
     esac
     args+=(--model model --seed 9)
 }

@@ -98,12 +98,12 @@ static void test_messages(void **state)
     (void)state;
     says(FOR_EVAL, "max_steps",
          "eval has no option 'max_steps', called 'steps' here (an option of sft, grpo, dpo, kto, orpo, cpo, "
-         "rloo, reward)");
+         "rloo, reward, distill)");
     says(FOR_GRPO, "train-data", "it is called 'data'");
     says(FOR_SFT, "train_batch_size", "called 'batch_size' here");
     says(FOR_GRPO, "train_batch_size", "called 'prompts_per_step' here");
     says(FOR_EVAL, "num_generations_eval", "it is called 'n' here");
-    says(FOR_SFT, "reward_funcs", "called 'reward' here (an option of grpo, eval, score, rloo)");
+    says(FOR_SFT, "reward_funcs", "called 'reward' here (an option of grpo, eval, score, rloo, distill)");
     says(FOR_GRPO, "vllm_server_host", "one engine");
     says(FOR_GRPO, "vllm-mode", "one engine");
     says(FOR_SFT, "bema_update_freq",

@@ -37,6 +37,8 @@
     KERNEL(void, convert, const struct convert *)                                                                      \
     KERNEL(void, head_stats, const struct head_stats *)                                                                \
     KERNEL(void, head_gradient, const struct head_gradient *)                                                          \
+    KERNEL(void, divergence, const struct divergence *)                                                                \
+    KERNEL(void, divergence_gradient, const struct divergence *)                                                       \
     KERNEL(void, sample, struct sample *)                                                                              \
     KERNEL(void, adamw, const struct adamw *)                                                                          \
     KERNEL(void, adamw_8bit, const struct adamw_8bit *)                                                                \

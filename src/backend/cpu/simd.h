@@ -213,6 +213,36 @@ static inline vf vf_exp(vf x)
 #endif
 }
 
+/* log of a positive normal number, about 1 ulp: x = m 2^n with m in [sqrt(1/2), sqrt(2)) and the degree-8 polynomial of
+ * Cephes logf. log(1) is exactly 0. */
+static inline vf vf_log(vf x)
+{
+    float lane[VW], exponent[VW];
+    vf_store(lane, x);
+    for (int i = 0; i < VW; i++) {
+        uint32_t bits;
+        memcpy(&bits, &lane[i], sizeof bits);
+        const int32_t n = (int32_t)(bits - 0x3f3504f3u) >> 23;
+        bits -= (uint32_t)n << 23;
+        memcpy(&lane[i], &bits, sizeof bits);
+        exponent[i] = (float)n;
+    }
+    const vf n = vf_load(exponent), f = vf_sub(vf_load(lane), vf_set(1.0f)), z = vf_mul(f, f);
+    vf p = vf_set(7.0376836292e-2f);
+    p = vf_fma(p, f, vf_set(-1.1514610310e-1f));
+    p = vf_fma(p, f, vf_set(1.1676998740e-1f));
+    p = vf_fma(p, f, vf_set(-1.2420140846e-1f));
+    p = vf_fma(p, f, vf_set(1.4249322787e-1f));
+    p = vf_fma(p, f, vf_set(-1.6668057665e-1f));
+    p = vf_fma(p, f, vf_set(2.0000714765e-1f));
+    p = vf_fma(p, f, vf_set(-2.4999993993e-1f));
+    p = vf_fma(p, f, vf_set(3.3333331174e-1f));
+    p = vf_mul(vf_mul(p, f), z);
+    p = vf_fma(n, vf_set(-2.12194440e-4f), p);
+    p = vf_fma(z, vf_set(-0.5f), p);
+    return vf_fma(n, vf_set(0.693359375f), vf_add(f, p));
+}
+
 /* Rows as stored (act) to and from fp32. */
 static inline vf vf_load_act(const void *p, enum dtype type, int64_t i)
 {

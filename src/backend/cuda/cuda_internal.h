@@ -223,6 +223,8 @@ void cuda_host_forget(struct backend *backend, const void *matrix);
     OPERATION(convert, const struct convert *)                                                                         \
     OPERATION(head_stats, const struct head_stats *)                                                                   \
     OPERATION(head_gradient, const struct head_gradient *)                                                             \
+    OPERATION(divergence, const struct divergence *)                                                                   \
+    OPERATION(divergence_gradient, const struct divergence *)                                                          \
     OPERATION(sample, struct sample *)                 /* cuda_decode.c */                                             \
     OPERATION(decode_draw, const struct decode_draw *) /* cuda_decode.c */                                             \
     OPERATION(adamw, const struct adamw *)                                                                             \
@@ -240,6 +242,7 @@ double cuda_sum_squares(struct backend *, const float *x, int64_t count);
 
 /* The working memory of the operations above, for up to this many rows. */
 size_t cuda_head_scratch(int64_t vocab, int64_t rows);
+size_t cuda_divergence_scratch(int64_t vocab, int64_t rows);
 size_t cuda_rmsnorm_scratch(int64_t rows, int64_t width);
 size_t cuda_qkv_scratch(int64_t tokens, int32_t head_dim);
 size_t cuda_embed_scratch(int64_t tokens);

@@ -22,6 +22,7 @@ static size_t scratch_bytes(const struct backend *backend, const struct backend_
     if (load->train_tokens == 0)
         return most;
     most = larger(most, cuda_head_scratch(load->vocab, load->train_logits_rows));
+    most = larger(most, cuda_divergence_scratch(load->vocab, load->train_logits_rows));
     most = larger(most, cuda_rmsnorm_scratch(load->train_tokens, load->width));
     most = larger(most, cuda_qkv_scratch(load->train_tokens, load->head_dim));
     most = larger(most, cuda_lowrank_scratch(load->train_tokens, load->adapter_rank, load->adapter_depth));

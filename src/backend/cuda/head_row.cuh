@@ -144,6 +144,30 @@ static __device__ __forceinline__ logits_part part_statistics(const float x[LOGI
     return whole;
 }
 
+static __device__ __forceinline__ void store4(uint16_t *to, const float d[4])
+{
+    uint2 packed = make_uint2(pack_bf16(d[0], d[1]), pack_bf16(d[2], d[3]));
+    *reinterpret_cast<uint2 *>(to) = packed;
+}
+static __device__ __forceinline__ void store4(float *to, const float d[4])
+{
+    *reinterpret_cast<float4 *>(to) = make_float4(d[0], d[1], d[2], d[3]);
+}
+
+/* Entries i .. i + 4 of a row's part of which left are there. wide: out is aligned to four of them. */
+template <typename T>
+static __device__ __forceinline__ void store_logits4(T *out, int i, int64_t left, bool wide, const float d[4])
+{
+    if (wide && i + 4 <= left) {
+        store4(out + i, d);
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        if (i + j < left)
+            store_element(out + i + j, d[j]);
+}
+
 static __device__ __forceinline__ float lane_value(float x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 static __device__ __forceinline__ double lane_value(double x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 

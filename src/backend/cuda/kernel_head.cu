@@ -178,16 +178,6 @@ static __device__ __forceinline__ float gradient_of(const gradient_row &g, float
     return target ? (g.d_logp - down) * g.inv_temperature : down * -g.inv_temperature;
 }
 
-static __device__ __forceinline__ void store4(uint16_t *to, const float d[4])
-{
-    uint2 packed = make_uint2(pack_bf16(d[0], d[1]), pack_bf16(d[2], d[3]));
-    *reinterpret_cast<uint2 *>(to) = packed;
-}
-static __device__ __forceinline__ void store4(float *to, const float d[4])
-{
-    *reinterpret_cast<float4 *>(to) = make_float4(d[0], d[1], d[2], d[3]);
-}
-
 /* Block b + n_parts * r: entries LOGITS_PART * b ... of row r. */
 template <typename T, bool SMOOTH, bool MASKED>
 static __global__ void __launch_bounds__(LOGITS_THREADS)
@@ -219,14 +209,7 @@ static __global__ void __launch_bounds__(LOGITS_THREADS)
 #pragma unroll
         for (int j = 0; j < 4; j++)
             d[j] = gradient_of<SMOOTH>(g, x[4 * v + j], i + j == target);
-        if (wide && i + 4 <= left) {
-            store4(out + i, d);
-        } else {
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-                if (i + j < left)
-                    store_element(out + i + j, d[j]);
-        }
+        store_logits4(out, i, left, wide, d);
     }
 }
 
