@@ -426,9 +426,17 @@ static void test_statistics_are_those_of_head_stats(void **state)
                 assert_in_range(row.token, 0, N - 1);
                 use_threads(2);
                 float *out = stats->d;
-                backend->ops->head_stats(backend, &(struct head_stats){1, N, on->d, t == 3 ? 1.0f : temperature[t],
-                                                                       ids_of(&row.token, 1)->d, out, out + 1, out + 2,
-                                                                       NULL, NULL, {0}});
+                backend->ops->head_stats(backend, &(struct head_stats){1,
+                                                                       N,
+                                                                       on->d,
+                                                                       t == 3 ? 1.0f : temperature[t],
+                                                                       ids_of(&row.token, 1)->d,
+                                                                       out,
+                                                                       out + 1,
+                                                                       out + 2,
+                                                                       NULL,
+                                                                       NULL,
+                                                                       {0}});
                 pull(stats);
                 assert_memory_equal(&row.logp, stats->x, sizeof row.logp);
                 assert_memory_equal(&row.entropy, (float *)stats->x + 2, sizeof row.entropy);
