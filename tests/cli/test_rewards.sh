@@ -108,4 +108,26 @@ if command -v python3 >/dev/null; then
         --reward "exec:python3 $SOURCE/examples/reward_pool.py" --out pool
     is "$(wc -l <pool/metrics.jsonl)" 2 "steps with the example"
 fi
+
+# --- every kind of reward there is, on one file: the list is the program's own ---
+cat >kinds.jsonl <<'J'
+{"prompt": "p", "completion": "<think>so</think>\n<answer>\\boxed{12}</answer>", "completion_ids": [1, 2, 3, 1, 2, 3, 4], "answer": "12", "solution": "12", "pattern": "box", "schema": {"type": "object"}}
+J
+fails 2 'there is no reward' "$COHORT" score --data kinds.jsonl --reward no_such_one
+kinds=$(sed -n 's/.*there are \(.*\) and python:.*/\1/p' err | sed 's/(or [a-z_]*)//; s/, /\n/g; s/ and /\n/g' | tr -d ' ')
+printf 'while read -r row; do echo 0.5; done\n' >half.sh
+printf 'def half(completions, **columns):\n    return [0.5 for c in completions]\n' >half.py
+n=0
+for kind in $kinds python:FILE; do
+    case $kind in
+    exec:*) kind='exec:sh half.sh' ;;
+    python:*) command -v python3 >/dev/null || continue; kind=python:half.py:half ;;
+    model:*) continue ;; # tests/cli/test_reward_model.sh
+    esac
+    succeeds "$COHORT" score --data kinds.jsonl --reward "$kind" --max-completion-len 20 --soft-punish-cache 4 --max-len 20
+    is "$(wc -l <out)" 1 "rows that $kind scores"
+    has out '"rewards": \{"[^"]*": (-?[0-9]|null)'
+    n=$((n + 1))
+done
+[ "$n" -ge 17 ] || wrong "$n kinds of rewards were tried: $kinds"
 done_testing
