@@ -211,8 +211,8 @@ static json_t *stop_value(const struct choice *c)
 
 static json_t *usage(const struct job *job)
 {
-    return json_pack("{s:I, s:I, s:i, s:i}", "input_tokens", (json_int_t)job_prompt_tokens(job), "output_tokens",
-                     (json_int_t)job_drawn_tokens(job), "cache_read_input_tokens", 0, "cache_creation_input_tokens", 0);
+    return json_pack("{s:I, s:I}", "input_tokens", (json_int_t)job_prompt_tokens(job), "output_tokens",
+                     (json_int_t)job_drawn_tokens(job));
 }
 
 /* content and what says how it ended are used up. */
@@ -335,5 +335,5 @@ static cohort_status end(struct job *job, cohort_error *err)
     return job_event(job, "message_stop", json_pack("{s:s}", "type", "message_stop"), err);
 }
 
-const struct dialect dialect_anthropic = {
-    "msg_", begin, piece, call, tokens, finish, end, whole, fault_value_anthropic};
+const struct dialect dialect_anthropic = {"msg_", begin, piece, call, tokens, finish, end, whole, fault_value_anthropic,
+                                          "error"};

@@ -35,9 +35,9 @@ static json_t *envelope(const struct job *job, const char *object)
 static json_t *usage(const struct job *job)
 {
     const json_int_t prompt = job_prompt_tokens(job), drawn = job_drawn_tokens(job);
-    return json_pack("{s:I, s:I, s:I, s:{s:I}, s:{s:I}}", "prompt_tokens", prompt, "completion_tokens", drawn,
-                     "total_tokens", prompt + drawn, "prompt_tokens_details", "cached_tokens", (json_int_t)0,
-                     "completion_tokens_details", "reasoning_tokens", (json_int_t)job_thought_tokens(job));
+    return json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", prompt, "completion_tokens", drawn, "total_tokens",
+                     prompt + drawn, "completion_tokens_details", "reasoning_tokens",
+                     (json_int_t)job_thought_tokens(job));
 }
 
 static json_t *bytes_value(const char *bytes, size_t length)
@@ -304,5 +304,5 @@ static cohort_status end(struct job *job, cohort_error *err)
     return COHORT_OK;
 }
 
-const struct dialect dialect_chat = {"chatcmpl-", begin, piece, call, tokens, finish, end, whole, fault_value};
-const struct dialect dialect_completion = {"cmpl-", begin, piece, call, tokens, finish, end, whole, fault_value};
+const struct dialect dialect_chat = {"chatcmpl-", begin, piece, call, tokens, finish, end, whole, fault_value, NULL};
+const struct dialect dialect_completion = {"cmpl-", begin, piece, call, tokens, finish, end, whole, fault_value, NULL};

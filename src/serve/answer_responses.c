@@ -149,10 +149,10 @@ static json_t *response_value(const struct job *job, const char *status, json_t 
     const bool cut = c->ended && c->finish == FINISH_LENGTH, done = strcmp(status, "in_progress") != 0;
     const json_t *tools = ask_field(job->ask.body, "tools");
     const json_int_t in = job_prompt_tokens(job), out = job_drawn_tokens(job);
-    json_t *used = done ? json_pack("{s:I, s:{s:i}, s:I, s:{s:I}, s:I}", "input_tokens", in, "input_tokens_details",
-                                    "cached_tokens", 0, "output_tokens", out, "output_tokens_details",
-                                    "reasoning_tokens", (json_int_t)job_thought_tokens(job), "total_tokens", in + out)
-                        : json_null();
+    json_t *used =
+        done ? json_pack("{s:I, s:I, s:{s:I}, s:I}", "input_tokens", in, "output_tokens", out, "output_tokens_details",
+                         "reasoning_tokens", (json_int_t)job_thought_tokens(job), "total_tokens", in + out)
+             : json_null();
     return json_pack(
         "{s:s, s:s, s:I, s:s, s:s, s:o, s:o, s:o, s:n, s:b, s:s, s:o, s:{}, s:n, s:n, s:n}", "id", job->id, "object",
         "response", "created_at", (json_int_t)job->created, "status", cut && done ? "incomplete" : status, "model",
@@ -316,4 +316,4 @@ static cohort_status end(struct job *job, cohort_error *err)
                  json_pack("{s:o}", "response", response_value(job, "completed", output)), err);
 }
 
-const struct dialect dialect_responses = {"resp_", begin, piece, call, tokens, finish, end, whole, fault_value};
+const struct dialect dialect_responses = {"resp_", begin, piece, call, tokens, finish, end, whole, fault_value, NULL};

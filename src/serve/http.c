@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/number.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
@@ -27,6 +28,29 @@ enum {
     TOO_LARGE = 413
 };
 
+/* libmicrohttpd is loaded when a server is opened and not before: it brings TLS and nine more libraries, which programs that
+ * embed this one and serve nothing need not have. */
+#define LIBRARY "libmicrohttpd.so.12"
+#define FUNCTION_LIST(X)                                                                                               \
+    X(MHD_add_response_header)                                                                                         \
+    X(MHD_create_response_from_buffer)                                                                                 \
+    X(MHD_create_response_from_callback)                                                                               \
+    X(MHD_destroy_response)                                                                                            \
+    X(MHD_get_connection_info)                                                                                         \
+    X(MHD_is_feature_supported)                                                                                        \
+    X(MHD_lookup_connection_value)                                                                                     \
+    X(MHD_queue_response)                                                                                              \
+    X(MHD_resume_connection)                                                                                           \
+    X(MHD_start_daemon)                                                                                                \
+    X(MHD_stop_daemon)                                                                                                 \
+    X(MHD_suspend_connection)
+#define FUNCTION(name) __typeof__(name) *name;
+struct library {
+    void *handle;
+    FUNCTION_LIST(FUNCTION)
+};
+#undef FUNCTION
+
 /* A connection, from the moment it is accepted. */
 struct peer {
     struct peer *previous, *next;
@@ -36,6 +60,7 @@ struct peer {
 };
 
 struct http_server {
+    struct library mhd;
     struct MHD_Daemon *daemon;
     struct http_config config;
     int port;
@@ -116,7 +141,9 @@ const char *http_body(const struct http_call *call, size_t *length)
 
 const char *http_header(struct http_call *call, const char *name)
 {
-    return call->connection == NULL ? NULL : MHD_lookup_connection_value(call->connection, MHD_HEADER_KIND, name);
+    return call->connection == NULL
+               ? NULL
+               : call->server->mhd.MHD_lookup_connection_value(call->connection, MHD_HEADER_KIND, name);
 }
 
 void http_add_header(struct http_call *call, const char *name, const char *value)
@@ -133,7 +160,7 @@ static void wake(struct http_call *call)
     if (!call->suspended || call->connection == NULL)
         return;
     call->suspended = false;
-    MHD_resume_connection(call->connection);
+    call->server->mhd.MHD_resume_connection(call->connection);
 }
 
 void http_answer(struct http_call *call, unsigned status, const char *type, struct text *body)
@@ -222,7 +249,7 @@ static ssize_t read_stream(void *context, uint64_t at, char *to, size_t room)
     } else if (call->ended) {
         n = MHD_CONTENT_READER_END_OF_STREAM;
     } else {
-        MHD_suspend_connection(call->connection);
+        call->server->mhd.MHD_suspend_connection(call->connection);
         call->suspended = true;
     }
     pthread_mutex_unlock(&call->lock);
@@ -233,40 +260,43 @@ static void add_origin(const struct http_server *server, struct MHD_Response *re
 {
     if (server->origin[0] == '\0')
         return;
-    MHD_add_response_header(response, "Access-Control-Allow-Origin", server->origin);
-    MHD_add_response_header(response, "Access-Control-Allow-Headers", "authorization, content-type, x-api-key");
-    MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-    MHD_add_response_header(response, "Vary", "Origin");
+    server->mhd.MHD_add_response_header(response, "Access-Control-Allow-Origin", server->origin);
+    server->mhd.MHD_add_response_header(response, "Access-Control-Allow-Headers",
+                                        "authorization, content-type, x-api-key");
+    server->mhd.MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+    server->mhd.MHD_add_response_header(response, "Vary", "Origin");
 }
 
 /* With the call's lock: hands the answer over. */
 static enum MHD_Result queue_answer(struct http_call *call, struct MHD_Connection *connection)
 {
     struct MHD_Response *response =
-        call->streaming ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK_BYTES, read_stream, call, NULL)
-                        : MHD_create_response_from_buffer(
+        call->streaming ? call->server->mhd.MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK_BYTES,
+                                                                              read_stream, call, NULL)
+                        : call->server->mhd.MHD_create_response_from_buffer(
                               call->out.length, call->out.data != NULL ? call->out.data : "", MHD_RESPMEM_PERSISTENT);
     if (response == NULL)
         return MHD_NO;
     if (call->type[0] != '\0')
-        MHD_add_response_header(response, "Content-Type", call->type);
-    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+        call->server->mhd.MHD_add_response_header(response, "Content-Type", call->type);
+    call->server->mhd.MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     if (call->streaming) {
-        MHD_add_response_header(response, "Cache-Control", "no-cache");
-        MHD_add_response_header(response, "X-Accel-Buffering", "no");
+        call->server->mhd.MHD_add_response_header(response, "Cache-Control", "no-cache");
+        call->server->mhd.MHD_add_response_header(response, "X-Accel-Buffering", "no");
     }
     for (int i = 0; i < call->n_extra; i++)
-        MHD_add_response_header(response, call->names[i], call->values[i]);
+        call->server->mhd.MHD_add_response_header(response, call->names[i], call->values[i]);
     add_origin(call->server, response);
     call->queued = true;
-    const enum MHD_Result queued = MHD_queue_response(connection, call->status, response);
-    MHD_destroy_response(response);
+    const enum MHD_Result queued = call->server->mhd.MHD_queue_response(connection, call->status, response);
+    call->server->mhd.MHD_destroy_response(response);
     return queued;
 }
 
-static struct peer *peer_of(struct MHD_Connection *connection)
+static struct peer *peer_of(const struct http_server *server, struct MHD_Connection *connection)
 {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    const union MHD_ConnectionInfo *info =
+        server->mhd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     return info == NULL ? NULL : info->socket_context;
 }
 
@@ -274,7 +304,7 @@ static struct peer *peer_of(struct MHD_Connection *connection)
 static void set_call(struct http_server *server, struct MHD_Connection *connection, struct http_call *call)
 {
     pthread_mutex_lock(&server->lock);
-    struct peer *peer = peer_of(connection);
+    struct peer *peer = peer_of(server, connection);
     if (peer != NULL) {
         peer->call = call;
         peer->since = clock_seconds();
@@ -285,7 +315,7 @@ static void set_call(struct http_server *server, struct MHD_Connection *connecti
 /* What the length says of a body that has not come yet. */
 static bool much_too_large(const struct http_server *server, struct MHD_Connection *connection)
 {
-    const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Length");
+    const char *length = server->mhd.MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Length");
     int64_t bytes = 0;
     return length != NULL && number_read_integer(length, strlen(length), &bytes) &&
            (uint64_t)bytes / BODY_SLACK > server->config.max_body;
@@ -340,7 +370,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     if (call->answered) {
         result = queue_answer(call, connection);
     } else {
-        MHD_suspend_connection(connection);
+        server->mhd.MHD_suspend_connection(connection);
         call->suspended = true;
     }
     pthread_mutex_unlock(&call->lock);
@@ -374,7 +404,8 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
     struct peer *peer = *socket_context;
     pthread_mutex_lock(&server->lock);
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        const union MHD_ConnectionInfo *info =
+            server->mhd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
         if (info != NULL && mem_alloc(&peer, 1, sizeof *peer, "connection", NULL) == COHORT_OK) {
             peer->fd = info->connect_fd;
             peer->since = clock_seconds();
@@ -503,6 +534,31 @@ static cohort_status listen_socket(const struct http_config *config, int *fd, bo
                            strerror(why), why == EADDRINUSE ? "; --port 0 takes one that is free" : "");
 }
 
+static cohort_status load_library(struct library *library, cohort_error *err)
+{
+    static const char *const names[] = {
+#define FUNCTION(name) #name,
+        FUNCTION_LIST(FUNCTION)
+#undef FUNCTION
+    };
+    void *places[] = {
+#define FUNCTION(name) &library->name,
+        FUNCTION_LIST(FUNCTION)
+#undef FUNCTION
+    };
+    library->handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    if (library->handle == NULL)
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "serving needs " LIBRARY " (Debian: libmicrohttpd12): %s",
+                         dlerror());
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        void *found = dlsym(library->handle, names[i]);
+        if (found == NULL)
+            return error_set(err, COHORT_ERR_UNSUPPORTED, LIBRARY " has no %s: it is too old", names[i]);
+        memcpy(places[i], &found, sizeof found);
+    }
+    return COHORT_OK;
+}
+
 static cohort_status start(struct http_server *server, int fd, bool v6, cohort_error *err)
 {
     const struct http_config *c = &server->config;
@@ -521,14 +577,14 @@ static cohort_status start(struct http_server *server, int fd, bool v6, cohort_e
     };
     enum { OF_TLS = 7 };
     if (c->certificate != NULL) {
-        if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES)
+        if (server->mhd.MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES)
             return error_set(err, COHORT_ERR_UNSUPPORTED, "--tls-cert: this libmicrohttpd was built without TLS");
         flags |= MHD_USE_TLS;
         options[OF_TLS] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)c->certificate};
         options[OF_TLS + 1] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)c->key};
     }
-    server->daemon =
-        MHD_start_daemon(flags, 0, NULL, NULL, on_request, server, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    server->daemon = server->mhd.MHD_start_daemon(flags, 0, NULL, NULL, on_request, server, MHD_OPTION_ARRAY, options,
+                                                  MHD_OPTION_END);
     if (server->daemon == NULL)
         return error_set(err, COHORT_ERR_IO, "the HTTP server could not be started%s",
                          c->certificate != NULL ? ": are --tls-cert and --tls-key a PEM certificate and its key?" : "");
@@ -545,12 +601,16 @@ cohort_status http_open(struct http_server **out, const struct http_config *conf
     server->config = *config;
     if (config->origin != NULL)
         snprintf(server->origin, sizeof server->origin, "%s", config->origin);
-    cohort_status status = listen_socket(config, &fd, &v6, err);
+    cohort_status status = load_library(&server->mhd, err);
+    if (status == COHORT_OK)
+        status = listen_socket(config, &fd, &v6, err);
     if (status == COHORT_OK && pthread_mutex_init(&server->lock, NULL) != 0)
         status = error_set(err, COHORT_ERR_MEMORY, "cannot make a lock");
     if (status != COHORT_OK) {
         if (fd >= 0)
             close(fd);
+        if (server->mhd.handle != NULL)
+            dlclose(server->mhd.handle);
         mem_free(server);
         return status;
     }
@@ -598,9 +658,10 @@ void http_close(struct http_server *server)
         usleep(PAUSE_US);
     if (server->daemon != NULL) {
         (void)under_way(server, true); /* a connection that sleeps cannot be closed */
-        MHD_stop_daemon(server->daemon);
+        server->mhd.MHD_stop_daemon(server->daemon);
     }
     pthread_mutex_destroy(&server->lock);
+    dlclose(server->mhd.handle);
     mem_free(server->fds);
     mem_free(server->calls);
     mem_free(server);

@@ -159,7 +159,7 @@ void job_fail(struct job *job, const struct fault *fault)
         answer_fault(job->call, fault, job->dialect->fault);
         return;
     }
-    (void)job_event(job, NULL, job->dialect->fault(fault), NULL);
+    (void)job_event(job, job->dialect->fault_event, job->dialect->fault(fault), NULL);
     http_end(job->call);
 }
 

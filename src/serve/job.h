@@ -59,6 +59,7 @@ struct dialect {
     cohort_status (*end)(struct job *job, cohort_error *err);
     cohort_status (*whole)(struct job *job, json_t **out, cohort_error *err);
     json_t *(*fault)(const struct fault *fault);
+    const char *fault_event; /* of a stream that breaks off; NULL: it has no name */
 };
 extern const struct dialect dialect_chat, dialect_completion, dialect_anthropic, dialect_responses;
 

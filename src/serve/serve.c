@@ -424,7 +424,7 @@ cohort_status serve_run(struct serve *s, cohort_error *err)
         const double now = clock_seconds();
         if (deadline == 0 && stop_requested(stop)) {
             deadline = now + s->drain;
-            if (failed == COHORT_OK)
+            if (s->state != SERVE_FAILED)
                 set_state(s, SERVE_DRAINING, "");
             observer_message(s->observer, "ending: %zu requests are under way", s->n_jobs);
         }
@@ -446,10 +446,14 @@ cohort_status serve_run(struct serve *s, cohort_error *err)
         else
             flush(s);
     }
+    const bool broken = s->state == SERVE_FAILED;
+    memcpy(why.message, s->reason, sizeof s->reason);
     cut_off(s);
-    set_state(s, failed == COHORT_OK ? SERVE_DRAINING : SERVE_FAILED, why.message);
+    set_state(s, broken ? SERVE_FAILED : SERVE_DRAINING, why.message);
     drop_errands(s, "the server has ended");
-    return failed == COHORT_OK ? COHORT_OK : error_set(err, failed, "%s", why.message);
+    return !broken ? COHORT_OK
+                   : error_set(err, failed == COHORT_OK ? COHORT_ERR_STATE : failed, "the engine had failed: %s",
+                               why.message);
 }
 
 /* ---- Opening and closing ---- */

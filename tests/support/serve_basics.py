@@ -340,6 +340,29 @@ def weights(model):
         assert s.post("/v1/weights", {"folder": model})[0] == 200 and ids(s) == ours
 
 
+def failing(model):
+    """Where the model is lost every request is told so, and /health; it is lost by weights whose file proves damaged half way."""
+    import shutil
+    import struct
+    damaged = os.path.join(os.path.dirname(model), "damaged")
+    shutil.copytree(model, damaged)
+    with open(os.path.join(damaged, "model.safetensors"), "r+b") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        name, last = max(((k, v) for k, v in header.items() if k != "__metadata__"), key=lambda kv: kv[1]["data_offsets"][1])
+        assert last["dtype"] == "BF16"
+        file.seek(-2, os.SEEK_END)
+        file.write(struct.pack("<H", 0x7FC0))  # NaN
+    with Server(model, "--admin") as s:
+        status, _, answer = s.post("/v1/weights", {"folder": damaged})
+        assert status == 500 and answer["error"]["code"] == "weights_damaged" and name in answer["error"]["message"], answer
+        status, _, health = s.ask("GET", "/health")
+        assert status == 503 and name in health["error"], health
+        begun = time.monotonic()
+        status, headers, answer = s.post(CHAT, {"messages": user("x")})
+        assert status == 503 and answer["error"]["code"] == "engine_failed" and headers["Retry-After"] and time.monotonic() - begun < 2
+        assert s.end() == 1, "a server whose engine has failed does not end well"
+
+
 def encrypted(model):
     """By https, where there is an openssl to make a certificate."""
     import shutil
@@ -368,6 +391,6 @@ with Server(MODEL, "--max-body", "1", "--read-timeout", "1") as server:
         check(server)
     assert server.ask("GET", "/health")[2] == {"status": "ok"}
     assert server.end() == 0
-for check in (full, keys, draining, weights, encrypted):
+for check in (full, keys, draining, weights, failing, encrypted):
     say(check.__name__)
     check(MODEL)
