@@ -10,6 +10,7 @@ the parts. A row is {"schema", "docs", "valid": "0110..."}. jsonschema needs rfc
 import decimal
 import json
 import random
+import re
 import sys
 
 import jsonschema
@@ -245,7 +246,10 @@ def in_order(value, s, root, depth=6):
         for k in keys:
             v = value[k]
             for part in parts:
-                subs = [part.get("properties", {}).get(k), part.get("additionalProperties")] + list(part.get("patternProperties", {}).values())
+                patterns = part.get("patternProperties", {})
+                subs = [part.get("properties", {}).get(k)] + [sub for pattern, sub in patterns.items() if re.search(pattern, k)]
+                if subs == [None]:
+                    subs.append(part.get("additionalProperties"))
                 for sub in subs:
                     if isinstance(sub, dict):
                         v = in_order(v, sub, root, depth - 1)

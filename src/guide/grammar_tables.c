@@ -338,7 +338,9 @@ cohort_status grammar_compile(struct grammar_tables *tables, const struct gramma
     TRY_GOTO(make_automata(&c, err));
     TRY_GOTO(find_distances(&c, distances, tables->rule_distance, err));
     if (tables->rule_distance[0] >= DISTANCE_NEVER) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: no text meets this: there is nothing to generate", origin);
+        status =
+            error_set(err, COHORT_ERR_FORMAT,
+                      "%s: no text meets this: there is nothing to generate (or nothing of less than 4 GB)", origin);
         goto cleanup;
     }
     TRY_GOTO(fill_tables(&c, distances, err));

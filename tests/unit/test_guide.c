@@ -9,6 +9,8 @@
 #include "support/accepts.h"
 #include "support/guide_test.h"
 
+#include <time.h>
+
 #include <unistd.h>
 
 static struct tokenizer *toy, *qwen;
@@ -403,12 +405,76 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* Each ends within a second, as an error or as something that may be used. */
+static void test_hostile(void **state)
+{
+    (void)state;
+    enum { CASES = 9 };
+    struct text texts[CASES] = {{0}};
+    const enum guide_kind kinds[CASES] = {GUIDE_REGEX,   GUIDE_REGEX,   GUIDE_REGEX,   GUIDE_GRAMMAR, GUIDE_GRAMMAR,
+                                          GUIDE_GRAMMAR, GUIDE_GRAMMAR, GUIDE_GRAMMAR, GUIDE_GRAMMAR};
+    const struct guide_options options = {.after = -1};
+    cohort_error err = {0};
+    assert_int_equal(text_printf(&texts[0], &err, "a{1000}{1000}{1000}b"), COHORT_OK);
+    assert_int_equal(text_printf(&texts[1], &err, "((((a|b)*|c)*|d)*(a?){999}){99999}"), COHORT_OK);
+    for (int i = 0; i < 5000; i++) /* levels */
+        assert_int_equal(text_printf(&texts[2], &err, "("), COHORT_OK);
+    assert_int_equal(text_printf(&texts[3], &err, "root ::= "), COHORT_OK);
+    for (int i = 0; i < 5000; i++)
+        assert_int_equal(text_printf(&texts[3], &err, "("), COHORT_OK);
+    /* Rules that double. */
+    assert_int_equal(text_printf(&texts[4], &err, "root ::= r0\n"), COHORT_OK);
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(text_printf(&texts[4], &err, "r%d ::= r%d r%d\n", i, i + 1, i + 1), COHORT_OK);
+    assert_int_equal(text_printf(&texts[4], &err, "r200 ::= \"a\"?\n"), COHORT_OK);
+    /* A ring of rules that begin with each other. */
+    assert_int_equal(text_printf(&texts[5], &err, "root ::= r0\n"), COHORT_OK);
+    for (int i = 0; i < 2000; i++)
+        assert_int_equal(text_printf(&texts[5], &err, "r%d ::= r%d \"a\" | \"b\"\n", i, (i + 1) % 2000), COHORT_OK);
+    /* A NUL among the letters, and much text. */
+    assert_int_equal(text_append(&texts[6], "root ::= \"a\0b\" x\nx ::= \"c\"\0", 30, &err), COHORT_OK);
+    assert_int_equal(text_printf(&texts[7], &err, "start: A~100000\nA: B~100000\nB: C~100000\nC: /(x|y){9999}/"),
+                     COHORT_OK);
+    assert_int_equal(text_printf(&texts[8], &err, "start: \"x\""), COHORT_OK);
+    for (int i = 0; i < 20000; i++)
+        assert_int_equal(text_printf(&texts[8], &err, " | \"word number %d\"", i), COHORT_OK);
+    for (int i = 0; i < CASES; i++) {
+        struct guide *guide = NULL;
+        const clock_t before = clock();
+        const cohort_status status =
+            guide_create(&guide, toy_words, kinds[i], texts[i].data, texts[i].length, &options, "test", NULL, &err);
+        struct guide_state *s = NULL;
+        if (status == COHORT_OK) {
+            assert_int_equal(guide_start(&s, guide, 100, 50, NULL), COHORT_OK);
+            for (int n = 0; n < 60; n++) { /* on the shortest way at the end */
+                const uint32_t *mask = guide_mask(s);
+                int32_t id = 0;
+                while (id < toy_words->size && !guide_test_bit(mask, id))
+                    id++;
+                if (id == toy_words->size)
+                    break;
+                assert_true(guide_accept(s, id));
+            }
+        }
+        const double seconds = (double)(clock() - before) / CLOCKS_PER_SEC;
+        print_message("%d: %.2f s: %.100s\n", i, seconds,
+                      status != COHORT_OK            ? err.message
+                      : guide_problem(guide) != NULL ? guide_problem(guide)
+                                                     : "compiled");
+        assert_true(status == COHORT_OK || strncmp(err.message, "test", 4) == 0);
+        assert_true(seconds < 10.0); /* optimised and alone: at most one */
+        guide_stop(s);
+        guide_release(guide);
+        text_free(&texts[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_regex),      cmocka_unit_test(test_gbnf), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_qwen_masks), cmocka_unit_test(test_ends), cmocka_unit_test(test_thinking),
-        cmocka_unit_test(test_closing),
+        cmocka_unit_test(test_regex),      cmocka_unit_test(test_gbnf),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_qwen_masks), cmocka_unit_test(test_ends),    cmocka_unit_test(test_thinking),
+        cmocka_unit_test(test_closing),    cmocka_unit_test(test_hostile),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

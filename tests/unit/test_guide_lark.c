@@ -166,11 +166,13 @@ static void test_refused(void **state)
     }
 }
 
+static const char *texts_file = COHORT_SOURCE_DIR "/tests/fixtures/guided_lark.jsonl";
+
 static void test_llguidance(void **state)
 {
     (void)state;
     char line[1 << 16];
-    FILE *file = fopen(COHORT_SOURCE_DIR "/tests/fixtures/guided_lark.jsonl", "rb");
+    FILE *file = fopen(texts_file, "rb");
     int64_t texts = 0, accepted = 0;
     assert_non_null(file);
     while (fgets(line, sizeof line, file) != NULL) {
@@ -198,8 +200,11 @@ static void test_llguidance(void **state)
     assert_true(texts >= 2000 && accepted >= 500 && texts - accepted >= 500);
 }
 
-int main(void)
+/* Usage: test_guide_lark [TEXTS.jsonl], of oracle/guided_lark.py with another seed. */
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        texts_file = argv[1];
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_read), cmocka_unit_test(test_tokens),
                                        cmocka_unit_test(test_refused), cmocka_unit_test(test_llguidance)};
     return cmocka_run_group_tests(tests, setup, teardown);

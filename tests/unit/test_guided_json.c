@@ -32,10 +32,12 @@ static cohort_status compile(struct grammar_tables *tables, const char *schema, 
 
 /* ---- The table ---- */
 
+static const char *schemas_file = COHORT_SOURCE_DIR "/tests/fixtures/guided_schemas.jsonl";
+
 static void test_random_schemas(void **state)
 {
     (void)state;
-    FILE *file = fopen(COHORT_SOURCE_DIR "/tests/fixtures/guided_schemas.jsonl", "r");
+    FILE *file = fopen(schemas_file, "r");
     char *line = NULL;
     size_t capacity = 0;
     int schemas = 0, compiled = 0, validated = 0, documents = 0, empty = 0;
@@ -89,8 +91,8 @@ static void test_random_schemas(void **state)
     free(line);
     print_message("%d schemas, %d compiled, %d without a document, %d documents\n", schemas, compiled, empty,
                   documents);
-    assert_int_equal(schemas, 2000);
-    assert_true(compiled > 1800 && documents > 8500 && validated > 6000);
+    /* Of the table 1,842 are compiled, with 8,700 documents. */
+    assert_true(schemas >= 100 && compiled > schemas * 85 / 100 && documents > 4 * schemas && validated > 3 * schemas);
 }
 
 /* ---- Each keyword ---- */
@@ -340,8 +342,11 @@ static void test_hostile(void **state)
     assert_true(clock_seconds() - start < 60.0); /* idle: about two */
 }
 
-int main(void)
+/* Usage: test_guided_json [SCHEMAS.jsonl], of oracle/guided_schemas.py with another seed. */
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        schemas_file = argv[1];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_schemas), cmocka_unit_test(test_keywords),    cmocka_unit_test(test_refused),
         cmocka_unit_test(test_ignored),        cmocka_unit_test(test_white_space), cmocka_unit_test(test_hostile),

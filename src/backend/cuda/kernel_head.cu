@@ -146,9 +146,9 @@ extern "C" void cuda_head_stats(struct backend *backend, const struct head_stats
     float *sums = (float *)(parts + count);
     const float inv_temperature = 1.0f / p->temperature;
     assert(p->allowed.bits == NULL || (p->top == NULL && p->mean == NULL));
-    auto kernel = p->mean != NULL            ? stats_part_kernel<true, false>
+    auto kernel = p->mean != NULL           ? stats_part_kernel<true, false>
                   : p->allowed.bits != NULL ? stats_part_kernel<false, true>
-                                             : stats_part_kernel<false, false>;
+                                            : stats_part_kernel<false, false>;
     LAUNCH(kernel, (unsigned)count, LOGITS_THREADS, 0, s->stream, p->logits, p->vocab, (int)n_parts, inv_temperature,
            parts, sums, p->allowed);
     LAUNCH(stats_finish_kernel, (unsigned)((p->rows + FINISH_WARPS - 1) / FINISH_WARPS), FINISH_WARPS * 32, 0,
