@@ -95,6 +95,16 @@ static cohort_status add_python_file(struct run_inputs *inputs, const char *spec
     return status;
 }
 
+/* Of a judge; a text is among the options. */
+static cohort_status add_rubric(struct run_inputs *inputs, const char *rubric, cohort_error *err)
+{
+    bool is_file = false;
+    if (rubric == NULL)
+        return COHORT_OK;
+    TRY(reward_judge_rubric_is_file(rubric, &is_file, err));
+    return is_file ? run_inputs_add_file(inputs, INPUT_REWARD, rubric, err) : COHORT_OK;
+}
+
 cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options, cohort_error *err)
 {
     const char *schema = options_string(options, OPTION_REWARD_SCHEMA);
@@ -113,6 +123,8 @@ cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct o
             TRY(run_inputs_add_command(inputs, INPUT_REWARD, spec + 5, err));
         else if (strncmp(spec, "python:", 7) == 0)
             TRY(add_python_file(inputs, spec + 7, err));
+        else if (strncmp(spec, "judge:", 6) == 0)
+            TRY(add_rubric(inputs, options_string(options, OPTION_JUDGE_RUBRIC), err));
         else if (strcmp(spec, "json_schema") == 0 && schema != NULL && !reward_schema_is_text(schema))
             TRY(run_inputs_add_file(inputs, INPUT_REWARD, schema, err));
     }

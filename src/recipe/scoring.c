@@ -94,27 +94,37 @@ static cohort_status create_named(struct scoring *scoring, const struct options 
 {
     const char **delimiters = NULL, **tags = NULL, **tools = NULL;
     cohort_status status = COHORT_OK;
-    struct reward_options reward_options = {.pattern = options_string(options, OPTION_REWARD_PATTERN),
-                                            .timeout_s = options_float(options, OPTION_REWARD_TIMEOUT),
-                                            .stop = options_stop(options),
-                                            .workers = (int)options_int(options, OPTION_REWARD_WORKERS),
-                                            .python = options_string(options, OPTION_PYTHON),
-                                            .n_delimiters = options_list_count(options, OPTION_REASONING_DELIMITERS),
-                                            .n_tags = options_list_count(options, OPTION_REWARD_TAGS),
-                                            .schema = options_string(options, OPTION_REWARD_SCHEMA),
-                                            .n_tools = options_list_count(options, OPTION_REWARD_TOOLS),
-                                            .tool_optional = options_bool(options, OPTION_REWARD_TOOL_OPTIONAL),
-                                            .max_completion_len = options_int_or(options, OPTION_MAX_COMPLETION_LEN, 0),
-                                            .soft_punish_cache = options_int_or(options, OPTION_SOFT_PUNISH_CACHE, -1),
-                                            .ngram_size = options_int(options, OPTION_NGRAM_SIZE),
-                                            .max_penalty = options_float(options, OPTION_MAX_PENALTY),
-                                            .max_len = options_int_or(options, OPTION_MAX_LEN, 0),
-                                            .min_length = options_int(options, OPTION_REWARD_MIN_LENGTH),
-                                            .max_length = options_int(options, OPTION_REWARD_MAX_LENGTH),
-                                            .min_value_wrong = options_float(options, OPTION_MIN_VALUE_WRONG),
-                                            .max_value_wrong = options_float(options, OPTION_MAX_VALUE_WRONG),
-                                            .min_value_correct = options_float(options, OPTION_MIN_VALUE_CORRECT),
-                                            .max_value_correct = options_float(options, OPTION_MAX_VALUE_CORRECT)};
+    const bool scale = options_list_count(options, OPTION_JUDGE_SCALE) > 0;
+    if (scale && options_list_count(options, OPTION_JUDGE_SCALE) != 2)
+        return error_set(err, COHORT_ERR_ARGUMENT, "--judge-scale: expected two numbers, LEAST,MOST, such as 1,10");
+    struct reward_options reward_options = {
+        .judge_model = options_string(options, OPTION_JUDGE_MODEL),
+        .judge_rubric = options_string(options, OPTION_JUDGE_RUBRIC),
+        .judge_key_env = options_string(options, OPTION_JUDGE_KEY_ENV),
+        .judge_least = scale ? options_list_number(options, OPTION_JUDGE_SCALE, 0) : 0.0,
+        .judge_most = scale ? options_list_number(options, OPTION_JUDGE_SCALE, 1) : 1.0,
+        .judge_retries = (int)options_int(options, OPTION_JUDGE_RETRIES),
+        .pattern = options_string(options, OPTION_REWARD_PATTERN),
+        .timeout_s = options_float(options, OPTION_REWARD_TIMEOUT),
+        .stop = options_stop(options),
+        .workers = (int)options_int(options, OPTION_REWARD_WORKERS),
+        .python = options_string(options, OPTION_PYTHON),
+        .n_delimiters = options_list_count(options, OPTION_REASONING_DELIMITERS),
+        .n_tags = options_list_count(options, OPTION_REWARD_TAGS),
+        .schema = options_string(options, OPTION_REWARD_SCHEMA),
+        .n_tools = options_list_count(options, OPTION_REWARD_TOOLS),
+        .tool_optional = options_bool(options, OPTION_REWARD_TOOL_OPTIONAL),
+        .max_completion_len = options_int_or(options, OPTION_MAX_COMPLETION_LEN, 0),
+        .soft_punish_cache = options_int_or(options, OPTION_SOFT_PUNISH_CACHE, -1),
+        .ngram_size = options_int(options, OPTION_NGRAM_SIZE),
+        .max_penalty = options_float(options, OPTION_MAX_PENALTY),
+        .max_len = options_int_or(options, OPTION_MAX_LEN, 0),
+        .min_length = options_int(options, OPTION_REWARD_MIN_LENGTH),
+        .max_length = options_int(options, OPTION_REWARD_MAX_LENGTH),
+        .min_value_wrong = options_float(options, OPTION_MIN_VALUE_WRONG),
+        .max_value_wrong = options_float(options, OPTION_MAX_VALUE_WRONG),
+        .min_value_correct = options_float(options, OPTION_MIN_VALUE_CORRECT),
+        .max_value_correct = options_float(options, OPTION_MAX_VALUE_CORRECT)};
     TRY_GOTO(read_texts(options, OPTION_REASONING_DELIMITERS, reward_options.n_delimiters, &delimiters, err));
     TRY_GOTO(read_texts(options, OPTION_REWARD_TAGS, reward_options.n_tags, &tags, err));
     reward_options.reasoning_delimiters = delimiters;
@@ -148,10 +158,10 @@ static cohort_status read_caches(const struct scoring *scoring, const struct opt
                 "--reward-cache names '%.80s', but there is no reward of this name; give names as metrics have "
                 "them, for example '%.80s'",
                 name, scoring->names[0]);
-        if (!reward_is_program(scoring->rewards[f]))
+        if (!reward_may_keep_scores(scoring->rewards[f]))
             return error_set(
                 err, COHORT_ERR_ARGUMENT,
-                "--reward-cache names '%.80s', which takes no time: it is for exec: and python: rewards; leave "
+                "--reward-cache names '%.80s', which takes no time: it is for exec:, python: and judge: rewards; leave "
                 "it out",
                 name);
         TRY(reward_keep_scores(scoring->rewards[f], err));

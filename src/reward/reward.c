@@ -77,15 +77,18 @@ static cohort_status callback_score_lists(void *state, const char *name, const s
                            &said, name, err);
 }
 
-static const struct reward_kind callback_kind = {.destroy = callback_destroy, .score_lists = callback_score_lists};
+static struct reward_log *callback_log(void *state) { return &((struct callback_state *)state)->log; }
+
+static const struct reward_kind callback_kind = {
+    .destroy = callback_destroy, .score_lists = callback_score_lists, .log = callback_log};
 
 bool reward_take_log(struct reward *reward, struct reward_log *into, size_t first_row)
 {
-    if (reward->kind != &callback_kind)
+    if (reward->kind->log == NULL)
         return true;
-    struct callback_state *callback = reward->state;
-    const bool good = reward_log_merge(into, &callback->log, first_row);
-    reward_log_free(&callback->log);
+    struct reward_log *log = reward->kind->log(reward->state);
+    const bool good = reward_log_merge(into, log, first_row);
+    reward_log_free(log);
     return good;
 }
 
@@ -216,13 +219,14 @@ static cohort_status create_named(struct reward *reward, const char *spec, const
         reward->kind = &reward_kind_pattern;
         return reward_pattern_create(&reward->state, format ? NULL : options->pattern, format, err);
     }
-    return error_set(err, COHORT_ERR_ARGUMENT,
-                     "there is no reward '%.80s'; there are accuracy, reasoning_accuracy, cosine_scaled, regex, "
-                     "think_format (or format), soft_overlong_punishment, repetition_penalty, length, xml_format, "
-                     "xml_count, correctness, integer, strict_format, soft_format, json_schema, tool_use, exec:PROGRAM, "
-                     "model:DIR and python:FILE.py:FUNCTION (commas separate rewards: write '\\,' for one within "
-                     "a program, or put it into a file)",
-                     spec);
+    return error_set(
+        err, COHORT_ERR_ARGUMENT,
+        "there is no reward '%.80s'; there are accuracy, reasoning_accuracy, cosine_scaled, regex, "
+        "think_format (or format), soft_overlong_punishment, repetition_penalty, length, xml_format, "
+        "xml_count, correctness, integer, strict_format, soft_format, json_schema, tool_use, exec:PROGRAM, "
+        "model:DIR, judge:URL and python:FILE.py:FUNCTION (commas separate rewards: write '\\,' for one within "
+        "a program, or put it into a file)",
+        spec);
 }
 
 cohort_status reward_create(struct reward **out, const char *spec, const struct reward_options *options,
@@ -250,6 +254,10 @@ cohort_status reward_create(struct reward **out, const char *spec, const struct 
         reward->kind = &reward_kind_exec;
         TRY_GOTO(reward_python_command(&command, spec, options->python, &reward->name, err));
         TRY_GOTO(reward_exec_create(&reward->state, &command, options, &reward->name, err));
+    } else if (strncmp(spec, "judge:", 6) == 0) {
+        TRY_GOTO(mem_strdup(&reward->name, "judge", 5, err));
+        reward->kind = &reward_kind_judge;
+        TRY_GOTO(reward_judge_create(&reward->state, spec + 6, options, err));
     } else {
         TRY_GOTO(mem_strdup(&reward->name, spec, strlen(spec), err));
         TRY_GOTO(create_named(reward, spec, options, err));
@@ -294,7 +302,7 @@ cohort_status reward_check(struct reward *reward, const json_t *data, int64_t pr
                                    .finish_reason = "eos",
                                    .prompt_index = prompt_index};
     double ignored = 0.0;
-    if (reward->kind == &callback_kind || reward->kind == &reward_kind_exec)
+    if (reward->kind == &callback_kind || reward->kind == &reward_kind_exec || reward->kind == &reward_kind_judge)
         return COHORT_OK;
     return reward_score(reward, &row, 1, &ignored, err);
 }
@@ -342,9 +350,15 @@ cohort_status reward_check_finite(const struct reward *reward, const struct rewa
 
 bool reward_is_program(const struct reward *reward) { return reward->kind == &reward_kind_exec; }
 
+bool reward_may_keep_scores(const struct reward *reward)
+{
+    return reward_is_program(reward) || reward->kind == &reward_kind_judge;
+}
+
 cohort_status reward_keep_scores(struct reward *reward, cohort_error *err)
 {
-    return reward_exec_keep_scores(reward->state, err);
+    return reward->kind == &reward_kind_judge ? reward_judge_keep_scores(reward->state, err)
+                                              : reward_exec_keep_scores(reward->state, err);
 }
 
 int reward_workers(const struct reward *reward) { return reward_exec_workers(reward->state); }

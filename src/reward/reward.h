@@ -60,6 +60,7 @@ struct reward; /* one function */
  * polled), no SIGPIPE to the host. An answer may also have "metrics": {"NAME": number or a list of them} and "extra":
  * {"COLUMN": value}, which go to a reward_log. reward_destroy closes its stdin and gives it 2 s to end, then SIGTERM,
  * then SIGKILL to its process group. A reward serves one reward_score at a time.
+ * - judge:URL: judge.c has what it asks and how it reads the answer.
  * - python: a function with TRL's signature, called for a batch by an interpreter that runs python_worker.py; its
  * __name__ is the reward's name. In all else it is an exec. */
 enum { REWARD_MAX_WORKERS = 256 };
@@ -84,7 +85,16 @@ struct reward_options {
     size_t n_tools;                          /* 0: those of the row's column "tools" */
     bool tool_optional;                      /* tool_use: a completion may do without a call */
     double min_value_wrong, max_value_wrong, min_value_correct, max_value_correct; /* cosine_scaled */
+    /* judge: the model asked for (NULL: "default"), what it judges by (a file or the text; NULL: a rubric of our own), the
+     * environment variable with the server's key (NULL: OPENAI_API_KEY, if there is one), the scores that it gives from
+     * least to most (both 0: 0 to 1), and how often a request is tried again. timeout_s is a request's; workers: requests at
+     * once. */
+    const char *judge_model, *judge_rubric, *judge_key_env;
+    double judge_least, judge_most;
+    int judge_retries;
 };
+/* Whether a rubric is the name of a file. One word that names none is an error. */
+cohort_status reward_judge_rubric_is_file(const char *rubric, bool *is_file, cohort_error *err);
 /* Whether options->schema is a schema, not the name of a file. */
 bool reward_schema_is_text(const char *schema);
 cohort_status reward_create(struct reward **out, const char *spec, const struct reward_options *options,
@@ -119,7 +129,7 @@ bool reward_log_metric(struct reward_log *log, const char *name, double sum, int
 bool reward_log_extra(struct reward_log *log, const char *column, size_t row, json_t *value);
 /* Adds what from says of rows that begin with first_row of into. */
 bool reward_log_merge(struct reward_log *into, const struct reward_log *from, size_t first_row);
-/* What a callback has said since the last time, of rows that begin with first_row of into. False: out of memory. */
+/* What a callback or a judge has said since the last time, of rows that begin with first_row of into. False: out of memory. */
 bool reward_take_log(struct reward *reward, struct reward_log *into, size_t first_row);
 bool reward_log_empty(const struct reward_log *log);
 void reward_log_free(struct reward_log *log);
@@ -135,7 +145,8 @@ struct reward_progress {
  * batches as there are programs are worked on at a time, the others wait in the order of their start. rows are read
  * during the start alone. */
 bool reward_is_program(const struct reward *reward);
-/* From now on a program is not asked again about a row that it scored before: the same data, prompt and completion. A
+bool reward_may_keep_scores(const struct reward *reward); /* a program or a judge */
+/* From now on such a reward is not asked again about a row that it scored before: the same data, prompt and completion. A
  * batch of which it says more than a number for each row is not kept. */
 cohort_status reward_keep_scores(struct reward *reward, cohort_error *err);
 int reward_workers(const struct reward *reward); /* of a program */

@@ -9,7 +9,8 @@ struct reward_kind {
     cohort_status (*score)(void *state, const char *name, const struct reward_row *rows, size_t n_rows, double *rewards,
                            cohort_error *err);
     void (*destroy)(void *state);
-    const char *(*warning)(void *state); /* of reward_warning; NULL: never */
+    const char *(*warning)(void *state);    /* of reward_warning; NULL: never */
+    struct reward_log *(*log)(void *state); /* what it has said since it was last taken; NULL: it says nothing */
     /* As reward_score_lists, for what may reward tokens; NULL: it does not. */
     cohort_status (*score_lists)(void *state, const char *name, const struct reward_row *rows, size_t n_rows,
                                  double *rewards, double **lists, cohort_error *err);
@@ -24,7 +25,7 @@ struct reward {
 extern const struct reward_kind reward_kind_accuracy, reward_kind_reasoning, reward_kind_pattern, reward_kind_exec,
     reward_kind_overlong, reward_kind_repetition, reward_kind_cosine, reward_kind_length, reward_kind_xml_format,
     reward_kind_xml_count, reward_kind_correctness, reward_kind_integer, reward_kind_strict, reward_kind_soft,
-    reward_kind_schema, reward_kind_tools;
+    reward_kind_schema, reward_kind_tools, reward_kind_judge;
 
 /* pattern NULL: the row's column "pattern". format: the match must begin at the first character, as
  * TRL's re.match. */
@@ -67,6 +68,11 @@ int reward_exec_workers(const void *state);
 cohort_status reward_exec_keep_scores(void *state, cohort_error *err);
 cohort_status reward_exec_start(struct reward_job **job, void *state, const struct reward_row *rows, size_t n_rows,
                                 const struct reward_progress *progress, cohort_error *err);
+
+/* State of reward_kind_judge. */
+cohort_status reward_judge_create(void **state, const char *url, const struct reward_options *options,
+                                  cohort_error *err);
+cohort_status reward_judge_keep_scores(void *state, cohort_error *err);
 
 /* Some bytes of a text that is somebody else's; they may hold NULs. */
 struct span {

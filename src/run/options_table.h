@@ -123,7 +123,7 @@ ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(REWARD_METRIC_
 ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(KTO_METRIC_LIST)), "loss", FOR_KTO, "Data", KEPT,
      "the held-out metric by which evaluations are compared")
 ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", TEXT, "loss", FOR_DISTILL, "Data", KEPT,
-     "the held-out metric by which evaluations are compared: loss, or one that rewards make, as reward or pass@1")
+     "what evaluations are compared by: loss, or what rewards make, as reward or pass@1")
 ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", TEXT, "reward", FOR_GROUPS, "Data", KEPT,
      "what evaluations are compared by: reward, NAME_reward of a set, pass@1 ... (TRL: loss)")
 OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_TRAIN, "Data", KEPT,
@@ -198,7 +198,7 @@ OPTION(TURN_REWARDS, "turn_rewards", ONE_OF(WORDS(TURN_REWARDS_LIST)), "sum", FO
 
 /* ---- Reward ---- */
 OPTION(REWARD, "reward", TEXTS, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
-       "rewards: names, python:FILE.py:FUNCTION, exec:PROGRAM, model:DIR; docs/REWARDS.md lists them")
+       "rewards: names, python:FILE.py:FUNCTION, exec:PROGRAM, model:DIR, judge:URL; docs/REWARDS.md")
 OPTION(REWARD_WEIGHTS, "reward_weights", NUMBERS(-BIG, BIG), NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "a weight for each reward, in the same order; unset: 1 each")
 OPTION(PASS_REWARD, "pass_reward", TEXT, NULL, FOR_DRAWN | FOR_EVAL, "Reward", FREE,
@@ -210,9 +210,19 @@ OPTION(REWARD_PATTERN, "reward_pattern", TEXT, NULL, FOR_SCORED, "Reward", ACCEP
 OPTION(REWARD_TIMEOUT, "reward_timeout", FLOAT(0.001, 86400), "60", FOR_SCORED, "Reward", FREE,
        "seconds a program or Python function may take for a batch")
 OPTION(REWARD_WORKERS, "reward_workers", INT(1, 256), "1", FOR_SCORED, "Reward", ACCEPTED(REWARD),
-       "programs of each exec: and python: reward; more than 1 score while the rollout goes on")
+       "programs of each exec: and python: reward; more than 1 score during rollout. judge: requests at once")
 OPTION(REWARD_CACHE, "reward_cache", TEXTS, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
-       "programs and Python functions, by name, that score the same row and completion the same every time")
+       "programs, Python functions, judge: by name, that score a row and completion the same every time")
+OPTION(JUDGE_MODEL, "judge_model", TEXT, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
+       "judge: the model that the server is asked for; unset: default")
+OPTION(JUDGE_RUBRIC, "judge_rubric", TEXT, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
+       "judge: what it judges by, a file or the text itself; unset: a rubric of our own (docs/REWARDS.md)")
+OPTION(JUDGE_SCALE, "judge_scale", NUMBERS(-BIG, BIG), NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
+       "judge: LEAST,MOST of its scores, such as 1,10; the reward is from 0 to 1; unset: 0,1")
+OPTION(JUDGE_RETRIES, "judge_retries", INT(0, 100), "3", FOR_SCORED, "Reward", FREE,
+       "judge: how often a request that failed is tried again, after pauses that double from 0.5 s on")
+OPTION(JUDGE_KEY_ENV, "judge_key_env", TEXT, NULL, FOR_SCORED, "Reward", FREE,
+       "judge: environment variable with the server's key; unset: OPENAI_API_KEY, if it is there")
 OPTION(PYTHON, "python", TEXT, NULL, FOR_SCORED, "Reward", FREE,
        "interpreter of python: rewards; unset: that of $VIRTUAL_ENV, else python3")
 OPTION(MAX_COMPLETION_LEN, "max_completion_len", INT(1, COUNT), NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
