@@ -32,6 +32,17 @@ static cohort_status load_set(struct preference_run *run, struct preference_rows
     return COHORT_OK;
 }
 
+/* A model that names no padding has its tokenizer's. */
+static void find_padding(struct preference_run *run)
+{
+    const struct session *session = &run->r.t.session;
+    struct model_config *config = &session->model->config;
+    const char *token = json_string_value(json_object_get(tokenizer_special_tokens(session->tokenizer), "pad_token"));
+    const int32_t id = token == NULL || config->pad_id >= 0 ? -1 : tokenizer_find(session->tokenizer, token);
+    if (id >= 0 && id < config->vocab_size)
+        config->pad_id = id;
+}
+
 /* transformers reads a score at the last token that is no padding: config.json must name none that ends a row. */
 static void choose_padding(struct preference_run *run)
 {
@@ -54,6 +65,8 @@ static cohort_status load_data(struct preference_run *run, cohort_error *err)
     const struct options *o = t->options;
     if (options_string(o, OPTION_DATA) == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no training rows given: pass --data FILE");
+    if (kind_of(run) == PREFERENCE_SEQUENCES)
+        find_padding(run);
     TRY(load_set(run, &run->train, OPTION_DATA, INPUT_DATA, 0, err));
     if (options_string(o, OPTION_EVAL_DATA) != NULL)
         TRY(load_set(run, &run->held_out, OPTION_EVAL_DATA, INPUT_EVAL_DATA,

@@ -133,7 +133,8 @@ static cohort_status fields(const struct step_line *line, struct row *row, const
     /* What is learned from: rewards, rows of a data set, or a teacher, beside which rewards may be measured. */
     const bool drawn = find(m, n, "completions/mean_length", &value), rewarded = find(m, n, "reward", &value),
                distilled = drawn && !find(m, n, "frac_reward_zero_std", &value), grpo = rewarded && !distilled,
-               sft = !rewarded && !distilled, kl = find(m, n, "kl", &value);
+               sft = !rewarded && !distilled, kl = find(m, n, "kl", &value),
+               scores = find(m, n, "margin", &value); /* of a reward model, which has no log-probs */
     if (at->steps > 0) {
         const int digits = snprintf(NULL, 0, "%lld", (long long)at->steps);
         snprintf(step, sizeof step, "step %*lld/%lld", digits, (long long)at->step, (long long)at->steps);
@@ -163,7 +164,7 @@ static cohort_status fields(const struct step_line *line, struct row *row, const
     if (line->evaluates && !grpo)
         TRY(metric(row, m, n, 9, "eval loss", "%.4f", 1.0, "eval_loss", err));
     if (sft)
-        TRY(metric(row, m, n, 8, "accuracy", "%.4f", 1.0, "mean_token_accuracy", err));
+        TRY(metric(row, m, n, 8, "accuracy", "%.4f", 1.0, scores ? "accuracy" : "mean_token_accuracy", err));
     if (grpo || distilled) {
         TRY(metric(row, m, n, 6, "length", "%.0f", 1.0, "completions/mean_length", err));
         if (kl)
@@ -172,7 +173,10 @@ static cohort_status fields(const struct step_line *line, struct row *row, const
     }
     if (grpo)
         TRY(metric(row, m, n, 9, "no spread", "%.0f %%", 100.0, "frac_reward_zero_std", err));
-    TRY(metric(row, m, n, 7, "entropy", "%.3f", 1.0, "entropy", err));
+    if (scores)
+        TRY(metric(row, m, n, 7, "margin", "%.4f", 1.0, "margin", err));
+    else
+        TRY(metric(row, m, n, 7, "entropy", "%.3f", 1.0, "entropy", err));
     TRY(metric(row, m, n, 8, "grad", "%.3g", 1.0, "grad_norm", err));
     TRY(metric(row, m, n, 7, "s/step", "%.3g", 1.0, "step_time", err));
     if (!sft)

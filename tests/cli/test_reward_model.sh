@@ -31,6 +31,8 @@ sed 's/^{"chosen": \[{"role": "user", "content": "\([^"]*\)"}/{"prompt": "\1", &
 
 # --- rows of every form: the same rows are the same run ---
 succeeds run text --data pairs.jsonl --eval-data pairs.jsonl
+has out 'loss +left +eval loss +accuracy +margin +grad'
+has out 'step 4/4 +0\.[0-9]+ +0s +0\.[0-9]+ +1\.0000 +[0-9.]+ '
 is "$(metric text 1 num_tokens)" 179 "tokens of both sides with their prompts"
 for name in loss min_reward mean_reward max_reward accuracy margin eval_loss eval_min_reward eval_mean_reward eval_max_reward eval_accuracy eval_margin; do
     has text/metrics.jsonl "\"$name\": "
@@ -135,6 +137,13 @@ succeeds run padded --model padded --data pairs.jsonl
 has err '14 sides end in token 258, which is the model.s padding too'
 lacks padded/final/config.json 'pad_token_id'
 is "$(final padded)" "$(final text)" "weights with another padding"
+# A model that names none has its tokenizer's.
+cp -r m unpadded
+sed -i ':a; N; $!ba; s/,\n *"pad_token_id": 256//' unpadded/generation_config.json
+sed -i '/"pad_token_id"/d' unpadded/config.json
+lacks unpadded/generation_config.json 'pad_token_id'
+succeeds run unpadded --model unpadded --data pairs.jsonl
+has unpadded/final/config.json '"pad_token_id": 256'
 # A reward model writes nothing.
 fails 1 'sequence classifier' "$COHORT" generate --model chat/final --prompt x
 

@@ -25,6 +25,7 @@ prepare() { # the inputs of all commands, in $work
     printf 'data: rows.jsonl\nmodel: model\nsteps: 3\nbatch_size: 1\nsave_steps: 1\nlearning_rate: 1e-3\neval_data: chat-eval.jsonl\n' >sft.yaml
     printf 'packing: true\nmax_length: 90\nneftune_noise_alpha: 5\nlabel_smoothing_factor: 0.1\neval_steps: 1\nearly_stopping_patience: 9\nload_best_model_at_end: true\n' >>sft.yaml
     "$COHORT" generate --model model --batch chat.jsonl --max-tokens 6 >generated.jsonl
+    "$COHORT" reward --model model --data pairs.jsonl --steps 1 --batch-size 2 --out scorer >/dev/null 2>/dev/null
     "${CC:-cc}" -std=c11 -I"$SOURCE/include" "$SOURCE/examples/train_steps.c" -o step -L"$BUILD" -lcohort -Wl,-rpath,"$BUILD"
 }
 
@@ -41,11 +42,16 @@ run_eval() { evaluate --format jsonl; }
 run_table() { evaluate --format text; }
 run_data() { "$COHORT" data "rows.jsonl,table.csv.gz,$SOURCE/tests/fixtures/data_files/pandas.parquet" --model model --columns answer=completion >"$out/stdout"; }
 run_score() { "$COHORT" score --data rows.jsonl --reward accuracy --reward 'exec:sh reward.sh' >"$out/stdout"; }
+run_scorer() { "$COHORT" score --data rows.jsonl --reward accuracy --reward model:scorer/final --device cpu --threads 1 >"$out/stdout"; }
 run_trainer() { ./step model "$out/run" >"$out/stdout"; } # the embedded trainer, by an example
 run_sft() { "$COHORT" sft --config sft.yaml --out "$out/run" --threads 1 "$@" >"$out/steps"; }
 run_dpo() {
     "$COHORT" dpo --model model --data pairs.jsonl --eval-data pairs.jsonl --steps 3 --batch-size 2 --save-steps 1 --learning-rate 1e-3 \
         --loss-type 'aot,sft' --precompute-ref-log-probs --eval-steps 1 --out "$out/run" --threads 1 "$@" >"$out/steps"
+}
+run_reward() {
+    "$COHORT" reward --model model --data pairs.jsonl --eval-data pairs.jsonl --steps 3 --batch-size 2 --save-steps 1 --learning-rate 1e-3 \
+        --use-peft --center-rewards-coefficient 0.01 --eval-steps 1 --out "$out/run" --threads 1 "$@" >"$out/steps"
 }
 run_grpo() {
     "$COHORT" grpo --model model --data rows.jsonl --reward accuracy --reward regex --reward-pattern '[a-m]' --steps 2 --save-steps 1 --save-total-limit 1 \
@@ -94,7 +100,7 @@ sweep() {
         grep -qE '^(cohort|train_steps): ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
         # Out of memory says nothing about the files.
         [ "$command $kind" != "verify alloc" ] || ! grep -q 'damaged' "$out/stderr" || fail "verify, alloc $k of $count: $(tail -n 1 "$out/stderr")"
-        case $command in sft | dpo | grpo)
+        case $command in sft | dpo | reward | grpo)
             "run_$command" --resume latest 2>"$out/stderr" || fail "$command, $kind $k of $count: cannot be resumed: $(tail -n 1 "$out/stderr")"
             fingerprint "$out" >"$work/found"
             cmp -s "$work/wanted" "$work/found" || { diff "$work/wanted" "$work/found" | head -5 >&2 || true; fail "$command, $kind $k of $count: the resumed run is another"; }

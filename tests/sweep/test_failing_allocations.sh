@@ -3,7 +3,7 @@
 . "$SOURCE/tests/support/sweep.sh"
 prepare
 first=$(($(date +%j | sed 's/^0*//') % 97 + 1))
-for command in help info init tokenize generate logprobs eval table data score sft dpo grpo trainer; do
+for command in help info init tokenize generate logprobs eval table data score scorer sft dpo reward grpo trainer; do
     sweep alloc 97 $first $command
 done
 # Files are verified first, so that the first ones are enough.
