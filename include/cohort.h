@@ -319,7 +319,8 @@ COHORT_API cohort_status cohort_run(cohort_options *options, const cohort_observ
 /* ---- Generation, embedded ---------------------------------------------------------------------------------------- */
 
 /* A loaded model with its tokenizer and a rollout engine: any number of requests at once, by continuous batching. Not
- * thread-safe: one thread at a time; a second call of cohort_step while one is running, from its callback or from
+ * thread-safe: one thread at a time, but for cohort_submit and cohort_cancel, which any thread may call at any time (what comes while
+ * cohort_step runs takes part from the next one on); a second call of cohort_step while one is running, from its callback or from
  * another thread, gets COHORT_ERR_STATE. Nor can it be used in a child that was forked after it was opened: also
  * COHORT_ERR_STATE. */
 typedef struct cohort_model cohort_model;
@@ -388,6 +389,22 @@ typedef struct cohort_request {
     size_t prompt_width;
     /* how many of the last tokens, those of the prompt included, each penalty looks at; 20 */
     int32_t repetition_context, presence_context, frequency_context;
+    int32_t min_tokens;            /* before so many tokens neither an EOS nor one of stop_token_ids is drawn */
+    bool ignore_eos;               /* an EOS is a token like another */
+    const int32_t *stop_token_ids; /* ids that end a completion ("stop"): tokens has them, text has not */
+    size_t n_stop_token_ids;
+    const int32_t *bias_ids; /* [n_bias] ids to whose logits bias is added; -infinity forbids one */
+    const float *bias;
+    size_t n_bias;
+    int32_t top_logprobs; /* with every token so many of the most likely ones, with their log-probs; to 64 */
+    bool prompt_logprobs; /* the log-probs of the prompt's tokens too; all of it is then computed, whatever is known */
+    /* Changes the logits [n_logits] of the next draw of completion index, behind history [n_history], prompt and output: before
+     * bias, penalties and filters. Log-probs stay those of the model. Called inside cohort_step, which copies the row to the
+     * host and back where the model lies on a device; after a stop a second time with the same. NULL: none. */
+    void (*logits_processor)(void *context, int32_t index, const int32_t *history, int32_t n_history, float *logits,
+                             int32_t n_logits);
+    void *logits_context;
+    uint64_t caller; /* whose request it is: those of different callers are begun in turns, so that nobody starves */
 } cohort_request;
 /* One completion of up to 256 tokens at temperature 1, without filters and penalties. size: sizeof *request in the
  * caller's header. */
@@ -409,6 +426,12 @@ typedef struct cohort_completion {
     const char *finish_reason; /* "eos", "stop", "length", "cancelled", or "error" if no token could be drawn (the
                                   weights are damaged, or every token is forbidden); static */
     size_t text_length;        /* in bytes */
+    /* As the request asked; else NULL and 0. */
+    size_t n_top;
+    int32_t *top_token_ids; /* [n_tokens, n_top] the most likely ids at each place */
+    float *top_logprobs;    /* likewise */
+    size_t n_prompt;
+    float *prompt_logprobs; /* [n_prompt] at the sampling temperature; 0 for the first token */
 } cohort_completion;
 /* size: sizeof *completion in the caller's header. */
 COHORT_API void cohort_completion_init_sized(cohort_completion *completion, size_t size);

@@ -289,10 +289,17 @@ cohort_status cohort_submit(cohort_model *model, const cohort_request *given, in
     if (request->prompt_embeddings != NULL && request->prompt_width != cohort_model_width(model))
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_submit: prompt_width is %zu, the model's is %zu",
                          request->prompt_width, cohort_model_width(model));
-    if (request->n_prompt > INT32_MAX || request->n_stop > INT32_MAX)
+    if ((request->stop_token_ids == NULL && request->n_stop_token_ids > 0) ||
+        ((request->bias_ids == NULL || request->bias == NULL) && request->n_bias > 0))
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "cohort_submit: %zu prompt tokens or %zu stop strings are more than can be used",
-                         request->n_prompt, request->n_stop);
+                         "cohort_submit: stop_token_ids, bias_ids and bias must not be NULL where they are counted");
+    if (request->n_prompt > INT32_MAX || request->n_stop > INT32_MAX || request->n_stop_token_ids > INT32_MAX ||
+        request->n_bias > INT32_MAX)
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "cohort_submit: %zu prompt tokens, %zu stop strings, %zu stop ids or %zu biases are more than can "
+            "be used",
+            request->n_prompt, request->n_stop, request->n_stop_token_ids, request->n_bias);
     TRY(check_usable(model, "cohort_submit", err));
     const struct model_config *c = &model->session->model->config;
     struct engine_request inner = {.prompt = request->prompt,
@@ -310,19 +317,31 @@ cohort_status cohort_submit(cohort_model *model, const cohort_request *given, in
                                                 .frequency_penalty = request->frequency_penalty,
                                                 .repetition_context = request->repetition_context,
                                                 .presence_context = request->presence_context,
-                                                .frequency_context = request->frequency_context},
+                                                .frequency_context = request->frequency_context,
+                                                .bias_id = request->bias_ids,
+                                                .bias = request->bias,
+                                                .n_bias = (int32_t)request->n_bias},
                                    .seed = request->seed,
                                    .stream = request->stream,
                                    .max_tokens = request->max_tokens,
                                    .eos_ids = c->eos_ids,
-                                   .n_eos = c->n_eos,
+                                   .n_eos = request->ignore_eos ? 0 : c->n_eos,
+                                   .stop_ids = request->stop_token_ids,
+                                   .n_stop_ids = (int32_t)request->n_stop_token_ids,
+                                   .min_tokens = request->min_tokens,
+                                   .n_top = request->top_logprobs,
+                                   .prompt_logp = request->prompt_logprobs,
+                                   .process = request->logits_processor,
+                                   .process_context = request->logits_context,
+                                   .caller = request->caller,
                                    .stop = request->stop,
                                    .n_stop = (int32_t)request->n_stop,
                                    .n_choosable = tokenizer_size(model->session->tokenizer)};
-    TRY(engine_submit(model->engine, &inner, id, err));
-    model->first = model->open == 0 ? *id : model->first;
-    model->open += request->n;
-    return COHORT_OK;
+    atomic_fetch_add(&model->open, request->n);
+    const cohort_status status = engine_submit(model->engine, &inner, id, err);
+    if (status != COHORT_OK)
+        atomic_fetch_sub(&model->open, request->n);
+    return status;
 }
 
 static void forward_event(void *context, const struct engine_event *event)
@@ -346,6 +365,8 @@ void cohort_on_token(cohort_model *model, cohort_token_callback callback, void *
 
 void model_resume(cohort_model *model)
 {
+    if (model->lender != NULL && atomic_load(&model->open) == 0)
+        atomic_store(&model->first, engine_next_id(model->engine));
     engine_set_callback(model->engine, model->callback == NULL ? NULL : forward_event, model);
     atomic_store(&model->training, false);
 }
@@ -404,7 +425,7 @@ cohort_status cohort_poll(cohort_model *model, cohort_completion *out, bool *fou
             break;
         completion_free(&inner);
     }
-    model->open--;
+    atomic_fetch_sub(&model->open, 1);
     const cohort_completion ours = {.request = inner.request,
                                     .index = inner.index,
                                     .tokens = inner.tokens,
@@ -412,7 +433,12 @@ cohort_status cohort_poll(cohort_model *model, cohort_completion *out, bool *fou
                                     .n_tokens = (size_t)inner.n_tokens,
                                     .text = inner.text,
                                     .finish_reason = finish_reason_name(inner.finish_reason),
-                                    .text_length = inner.text_length};
+                                    .text_length = inner.text_length,
+                                    .n_top = (size_t)inner.n_top,
+                                    .top_token_ids = inner.top_ids,
+                                    .top_logprobs = inner.top_logp,
+                                    .n_prompt = (size_t)inner.n_prompt,
+                                    .prompt_logprobs = inner.prompt_logp};
     mem_free(inner.entropy); /* the public struct has no place for it */
     sized_write(&sized_completion, &ours, out);
     *found = true;
@@ -426,6 +452,14 @@ void cohort_completion_free(cohort_completion *completion)
     mem_free(completion->tokens);
     mem_free(completion->logprobs);
     mem_free(completion->text);
+    if (completion->size >= sizeof *completion) {
+        mem_free(completion->top_token_ids);
+        mem_free(completion->top_logprobs);
+        mem_free(completion->prompt_logprobs);
+        completion->top_token_ids = NULL;
+        completion->top_logprobs = completion->prompt_logprobs = NULL;
+        completion->n_top = completion->n_prompt = 0;
+    }
     completion->tokens = NULL;
     completion->logprobs = NULL;
     completion->text = NULL;

@@ -87,8 +87,9 @@ struct cohort_model {
     /* Of a trainer, whose rollouts use the engine too. */
     cohort_trainer *lender; /* NULL: it is nobody's */
     atomic_bool training;   /* inside a call of the lender */
-    int64_t first; /* requests before this id are not the model's: they belong to rollouts that were abandoned */
-    int64_t open;  /* completions that were asked for and not polled yet */
+    /* Requests before this id are not the model's: they belong to rollouts that were abandoned. */
+    _Atomic int64_t first;
+    _Atomic int64_t open; /* completions that were asked for and not polled yet */
 };
 /* Begins a call of the trainer, which alone uses the engine until model_resume. COHORT_ERR_STATE, with function in the
  * message, if the model is in use. */

@@ -23,7 +23,7 @@ static const cohort_observer fresh_observer;
 const struct sized sized_request = {"cohort_request", sizeof fresh_request, offsetof(cohort_request, n),
                                     &fresh_request},
                    sized_batch = {"cohort_batch", sizeof fresh_batch, offsetof(cohort_batch, indices), &fresh_batch},
-                   sized_completion = {"cohort_completion", sizeof fresh_completion, sizeof fresh_completion,
+                   sized_completion = {"cohort_completion", sizeof fresh_completion, offsetof(cohort_completion, n_top),
                                        &fresh_completion},
                    sized_completion_query = {"cohort_completion_query", sizeof(cohort_completion_query),
                                              sizeof(cohort_completion_query), &store_all_completions},

@@ -248,6 +248,9 @@ cohort_status command_generate(struct options *options, const struct reward_list
     TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&g.session, observer);
     TRY_GOTO(session_request(&g.session, options, &g.pattern, err));
+    g.pattern.min_tokens = (int32_t)options_int(options, OPTION_MIN_TOKENS);
+    if (options_bool(options, OPTION_IGNORE_EOS))
+        g.pattern.n_eos = 0;
     TRY_GOTO(row_guides_open(&g.guides, &g.session, options, observer, false, err));
     TRY_GOTO(read_rows(&g, err));
     TRY_GOTO(row_tell_template(&g.session, false, observer, err));
@@ -265,7 +268,7 @@ cohort_status command_generate(struct options *options, const struct reward_list
         rollout_need_add(&need, 1, length, room, g.n);
     }
     need.history = rollout_history(&g.pattern.sampling, need.context);
-    if (g.guides.on && need.history < 0)
+    if ((g.guides.on || g.pattern.min_tokens > 0) && need.history < 0)
         need.history = 0;
     TRY_GOTO(session_engine(&g.session, options, &need, &g.engine, err));
     TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));

@@ -273,6 +273,8 @@ static cohort_status admit_all(struct scheduler *q, struct admission *a, cohort_
         blocked = !there;
         if (there) {
             request_list_remove(&q->waiting, r);
+            q->n_queued--;
+            q->turn = r->turn;
             request_list_append(&q->admitted, r);
         }
     }

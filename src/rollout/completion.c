@@ -20,6 +20,9 @@ void completion_free(struct completion *completion)
     mem_free(completion->kept);
     mem_free(completion->text);
     mem_free(completion->routes);
+    mem_free(completion->top_ids);
+    mem_free(completion->top_logp);
+    mem_free(completion->prompt_logp);
     json_decref(completion->episode);
     memset(completion, 0, sizeof *completion);
 }

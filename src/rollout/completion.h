@@ -42,6 +42,11 @@ struct completion {
     char *text;         /* NUL-terminated; NULL without a tokenizer */
     size_t text_length; /* bytes: text may hold NULs of its own */
     enum finish_reason finish_reason;
+    int32_t n_top;
+    int32_t
+        *top_ids;    /* [n_tokens, n_top] the most likely ids at each place; -1 where it was not sampled. NULL with 0 */
+    float *top_logp; /* likewise, as logp of what is not masked */
+    float *prompt_logp; /* [n_prompt] of the prompt's tokens, 0 for the first; NULL: not asked for */
     /* What happened between its turns, for rewards and logs (docs/ENVIRONMENTS.md), attached by whoever answers them;
      * NULL: nothing did. */
     json_t *episode;
@@ -63,6 +68,9 @@ struct engine_event {
     int64_t request;
     int32_t index, token;
     float logp;
+    int32_t n_top; /* of a completion that asked for them; 0 where token is -1 */
+    const int32_t *top_ids;
+    const float *top_logp;
     const char *text; /* text_length bytes, not NUL-terminated */
     size_t text_length;
     enum finish_reason finish_reason;

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 struct engine {
@@ -16,6 +17,16 @@ struct engine {
     struct step step;
     struct decode_window window;
     uint64_t weights; /* the model's as of the step before */
+    /* What came while a step ran, from its callbacks or from other threads; the next one begins with it. lock guards it, and
+     * everything else while no step runs. */
+    pthread_mutex_t lock;
+    bool locks, stepping;
+    struct request_list posted;
+    int32_t n_posted;
+    int64_t *cancelled; /* [n_cancelled] ids */
+    size_t n_cancelled, cancelled_capacity;
+    int32_t n_queued; /* requests that waited when the step began */
+    int64_t next_id;  /* of the first that is posted */
 };
 
 int64_t engine_pages(int32_t n_prompt, int32_t max_tokens, int32_t n)
@@ -39,6 +50,9 @@ cohort_status engine_create(struct engine **out, struct model *model, const stru
     TRY(mem_alloc(&e, 1, sizeof *e, "rollout engine", err));
     e->model = model;
     e->config = *config;
+    e->locks = pthread_mutex_init(&e->lock, NULL) == 0;
+    if (!e->locks)
+        TRY_GOTO(error_set(err, COHORT_ERR_MEMORY, "rollout engine: a lock could not be had"));
     TRY_GOTO(scheduler_create(&e->scheduler, config, tokenizer, err));
     TRY_GOTO(step_create(&e->step, model, config, err));
     if (model->backend->ops->decode_load != NULL)
@@ -71,6 +85,13 @@ void engine_destroy(struct engine *e)
 {
     if (e == NULL)
         return;
+    for (struct request *r = e->posted.first, *next = NULL; r != NULL; r = next) {
+        next = r->next;
+        request_destroy(r);
+    }
+    if (e->locks)
+        pthread_mutex_destroy(&e->lock);
+    mem_free(e->cancelled);
     scheduler_free(&e->scheduler);
     step_free(&e->step);
     decode_window_free(&e->window);
@@ -164,6 +185,111 @@ static cohort_status check_vectors(const struct engine *e, const struct engine_r
     return COHORT_OK;
 }
 
+static cohort_status check_ids(const struct engine *e, const char *what, const int32_t *ids, int32_t n,
+                               cohort_error *err)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= e->model->config.vocab_size)
+            return error_set(err, COHORT_ERR_ARGUMENT, "%s %d is %d, expected an id from 0 to %d", what, (int)i,
+                             (int)ids[i], (int)e->model->config.vocab_size - 1);
+    return COHORT_OK;
+}
+
+static cohort_status check_wishes(const struct engine *e, const struct engine_request *request, cohort_error *err)
+{
+    TRY(check_ids(e, "stop id", request->stop_ids, request->n_stop_ids, err));
+    if (request->min_tokens < 0 || request->min_tokens > request->max_tokens)
+        return error_set(err, COHORT_ERR_ARGUMENT, "min_tokens is %d, expected 0 to max_tokens, which is %d",
+                         (int)request->min_tokens, (int)request->max_tokens);
+    if (request->n_top < 0 || request->n_top > ENGINE_TOP_MOST || request->n_top > e->model->config.vocab_size)
+        return error_set(err, COHORT_ERR_ARGUMENT, "%d most likely tokens are asked for, expected 0 to %d",
+                         (int)request->n_top, (int)ENGINE_TOP_MOST);
+    if (request->process != NULL && request->constraints != NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "a completion with a constraint cannot have a function that changes its logits");
+    return COHORT_OK;
+}
+
+/* ---- Requests of other threads ---- */
+
+/* Gives the request to the scheduler, with all the room that it needs. */
+static cohort_status enter(struct engine *e, struct request *r, cohort_error *err)
+{
+    TRY(step_reserve(&e->step, &r->ask, err));
+    return scheduler_add(&e->scheduler, r, err);
+}
+
+/* Under the lock. The request is the engine's afterwards, except on failure. */
+static cohort_status post(struct engine *e, struct request *r, int64_t *id, cohort_error *err)
+{
+    const int32_t waiting = (e->stepping ? e->n_queued : e->scheduler.n_queued) + e->n_posted;
+    if (e->config.max_waiting > 0 && waiting >= e->config.max_waiting)
+        return error_set(err, COHORT_ERR_STATE,
+                         "%d requests wait already, as many as may: try again when some have begun", (int)waiting);
+    if (!e->stepping && e->n_posted == 0) {
+        TRY(enter(e, r, err));
+        *id = r->id;
+    } else {
+        *id = (e->stepping ? e->next_id : e->scheduler.next_id) + e->n_posted;
+        request_list_append(&e->posted, r);
+        e->n_posted++;
+    }
+    return COHORT_OK;
+}
+
+/* Takes over what came meanwhile; begins a step. */
+static cohort_status begin_step(struct engine *e, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    pthread_mutex_lock(&e->lock);
+    while (e->posted.first != NULL && status == COHORT_OK) {
+        struct request *r = e->posted.first;
+        request_list_remove(&e->posted, r);
+        status = enter(e, r, err);
+        if (status == COHORT_OK)
+            e->n_posted--;
+        else
+            request_list_insert(&e->posted, NULL, r);
+    }
+    for (size_t i = 0; i < e->n_cancelled && status == COHORT_OK; i++)
+        scheduler_cancel(&e->scheduler, e->cancelled[i]);
+    if (status == COHORT_OK) {
+        e->n_cancelled = 0;
+        e->next_id = e->scheduler.next_id;
+        e->n_queued = e->scheduler.n_queued;
+        e->stepping = true;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return status;
+}
+
+static void end_step(struct engine *e, bool *busy)
+{
+    pthread_mutex_lock(&e->lock);
+    e->stepping = false;
+    *busy = scheduler_busy(&e->scheduler) || e->n_posted > 0;
+    pthread_mutex_unlock(&e->lock);
+}
+
+void engine_cancel(struct engine *e, int64_t id)
+{
+    pthread_mutex_lock(&e->lock);
+    if (!e->stepping && e->n_posted == 0)
+        scheduler_cancel(&e->scheduler, id);
+    else if (mem_grow(&e->cancelled, &e->cancelled_capacity, e->n_cancelled + 1, sizeof *e->cancelled, "requests",
+                      NULL) == COHORT_OK)
+        e->cancelled[e->n_cancelled++] = id;
+    pthread_mutex_unlock(&e->lock);
+}
+
+int64_t engine_next_id(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    const int64_t id = (e->stepping ? e->next_id : e->scheduler.next_id) + e->n_posted;
+    pthread_mutex_unlock(&e->lock);
+    return id;
+}
+
 cohort_status engine_submit(struct engine *e, const struct engine_request *request, int64_t *id, cohort_error *err)
 {
     int32_t context = e->config.max_context < e->model->max_context ? e->config.max_context : e->model->max_context;
@@ -183,6 +309,7 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
                              (int)request->prompt[i], (int)e->model->config.vocab_size - 1);
     TRY(check_vectors(e, request, err));
     TRY(check_sampling(&request->sampling, err));
+    TRY(check_wishes(e, request, err));
     for (int32_t i = 0; i < request->n_stop; i++)
         if (request->stop[i] == NULL)
             return error_set(err, COHORT_ERR_ARGUMENT, "stop string %d is NULL", (int)i);
@@ -207,17 +334,14 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
                          "pool has %lld: allow more memory or fewer tokens",
                          (int)request->n_prompt, (int)max_tokens, (long long)least, (long long)e->config.n_pages);
     struct request *r = NULL;
-    TRY(step_reserve(&e->step, request->n, err));
     TRY(request_create(&r, request, max_tokens, err));
-    const cohort_status status = scheduler_add(&e->scheduler, r, err);
-    if (status == COHORT_OK)
-        *id = r->id;
-    else
+    pthread_mutex_lock(&e->lock);
+    const cohort_status status = post(e, r, id, err);
+    pthread_mutex_unlock(&e->lock);
+    if (status != COHORT_OK)
         request_destroy(r);
     return status;
 }
-
-void engine_cancel(struct engine *e, int64_t id) { scheduler_cancel(&e->scheduler, id); }
 
 bool engine_poll(struct engine *e, struct completion *out) { return completion_queue_pop(&e->scheduler.finished, out); }
 
@@ -291,17 +415,16 @@ bool engine_waits(const struct engine *e) { return scheduler_waits(&e->scheduler
 static bool may_open_window(const struct engine *e)
 {
     const struct scheduler *scheduler = &e->scheduler;
-    bool constrained = false;
+    bool watched = false;
     for (int32_t i = 0; i < scheduler->n_running; i++)
-        constrained = constrained || scheduler->running[i]->constraint != NULL;
-    return e->model->backend->ops->decode_load != NULL && scheduler->n_running > 0 && !constrained &&
+        watched = watched || request_watched(scheduler->running[i]->request);
+    return e->model->backend->ops->decode_load != NULL && scheduler->n_running > 0 && !watched &&
            !scheduler_prefills(scheduler) && !scheduler_catches_up(scheduler);
 }
 
-cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
+static cohort_status run_step(struct engine *e, cohort_error *err)
 {
     struct scheduler *scheduler = &e->scheduler;
-    TRY(backend_check(e->model->backend, err));
     prefix_weights(scheduler, rng_stream(e->model->n_changes, (uint64_t)(uintptr_t)e->model->worn),
                    e->model->n_changes != e->weights);
     e->weights = e->model->n_changes;
@@ -310,6 +433,17 @@ cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
         TRY(decode_window_run(&e->window, &e->step, scheduler, err));
     else
         TRY(step_run(&e->step, scheduler, err));
-    *busy = scheduler_busy(scheduler);
+    return COHORT_OK;
+}
+
+cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
+{
+    bool left = false;
+    TRY(backend_check(e->model->backend, err));
+    TRY(begin_step(e, err));
+    const cohort_status status = run_step(e, err);
+    end_step(e, &left);
+    TRY(status);
+    *busy = left;
     return COHORT_OK;
 }

@@ -23,12 +23,21 @@
 
 struct engine;
 
+/* Changes the logits [n_logits] of the next draw of a completion, behind history [n_history] (its prompt and what it has),
+ * before bias, penalties and filters; log-probs and entropies stay those of the model. Called from within engine_step,
+ * after a stop a second time with the same. */
+typedef void engine_process(void *context, int32_t index, const int32_t *history, int32_t n_history, float *logits,
+                            int32_t n_logits);
+
+enum { ENGINE_TOP_MOST = 64 };
+
 struct engine_config {
     int32_t max_sequences;  /* completions decoding at once */
     int64_t n_pages;        /* of the pool */
     int32_t prefill_tokens; /* prompt tokens computed in one step, at most */
     int32_t prefill_chunk;  /* of one prompt in one step, at most; 0: no limit of its own */
     int32_t max_context;    /* prompt + completion, tokens */
+    int32_t max_waiting;    /* requests that were not begun; 0: any number */
 };
 
 /* The most pages that a request with n completions can come to hold. */
@@ -63,6 +72,14 @@ struct engine_request {
     int32_t n_stop;
     int32_t n_choosable;                  /* ids >= this are not drawn (0: the whole vocabulary) */
     const struct constraint *constraints; /* [n] one for each completion; NULL: none */
+    const int32_t *stop_ids; /* ids that end a completion as a stop string does: its tokens have them, its text not */
+    int32_t n_stop_ids;
+    int32_t min_tokens; /* before it has so many, neither an EOS nor one of stop_ids is drawn */
+    int32_t n_top;      /* with every token the most likely ones, so many, with their log-probs; to ENGINE_TOP_MOST */
+    bool prompt_logp;   /* the log-probs of the prompt's tokens too */
+    engine_process *process; /* NULL: none. Not together with constraints */
+    void *process_context;
+    uint64_t caller; /* requests of different callers are begun in turns, each as many completions as the others */
     bool turns; /* an EOS ends a turn: the completion waits for engine_go_on or engine_end. max_tokens is then of all
                    turns and of what comes between them */
 };
@@ -75,12 +92,15 @@ cohort_status engine_keep_prefixes(struct engine *engine, cohort_error *err);
 /* Completions come with the routes of their tokens from here on, if the model has experts. */
 void engine_keep_routes(struct engine *engine);
 
-/* *id identifies the request's completions. Refuses what can never run: a prompt that fills the context, more pages
- * than the pool has, sampling parameters out of range: one bad request fails by itself. */
+/* *id identifies the request's completions. From any thread, as engine_cancel; during a step it is begun after it. Refuses what can never run: a prompt that fills the context, more pages
+ * than the pool has, sampling parameters out of range: one bad request fails by itself. COHORT_ERR_STATE where max_waiting wait
+ * already. */
 cohort_status engine_submit(struct engine *engine, const struct engine_request *request, int64_t *id,
                             cohort_error *err);
-/* Ends a request's completions where they are (FINISH_CANCELLED); an unknown or finished id is not an error. */
+/* From any thread. Ends a request's completions where they are (FINISH_CANCELLED); an unknown or finished id is not an error. */
 void engine_cancel(struct engine *engine, int64_t id);
+/* The id that the next request is going to get. */
+int64_t engine_next_id(struct engine *engine);
 /* The end of a turn, in a request with turns. The completion holds no row, so that others decode, and its pages until
  * others need them: then what it said is computed again when it goes on. */
 struct engine_turn {

@@ -1,12 +1,14 @@
 #include "rollout/request_queue.h"
 
-void request_list_append(struct request_list *list, struct request *r)
+void request_list_insert(struct request_list *list, struct request *after, struct request *r)
 {
-    r->previous = list->last;
-    r->next = NULL;
-    *(list->last != NULL ? &list->last->next : &list->first) = r;
-    list->last = r;
+    r->previous = after;
+    r->next = after != NULL ? after->next : list->first;
+    *(r->next != NULL ? &r->next->previous : &list->last) = r;
+    *(after != NULL ? &after->next : &list->first) = r;
 }
+
+void request_list_append(struct request_list *list, struct request *r) { request_list_insert(list, list->last, r); }
 
 void request_list_remove(struct request_list *list, struct request *r)
 {

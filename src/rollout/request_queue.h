@@ -9,6 +9,8 @@
 struct request_list {
     struct request *first, *last;
 };
+/* Inserts behind after; at the front where after is NULL. */
+void request_list_insert(struct request_list *list, struct request *after, struct request *request);
 void request_list_append(struct request_list *list, struct request *request);
 void request_list_remove(struct request_list *list, struct request *request);
 

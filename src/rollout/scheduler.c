@@ -1,5 +1,6 @@
 #include "rollout/scheduler.h"
 
+#include "base/rng.h"
 #include "rollout/admission.h"
 #include "rollout/prefix.h"
 
@@ -53,6 +54,26 @@ void scheduler_free(struct scheduler *q)
 
 /* ---- Submission and cancellation ---- */
 
+/* Callers take turns: a request's turn is as many completions behind that of its caller's last one as it has, or behind the
+ * turn that is up, and those that wait stand in the order of their turns. With one caller that is the order of submission. */
+static void queue_in_turn(struct scheduler *q, struct request *r)
+{
+    int64_t *last = &q->last_turn[rng_stream(r->ask.caller, 0) % SCHEDULER_CALLERS];
+    r->turn = (*last > q->turn ? *last : q->turn) + r->ask.n;
+    *last = r->turn;
+    const struct request *first = q->waiting.first, *end = q->waiting.last;
+    struct request *after = q->waiting.last;
+    if (first != NULL && r->turn - first->turn < end->turn - r->turn) {
+        after = NULL; /* nearer to the front */
+        for (struct request *at = q->waiting.first; at != NULL && at->turn <= r->turn; at = at->next)
+            after = at;
+    } else {
+        while (after != NULL && after->turn > r->turn)
+            after = after->previous;
+    }
+    request_list_insert(&q->waiting, after, r);
+}
+
 cohort_status scheduler_add(struct scheduler *q, struct request *r, cohort_error *err)
 {
     TRY(completion_queue_reserve(&q->finished, q->n_unfinished + (size_t)r->ask.n, err));
@@ -62,7 +83,8 @@ cohort_status scheduler_add(struct scheduler *q, struct request *r, cohort_error
         TRY(grow_ids(q, err));
     r->id = q->next_id++;
     *place_of(q, r->id) = r;
-    request_list_append(&q->waiting, r);
+    queue_in_turn(q, r);
+    q->n_queued++;
     q->n_unfinished += (size_t)r->ask.n;
     return COHORT_OK;
 }
@@ -119,6 +141,18 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
         TRY_GOTO(mem_alloc(&done.kept, (size_t)s->n_tokens, sizeof(float), "completion", err));
         memcpy(done.kept, s->kept, (size_t)s->n_tokens * sizeof(float));
     }
+    const size_t top = (size_t)s->n_tokens * (size_t)r->ask.n_top;
+    if (top > 0) {
+        done.n_top = r->ask.n_top;
+        TRY_GOTO(mem_alloc(&done.top_ids, top, sizeof *done.top_ids, "completion", err));
+        TRY_GOTO(mem_alloc(&done.top_logp, top, sizeof *done.top_logp, "completion", err));
+        memcpy(done.top_ids, s->top_ids, top * sizeof *done.top_ids);
+        memcpy(done.top_logp, s->top_logp, top * sizeof *done.top_logp);
+    }
+    if (r->prompt_logp != NULL && r->begun) {
+        TRY_GOTO(mem_alloc(&done.prompt_logp, (size_t)r->ask.n_prompt, sizeof *done.prompt_logp, "completion", err));
+        memcpy(done.prompt_logp, r->prompt_logp, (size_t)r->ask.n_prompt * sizeof *done.prompt_logp);
+    }
     if (q->route_width > 0 && s->finish_reason != FINISH_CANCELLED && s->n_tokens > 0 && s->n_behind == 0) {
         if (s->routes == NULL)
             TRY_GOTO(scheduler_take_routes(q, s, &s->routes, err));
@@ -137,6 +171,7 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
     sequence_list_remove(s->state == SEQUENCE_READY ? &q->ready : &q->turns, s);
     s->state = SEQUENCE_FINISHED;
     if (--r->n_unfinished == 0) {
+        q->n_queued -= r->state == REQUEST_WAITING ? 1 : 0;
         request_list_remove(list_of(q, r), r);
         q->n_prefill -= r->state == REQUEST_PREFILL ? 1 : 0;
         r->next = q->ended;
@@ -170,6 +205,11 @@ cohort_status scheduler_take(struct scheduler *q, struct sequence *s, const stru
                                      .token = draw->token,
                                      .logp = draw->logp,
                                      .finish_reason = s->finish_reason};
+        if (draw->token >= 0 && s->request->ask.n_top > 0) {
+            event.n_top = s->request->ask.n_top;
+            event.top_ids = s->top_ids + (s->n_tokens - 1) * event.n_top;
+            event.top_logp = s->top_logp + (s->n_tokens - 1) * event.n_top;
+        }
         event.text = sequence_new_text(s, &event.text_length);
         q->callback(q->callback_context, &event);
     }

@@ -25,7 +25,7 @@
  *                                         behind (n_behind)
  *   ... -> gone          scheduler_sweep  when all its completions are finished
  *
- * Invariants: requests are admitted in the order of submission, and keep it: the older one comes first wherever pages and
+ * Invariants: requests are admitted in the order of submission, callers in turns, and keep it: the older one comes first wherever pages and
  * rows are given out, and is set back last; the oldest that can get on always does; running holds a request's sequences
  * side by side.
  *
@@ -36,11 +36,16 @@
 
 #include "rollout/request_queue.h"
 
+/* Callers are told apart by a hash of so many values: two that have the same share their turns. */
+enum { SCHEDULER_CALLERS = 256 };
+
 struct scheduler {
     const struct tokenizer *tokenizer; /* borrowed; NULL: no text */
     struct page_pool pool;
-    struct request_list waiting, admitted; /* not admitted yet; the others, the oldest first */
-    struct request *ended;                 /* all completions are finished; they are let go at the end of the step */
+    struct request_list waiting, admitted;      /* not admitted yet; the others, the oldest first */
+    int32_t n_queued;                           /* of waiting */
+    int64_t turn, last_turn[SCHEDULER_CALLERS]; /* of the request admitted last; of each caller's last one */
+    struct request *ended; /* all completions are finished; they are let go at the end of the step */
     /* All requests: id is at id % id_capacity, a power of 2, if it is there; ids first_id .. next_id fit. */
     struct request **by_id;
     size_t id_capacity;

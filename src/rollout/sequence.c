@@ -2,6 +2,7 @@
 
 #include "base/rng.h"
 
+#include <math.h>
 #include <string.h>
 
 static cohort_status copy_array(void *out, const void *from, size_t count, size_t size, cohort_error *err)
@@ -15,12 +16,36 @@ static cohort_status copy_array(void *out, const void *from, size_t count, size_
     return COHORT_OK;
 }
 
+/* What ends it, and how it draws before it may end: with a bias of -infinity for all of that. */
+static cohort_status copy_ends(struct request *r, const struct engine_request *ask, cohort_error *err)
+{
+    const struct sampling_params *s = &r->ask.sampling;
+    const size_t n = (size_t)ask->n_eos + (size_t)ask->n_stop_ids, bias = (size_t)s->n_bias;
+    TRY(mem_alloc(&r->eos_ids, n, sizeof *r->eos_ids, "request", err));
+    for (size_t i = 0; i < n; i++)
+        r->eos_ids[i] = i < (size_t)ask->n_eos ? ask->eos_ids[i] : ask->stop_ids[i - (size_t)ask->n_eos];
+    r->ask.eos_ids = r->eos_ids;
+    r->ask.stop_ids = r->eos_ids + ask->n_eos;
+    r->early = *s;
+    if (ask->min_tokens < 1 || n == 0)
+        return COHORT_OK;
+    TRY(mem_alloc(&r->early_id, bias + n, sizeof *r->early_id, "request", err));
+    TRY(mem_alloc(&r->early_bias, bias + n, sizeof *r->early_bias, "request", err));
+    for (size_t i = 0; i < bias + n; i++) {
+        r->early_id[i] = i < bias ? s->bias_id[i] : r->eos_ids[i - bias];
+        r->early_bias[i] = i < bias ? s->bias[i] : -INFINITY;
+    }
+    r->early.bias_id = r->early_id;
+    r->early.bias = r->early_bias;
+    r->early.n_bias = (int32_t)(bias + n);
+    return COHORT_OK;
+}
+
 static cohort_status copy_request(struct request *r, const struct engine_request *ask, cohort_error *err)
 {
     r->ask = *ask;
     struct sampling_params *s = &r->ask.sampling;
     TRY(copy_array(&r->prompt, ask->prompt, (size_t)ask->n_prompt, sizeof(int32_t), err));
-    TRY(copy_array(&r->eos_ids, ask->eos_ids, (size_t)ask->n_eos, sizeof(int32_t), err));
     TRY(copy_array(&r->xtc_special, s->xtc_special, (size_t)s->n_xtc_special, sizeof(int32_t), err));
     TRY(copy_array(&r->bias_id, s->bias_id, (size_t)s->n_bias, sizeof(int32_t), err));
     TRY(copy_array(&r->bias, s->bias, (size_t)s->n_bias, sizeof(float), err));
@@ -33,13 +58,15 @@ static cohort_status copy_request(struct request *r, const struct engine_request
         TRY(mem_strdup(&r->stop[i], ask->stop[i], strlen(ask->stop[i]), err));
     r->ask.prompt = r->prompt;
     r->ask.vectors = r->vectors;
-    r->ask.eos_ids = r->eos_ids;
     r->ask.constraints = r->constraints;
     r->ask.stop = (const char *const *)r->stop;
     s->xtc_special = r->xtc_special;
     s->bias_id = r->bias_id;
     s->bias = r->bias;
-    return COHORT_OK;
+    if (ask->prompt_logp)
+        TRY(mem_alloc(&r->prompt_logp, (size_t)ask->n_prompt, sizeof *r->prompt_logp, "request", err));
+    r->all_logits = ask->prompt_logp;
+    return copy_ends(r, ask, err);
 }
 
 cohort_status request_create(struct request **out, const struct engine_request *ask, int32_t max_tokens,
@@ -65,6 +92,11 @@ cohort_status request_create(struct request **out, const struct engine_request *
         TRY_GOTO(mem_alloc(&s->entropy, (size_t)max_tokens, sizeof(float), "sequence", err));
         if (ask->turns)
             TRY_GOTO(mem_alloc(&s->sampled, (size_t)max_tokens, sizeof(bool), "sequence", err));
+        const size_t top = (size_t)max_tokens * (size_t)ask->n_top;
+        if (top > 0) {
+            TRY_GOTO(mem_alloc(&s->top_ids, top, sizeof *s->top_ids, "sequence", err));
+            TRY_GOTO(mem_alloc(&s->top_logp, top, sizeof *s->top_logp, "sequence", err));
+        }
         if (s->constraint != NULL)
             TRY_GOTO(mem_alloc(&s->kept, (size_t)max_tokens, sizeof(float), "sequence", err));
         TRY_GOTO(page_list_create(&s->pages, completion_pages(ask->n_prompt, max_tokens), err));
@@ -87,6 +119,8 @@ void request_destroy(struct request *r)
         mem_free(r->sequences[i].entropy);
         mem_free(r->sequences[i].sampled);
         mem_free(r->sequences[i].routes);
+        mem_free(r->sequences[i].top_ids);
+        mem_free(r->sequences[i].top_logp);
         page_list_free(&r->sequences[i].pages);
         text_free(&r->sequences[i].text);
         token_stream_free(&r->sequences[i].stream);
@@ -98,6 +132,9 @@ void request_destroy(struct request *r)
     page_list_free(&r->pages);
     mem_free(r->prompt);
     mem_free(r->eos_ids);
+    mem_free(r->early_id);
+    mem_free(r->early_bias);
+    mem_free(r->prompt_logp);
     mem_free(r->xtc_special);
     mem_free(r->bias_id);
     mem_free(r->bias);
@@ -114,11 +151,24 @@ bool request_is_eos(const struct request *request, int32_t token)
     return false;
 }
 
+bool request_watched(const struct request *r)
+{
+    return r->ask.constraints != NULL || r->ask.process != NULL || r->ask.n_top > 0;
+}
+
+static bool is_stop(const struct request *r, int32_t token)
+{
+    for (int32_t i = 0; i < r->ask.n_stop_ids; i++)
+        if (r->ask.stop_ids[i] == token)
+            return true;
+    return false;
+}
+
 struct sample_row sequence_draw(const struct sequence *s, int32_t logits_row)
 {
     const struct request *r = s->request;
     const struct constraint *c = s->constraint;
-    return (struct sample_row){.params = &r->ask.sampling,
+    return (struct sample_row){.params = s->n_tokens < r->ask.min_tokens ? &r->early : &r->ask.sampling,
                                .history = s->history,
                                .n_history = r->ask.n_prompt + s->n_tokens,
                                .allowed = c != NULL ? c->allowed(c->context) : NULL,
@@ -169,15 +219,17 @@ cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokeni
     if (s->kept != NULL)
         s->kept[s->n_tokens] = draw->kept;
     s->n_tokens++;
-    bool eos = request_is_eos(r, token), stopped = false;
+    const bool eos = request_is_eos(r, token), stop_id = !eos && is_stop(r, token);
+    bool stopped = stop_id;
     if (s->constraint != NULL) {
         s->constraint->accept(s->constraint->context, token);
-        stopped = !eos && s->constraint->done(s->constraint->context);
+        stopped = stopped || (!eos && s->constraint->done(s->constraint->context));
     }
     bool last = eos || stopped || s->n_tokens == r->max_tokens;
     if (tokenizer != NULL) {
         size_t before = s->text.length;
-        TRY(token_stream_push(&s->stream, tokenizer, token, true, &s->text, err));
+        if (!stop_id)
+            TRY(token_stream_push(&s->stream, tokenizer, token, true, &s->text, err));
         if (last)
             TRY(token_stream_finish(&s->stream, tokenizer, &s->text, err));
         stopped = cut_at_stop(s, before) || stopped;
@@ -203,6 +255,8 @@ cohort_status sequence_go_on(struct sequence *s, const struct tokenizer *tokeniz
         s->logp[s->n_tokens] = s->entropy[s->n_tokens] = 0.0f;
         if (s->kept != NULL)
             s->kept[s->n_tokens] = 0.0f;
+        for (int32_t k = 0; k < s->request->ask.n_top; k++)
+            s->top_ids[s->n_tokens * s->request->ask.n_top + k] = -1;
         s->sampled[s->n_tokens++] = false;
     }
     if (s->constraint != NULL)

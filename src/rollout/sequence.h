@@ -24,6 +24,8 @@ struct sequence {
     float *logp, *entropy; /* [max_tokens] */
     float *kept;           /* [max_tokens] with a constraint, else NULL */
     bool *sampled;         /* [max_tokens] of a request with turns; else NULL */
+    int32_t *top_ids;      /* [max_tokens, n_top] of a request that asks for them */
+    float *top_logp;       /* likewise */
     int32_t n_tokens;      /* output so far, what came from outside included */
     int32_t turn_begin;    /* output before the turn in hand */
     int32_t n_behind; /* tokens ahead of the last one whose keys and values are not computed: a turn's EOS and what came
@@ -46,9 +48,15 @@ enum request_state { REQUEST_WAITING, REQUEST_BACK, REQUEST_PREFILL, REQUEST_ACT
 struct request {
     int64_t id;
     enum request_state state;
-    struct engine_request ask; /* with our copies of what it points to */
-    int32_t *prompt, *eos_ids, *xtc_special, *bias_id;
+    struct engine_request ask;    /* with our copies of what it points to */
+    struct sampling_params early; /* of draws before min_tokens: what ends a completion is forbidden */
+    int32_t *early_id;
+    float *early_bias;
+    float *prompt_logp; /* [n_prompt], where it is asked for */
+    int64_t turn;       /* its place among those that wait (scheduler_add) */
+    int32_t *prompt, *xtc_special, *bias_id;
     float *bias, *vectors;
+    int32_t *eos_ids; /* [n_eos + n_stop_ids] */
     char **stop;
     struct constraint *constraints; /* [n] or NULL */
     int32_t max_tokens;             /* clipped to the context */
@@ -74,6 +82,8 @@ void request_destroy(struct request *request);
 /* The ids below this may be drawn, of a vocabulary of this size. */
 int32_t request_choosable(const struct request *request, int32_t vocab);
 bool request_is_eos(const struct request *request, int32_t token);
+/* Draws that the host must see one by one. */
+bool request_watched(const struct request *request);
 /* The sequence's next draw, from row logits_row: keyed by seed, stream, index and position (invariant I3). Points into
  * the sequence. */
 struct sample_row sequence_draw(const struct sequence *sequence, int32_t logits_row);

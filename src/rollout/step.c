@@ -29,13 +29,15 @@ cohort_status step_create(struct step *step, struct model *model, const struct e
     TRY(mem_alloc(&step->output_row, outputs, sizeof *step->output_row, "rollout engine", err));
     TRY(mem_alloc(&step->output_of, outputs, sizeof(struct sequence *), "rollout engine", err));
     TRY(mem_alloc(&step->output_request, outputs, sizeof(struct request *), "rollout engine", err));
+    TRY(mem_alloc(&step->output_scored, outputs, sizeof *step->output_scored, "rollout engine", err));
     TRY(batch_reserve(&step->batch, outputs, outputs, max_spans(config), err));
-    return step_reserve(step, max_outputs(config), err);
+    return mem_grow(&step->draws, &step->draw_capacity, outputs, sizeof *step->draws, "draws", err);
 }
 
-cohort_status step_reserve(struct step *step, int32_t n, cohort_error *err)
+cohort_status step_reserve(struct step *step, const struct engine_request *ask, cohort_error *err)
 {
-    return mem_grow(&step->draws, &step->draw_capacity, (size_t)n, sizeof *step->draws, "draws", err);
+    TRY(row_logits_reserve(&step->rows, ask, step->model->config.vocab_size, err));
+    return mem_grow(&step->draws, &step->draw_capacity, (size_t)ask->n, sizeof *step->draws, "draws", err);
 }
 
 cohort_status step_plan(struct step *step, struct arena *arena, cohort_error *err)
@@ -60,6 +62,8 @@ void step_free(struct step *step)
     mem_free(step->output_row);
     mem_free(step->output_of);
     mem_free(step->output_request);
+    mem_free(step->output_scored);
+    row_logits_free(&step->rows);
     mem_free(step->draws);
     batch_free(&step->batch);
     decoder_work_free(&step->work);
@@ -86,6 +90,7 @@ static void add_output(struct step *step, int32_t row, struct sequence *s, struc
     step->output_row[step->n_outputs] = row;
     step->output_of[step->n_outputs] = s;
     step->output_request[step->n_outputs] = r;
+    step->output_scored[step->n_outputs] = 0;
     step->n_outputs++;
 }
 
@@ -146,6 +151,10 @@ static void add_prefill(struct step *step, struct scheduler *scheduler, int32_t 
         r->n_in_step = n;
         room -= n;
         step->prompt_tokens += n;
+        for (int32_t i = 0; r->all_logits && !r->begun && i < n && first + i + 1 < r->ask.n_prompt; i++) {
+            add_output(step, row + i, NULL, r);
+            step->output_scored[step->n_outputs - 1] = first + i + 1;
+        }
         if (end == r->ask.n_prompt && !r->begun)
             add_output(step, row + n - 1, NULL, r);
     }
@@ -159,7 +168,7 @@ static struct request *output_owner(const struct step *step, int32_t i, int32_t 
 {
     struct sequence *s = step->output_of[i];
     struct request *r = s != NULL ? s->request : step->output_request[i];
-    *draws = s != NULL ? 1 : r->ask.n;
+    *draws = s != NULL ? 1 : step->output_scored[i] > 0 ? 0 : r->ask.n;
     return r;
 }
 
@@ -175,6 +184,38 @@ static int32_t outputs_at_once(const struct step *step, int32_t first, int32_t e
             break;
     }
     return i - first;
+}
+
+/* The most likely tokens of an output, for all that draw from it. */
+static void take_top(struct step *step, struct request *r, int32_t output, int32_t row, int32_t draws)
+{
+    const int32_t n = r->ask.n_top;
+    struct sequence *one = step->output_of[output] != NULL ? step->output_of[output] : &r->sequences[0];
+    if (n == 0)
+        return;
+    int32_t *ids = one->top_ids + one->n_tokens * n;
+    float *logp = one->top_logp + one->n_tokens * n;
+    row_logits_top(&step->rows, step->model, &step->head, row, r->ask.sampling.temperature, n, ids, logp);
+    for (int32_t c = 1; c < draws; c++) {
+        memcpy(r->sequences[c].top_ids, ids, (size_t)n * sizeof *ids);
+        memcpy(r->sequences[c].top_logp, logp, (size_t)n * sizeof *logp);
+    }
+}
+
+/* Log-probs of prompts' tokens from outputs first .. first + count, whose logits are in the head's buffer. */
+static void score_outputs(struct step *step, int32_t first, int32_t count)
+{
+    for (int32_t i = first, n = 1; i < first + count; i += n) {
+        const struct request *r = step->output_request[i];
+        const int32_t place = step->output_scored[i];
+        n = 1;
+        if (place == 0)
+            continue;
+        while (i + n < first + count && step->output_request[i + n] == r && step->output_scored[i + n] == place + n)
+            n++;
+        row_logits_score(step->model, &step->head, i - first, n, r->ask.sampling.temperature, r->prompt + place,
+                         r->prompt_logp + place);
+    }
 }
 
 /* Draws for outputs first .. first + count, whose logits are in the head's buffer, which begins with those of output
@@ -194,21 +235,36 @@ static cohort_status sample_outputs(struct step *step, struct scheduler *schedul
                 sequence_draw(step->output_of[i] != NULL ? step->output_of[i] : &r->sequences[c], i - chunk);
     }
     for (int32_t i = first; i < first + count;) {
-        int32_t limit = request_choosable(output_owner(step, i, &draws), vocab);
+        struct request *r = output_owner(step, i, &draws);
+        const int32_t limit = request_choosable(r, vocab);
         size_t run = 0;
-        for (; i < first + count && request_choosable(output_owner(step, i, &draws), vocab) == limit; i++)
+        if (r->ask.process != NULL) {
+            for (int32_t c = 0; c < draws; c++, at++)
+                row_logits_draw(&step->rows, step->model, &step->head,
+                                step->output_of[i] != NULL ? step->output_of[i] : &r->sequences[c], limit,
+                                &step->draws[at]);
+            i++;
+            continue;
+        }
+        for (; i < first + count && (r = output_owner(step, i, &draws))->ask.process == NULL &&
+               request_choosable(r, vocab) == limit;
+             i++)
             run += (size_t)draws;
-        be->ops->sample(be, &(struct sample){.vocab = vocab,
-                                             .n_choosable = limit,
-                                             .logits = step->head.logits,
-                                             .rows = step->draws + at,
-                                             .n_rows = (int32_t)run});
+        if (run > 0)
+            be->ops->sample(be, &(struct sample){.vocab = vocab,
+                                                 .n_choosable = limit,
+                                                 .logits = step->head.logits,
+                                                 .rows = step->draws + at,
+                                                 .n_rows = (int32_t)run});
         at += run;
     }
     TRY(backend_check(be, err)); /* draws after a failure mean nothing */
     at = 0;
     for (int32_t i = first; i < first + count; i++) {
         struct request *r = output_owner(step, i, &draws);
+        if (draws == 0)
+            continue;
+        take_top(step, r, i, i - chunk, draws);
         if (step->output_of[i] == NULL)
             scheduler_prompt_done(scheduler, r);
         else
@@ -260,6 +316,7 @@ static cohort_status run_batch(struct step *step, struct scheduler *scheduler, c
     for (int32_t first = 0; first < step->n_outputs; first += chunk) {
         int32_t count = step->n_outputs - first < chunk ? step->n_outputs - first : chunk;
         head_logits(step->model, &step->head, first, count);
+        score_outputs(step, first, count);
         for (int32_t i = first, n = 0; i < first + count; i += n) {
             n = outputs_at_once(step, i, first + count);
             TRY(sample_outputs(step, scheduler, first, i, n, err));

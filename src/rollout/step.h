@@ -13,6 +13,7 @@
 #ifndef COHORT_ROLLOUT_STEP_H
 #define COHORT_ROLLOUT_STEP_H
 
+#include "rollout/row_logits.h"
 #include "rollout/scheduler.h"
 
 #include "model/decoder.h"
@@ -28,7 +29,10 @@ struct step {
     int32_t *output_row;             /* [max outputs] rows of the batch whose logits are wanted */
     struct sequence **output_of;     /* [max outputs] the sequence that reads it; NULL: output_request */
     struct request **output_request; /* [max outputs] all completions of which draw their first token here */
+    int32_t *
+        output_scored; /* [max outputs] the place in the prompt of the token whose log-prob is asked for; 0: it draws */
     int32_t n_outputs;
+    struct row_logits rows;
     struct sample_row *draws; /* [draw_capacity] as many as the outputs, and as the completions of any request */
     size_t draw_capacity;
     int64_t prompt_tokens, n_steps; /* of all steps so far */
@@ -39,8 +43,8 @@ cohort_status step_create(struct step *step, struct model *model, const struct e
 cohort_status step_plan(struct step *step, struct arena *arena, cohort_error *err);
 void step_free(struct step *step);
 
-/* Makes room for a request of n completions. */
-cohort_status step_reserve(struct step *step, int32_t n, cohort_error *err);
+/* Makes room for a request. */
+cohort_status step_reserve(struct step *step, const struct engine_request *ask, cohort_error *err);
 /* After COHORT_ERR_CANCELLED it is as if the step had not begun, except for completions that had already drawn in it.
  */
 cohort_status step_run(struct step *step, struct scheduler *scheduler, cohort_error *err);

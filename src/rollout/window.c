@@ -81,7 +81,7 @@ static void fill_slots(struct decode_window *w, const struct step *step, const s
                                            .own_page = s->pages.pages,
                                            .n_own_pages = s->pages.count,
                                            .eos = r->eos_ids,
-                                           .n_eos = r->ask.n_eos,
+                                           .n_eos = r->ask.n_eos + r->ask.n_stop_ids,
                                            .n_choosable = request_choosable(r, step->model->config.vocab_size),
                                            .draw = sequence_draw(s, i)};
     }
@@ -108,6 +108,9 @@ cohort_status decode_window_run(struct decode_window *w, struct step *step, stru
     w->steps = DECODE_WINDOW;
     for (int32_t i = 0, longest = 0; i < scheduler->n_running; i++) {
         int32_t left = scheduler->running[i]->request->max_tokens - scheduler->running[i]->n_tokens;
+        const int32_t early = scheduler->running[i]->request->ask.min_tokens -
+                              scheduler->running[i]->n_tokens; /* draws that may not end it */
+        w->steps = early > 0 && early < w->steps ? early : w->steps;
         longest = left > longest ? left : longest;
         if (i == scheduler->n_running - 1 && longest < w->steps)
             w->steps = longest;

@@ -74,7 +74,6 @@ static const struct option_hint hints[] = {
     {"hf_repo", NULL, LOCAL},
     {"hf_token", NULL, LOCAL},
     {"hybrid_engine", NULL, ONE_ENGINE},
-    {"ignore_eos", "eos_token", NULL},
     {"image_key", NULL, NO_IMAGES},
     {"image_max_tokens", NULL, NO_IMAGES},
     {"in_prefix", NULL, NO_PROMPT_STYLE},

@@ -335,6 +335,10 @@ OPTION(DECODE_CONCURRENCY, "decode_concurrency", INT(0, 4096), "0", FOR_SAMPLE |
        "completions decoded at once; sets speed and memory, not results; 0: chosen by speed and memory")
 OPTION(PREFILL_STEP_SIZE, "prefill_step_size", INT(0, 1048576), "0", FOR_GENERATE | FOR_SERVE, "Rollout", NO_RUN,
        "prompt tokens computed in one step; sets speed and memory, not results; 0: chosen by speed")
+OPTION(MIN_TOKENS, "min_tokens", INT(0, COUNT), "0", FOR_GENERATE, "Rollout", NO_RUN,
+       "no completion ends by its EOS before it has so many tokens")
+OPTION(IGNORE_EOS, "ignore_eos", SWITCH, "false", FOR_GENERATE, "Rollout", NO_RUN,
+       "an EOS is a token like another: completions end at max_completion_length or a stop string")
 OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "end a completion at any of these strings")
 

@@ -1,6 +1,7 @@
 /* Random mixes of requests in one engine, each compared with itself alone: arrivals at any time, cancellations, few pages
  * (so that completions and prompts are set back and computed again), few rows, groups, turns whose answers come late,
- * penalties, filters, biases and constraints; prompts that begin as others do, with known pages and without. What a request gets is the same bits (I2, I3); one that was cancelled got
+ * penalties, filters, biases and constraints, ends of their own, logits that the host changes, most likely tokens and
+ * log-probs of prompts; prompts that begin as others do, with known pages and without. What a request gets is the same bits (I2, I3); one that was cancelled got
  * the beginning of that.
  *
  *     test_engine_mix [--cases N] [--seed S] [--device cuda] [--small]
@@ -70,6 +71,14 @@ static bool done(void *context)
     return r->n > 60;
 }
 
+/* Changes logits by what is there, and by the completion. */
+static void lean(void *context, int32_t index, const int32_t *history, int32_t n_history, float *logits, int32_t n)
+{
+    (void)context;
+    for (int32_t i = (history[n_history - 1] + index) % 4; i < n; i += 4)
+        logits[i] += 1.5f;
+}
+
 struct asked {
     struct engine_request ask;
     int32_t prompt[MOST_PROMPT], eos[MOST_EOS], bias_id[3];
@@ -135,6 +144,16 @@ static void draw_request(struct source *s, struct asked *all, int32_t at, uint64
         a->period = 2 + pick(s, 4);
         a->masked = chance(s, 2);
     }
+    a->ask.caller = (uint64_t)pick(s, 3);
+    a->ask.n_top = chance(s, 4) ? 1 + pick(s, 4) : 0;
+    a->ask.prompt_logp = chance(s, 5);
+    a->ask.min_tokens = chance(s, 3) ? pick(s, a->ask.max_tokens + 1) : 0;
+    if (chance(s, 4)) {
+        a->ask.stop_ids = &a->eos[MOST_EOS - 1];
+        a->ask.n_stop_ids = 1;
+    }
+    if (a->period == 0 && chance(s, 6))
+        a->ask.process = lean;
     a->arrival = pick(s, crowded ? 8 : MOST_ARRIVAL);
     a->cancel_at = chance(s, 6) ? a->arrival + pick(s, 60) : -1;
 }
@@ -314,6 +333,12 @@ static void compare(int32_t number, const struct runner *r, struct completion (*
                 differ(number, i, k, "kept mass");
             if (a->sampled != NULL && memcmp(a->sampled, b->sampled, n * sizeof *a->sampled) != 0)
                 differ(number, i, k, "turns");
+            if (a->n_top > 0 && (memcmp(a->top_ids, b->top_ids, n * (size_t)a->n_top * sizeof *a->top_ids) != 0 ||
+                                 memcmp(a->top_logp, b->top_logp, n * (size_t)a->n_top * sizeof *a->top_logp) != 0))
+                differ(number, i, k, "most likely tokens");
+            if (a->prompt_logp != NULL && (b->prompt_logp != NULL || !part) &&
+                memcmp(a->prompt_logp, b->prompt_logp, (size_t)a->n_prompt * sizeof *a->prompt_logp) != 0)
+                differ(number, i, k, "log-probs of its prompt");
             const int32_t width = route_width(&r->model->config);
             if (part || width == 0)
                 continue;
