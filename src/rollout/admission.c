@@ -207,8 +207,8 @@ static cohort_status admit_sequences(struct scheduler *q, struct admission *a, s
         bool there = false;
         if (s->state != SEQUENCE_PENDING)
             continue;
-        if (q->n_running < q->max_sequences)
-            TRY(have_pages(q, a, lacking(s, a->ahead), r, s, &there, err));
+        if (q->n_running < q->max_sequences) /* even where its first page is known and not its prompt's last one */
+            TRY(have_pages(q, a, sequence_pages(s, a->ahead), r, s, &there, err));
         if (!there) {
             *blocked = true;
             break;
