@@ -390,7 +390,7 @@ static cohort_status fill_rule(struct json_reading *j, const json_t *schema, uin
             TRY(text_printf(j->reading->ignored, err, "#%s: oneOf, taken for anyOf\n", j->place));
         return one_of_rules(j, one, "oneOf", rule, err);
     }
-    TRY(json_expand(j, schema, &list, err));
+    TRY_GOTO(json_expand(j, schema, &list, err));
     json_array_foreach(list, i, item)
     {
         const uint32_t end = nfa_state(grammar_nfa(g, rule));
