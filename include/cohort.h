@@ -2,7 +2,7 @@
  *
  * The only public header. C99 and C++ clean. Every function that can fail returns a cohort_status and, when the caller
  * passes a cohort_error, fills it with a message that names the file, the place, what was expected and what to do. The
- * library never prints, never exits and reads no environment variables.
+ * library never prints, never exits and reads no environment variable but the key of a judge (judge_key_env).
  *
  * Structs grow at their end from version to version, and every struct but cohort_metric begins with its size.
  *

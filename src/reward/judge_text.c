@@ -4,11 +4,9 @@
 #include "base/number.h"
 #include "reward/reward_internal.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 /* ---- asking ---- */
 
@@ -64,12 +62,14 @@ static double scaled(double score, double least, double most, char *problem, siz
     return (double)NAN;
 }
 
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
 /* The number that begins at *i; *i moves behind it and "/ MOST". False: there is none. */
 static bool number_at(struct span s, size_t *i, double most, double *value)
 {
     size_t end = *i;
-    while (end < s.length && (isdigit((unsigned char)s.at[end]) || (s.at[end] == '-' && end == *i) ||
-                              (s.at[end] == '.' && end + 1 < s.length && isdigit((unsigned char)s.at[end + 1]))))
+    while (end < s.length && (is_digit(s.at[end]) || (s.at[end] == '-' && end == *i) ||
+                              (s.at[end] == '.' && end + 1 < s.length && is_digit(s.at[end + 1]))))
         end++;
     if (end == *i || !number_read(s.at + *i, end - *i, value))
         return false;
@@ -82,7 +82,7 @@ static bool number_at(struct span s, size_t *i, double most, double *value)
         while (of < s.length && s.at[of] == ' ')
             of++;
         size_t stop = of;
-        while (stop < s.length && (isdigit((unsigned char)s.at[stop]) || s.at[stop] == '.'))
+        while (stop < s.length && (is_digit(s.at[stop]) || s.at[stop] == '.'))
             stop++;
         while (stop > of && s.at[stop - 1] == '.') /* the end of a sentence */
             stop--;
@@ -99,7 +99,7 @@ static bool labelled(struct span s, double most, double *value)
 {
     static const char word[] = "score", between[] = " \t\n:=*\"'`", *const fillers[] = {"is", "of"};
     for (size_t i = s.length; i-- > 0;) {
-        if (s.length - i < sizeof word - 1 || strncasecmp(s.at + i, word, sizeof word - 1) != 0)
+        if (s.length - i < sizeof word - 1 || !ascii_same_bytes(s.at + i, word, sizeof word - 1))
             continue;
         size_t at = i + sizeof word - 1;
         bool moved = true;
@@ -107,7 +107,7 @@ static bool labelled(struct span s, double most, double *value)
             moved = at < s.length && strchr(between, s.at[at]) != NULL && s.at[at] != '\0';
             at += moved ? 1 : 0;
             for (size_t f = 0; f < 2; f++)
-                if (s.length - at > 2 && strncasecmp(s.at + at, fillers[f], 2) == 0 && s.at[at + 2] == ' ') {
+                if (s.length - at > 2 && ascii_same_bytes(s.at + at, fillers[f], 2) && s.at[at + 2] == ' ') {
                     at += 2;
                     moved = true;
                 }
@@ -125,8 +125,7 @@ static bool alone(struct span s, double most, double *value)
     for (size_t i = 0; i < s.length;) {
         double one = 0.0;
         size_t at = i;
-        const bool begins = isdigit((unsigned char)s.at[i]) ||
-                            (s.at[i] == '-' && i + 1 < s.length && isdigit((unsigned char)s.at[i + 1]));
+        const bool begins = is_digit(s.at[i]) || (s.at[i] == '-' && i + 1 < s.length && is_digit(s.at[i + 1]));
         if (!begins) {
             i++;
             continue;

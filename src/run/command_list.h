@@ -183,7 +183,7 @@
       "cohort serve --model Qwen3-0.6B",                                                                               \
       "cohort serve --model runs/first/final --host 0.0.0.0 --port 8000 --api-key KEY")                                \
     X(DISTILL, distill, "train on what a teacher makes of the model's own text",                                       \
-      "train on a teacher's distributions at every token that the model sampled (distillation)",                       \
+      "train on a teacher's distributions at what the model sampled (distillation)",                       \
       "--model DIR --teacher-model DIR --data FILE --out runs/NAME",                                                   \
       "The model answers prompts; its loss is the divergence to the teacher's distribution at each of its tokens. "    \
       "Rewards may be given: they are measured, not learned from. Writes checkpoints, metrics.jsonl and final/ into "  \

@@ -49,7 +49,7 @@ struct grpo_prompt {
     int32_t expected; /* tokens of its longest completion, as far as one knows: who needs longest begins first */
     uint64_t id;
     const struct constraint *constraints; /* [group] of its completions, until they are drawn; NULL: none */
-    const struct mask_replay *masks; /* what they allowed, for training on the constrained distribution; NULL: the
+    const struct mask_replay *masks;      /* what they allowed, for training on the constrained distribution; NULL: the
                                         model's. Not the batch's: it must stay as long as that */
 };
 
@@ -130,7 +130,7 @@ struct grpo_batch {
     /* Of everything that was drawn for it: prompt and completion tokens of each completion, the latter alone, seconds. */
     int64_t tokens, completion_tokens;
     double rollout_seconds, reward_seconds;
-    struct text *guides;    /* [n_prompts] what masks were made of, of a batch that was read (batch_file.h); else NULL */
+    struct text *guides; /* [n_prompts] what masks were made of, of a batch that was read (batch_file.h); else NULL */
     struct metrics metrics; /* of draw and rewards, once it is scored */
     bool rewarded, scored;
     double start; /* of the clock */

@@ -122,7 +122,7 @@ for kind in $kinds python:FILE; do
     case $kind in
     exec:*) kind='exec:sh half.sh' ;;
     python:*) command -v python3 >/dev/null || continue; kind=python:half.py:half ;;
-    model:*) continue ;; # tests/cli/test_reward_model.sh
+    model:* | judge:*) continue ;; # tests/cli/test_reward_model.sh, test_judge.sh
     esac
     succeeds "$COHORT" score --data kinds.jsonl --reward "$kind" --max-completion-len 20 --soft-punish-cache 4 --max-len 20
     is "$(wc -l <out)" 1 "rows that $kind scores"

@@ -78,7 +78,7 @@ usage "no command 'generat'; did you mean 'generate'" generat --model m
 usage "no command 'xyzzy'" xyzzy
 usage "no option 'promt'; did you mean 'prompt'" generate --promt x
 usage "did you mean 'num_generations'" grpo --num-generation 4
-usage "not an option of sft \(it is one of info, grpo, rloo\)" sft --num-generations 4
+usage "not an option of sft \(it is one of info, grpo, rloo, distill\)" sft --num-generations 4
 usage '^cohort: --model needs a value' generate --model
 # Unknown is told first, also where a value would be missing; a flag is no value.
 usage "no option 'foo'" grpo --foo

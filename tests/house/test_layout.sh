@@ -70,7 +70,8 @@ done < <(code \( -name '*.[ch]' -o -name '*.py' -o -name '*.sh' \) -print0 | xar
 while read -r hit; do
     complain "$hit: not in library code"
 done < <(grep -rnE '\b(printf|puts|putchar|perror|exit|_exit|abort|getenv|secure_getenv|setenv|setlocale|srand|rand|chdir|signal)[[:space:]]*\(|\b(stdout|stderr)[[:space:]]*[,)]' src --exclude='*.html' |
-    grep -vE '^[^:]+:[0-9]+:[[:space:]]*(/?\*|//)' | grep -vE ':[^:]*/\*[^*]*(stdout|stderr)')
+    grep -vE '^[^:]+:[0-9]+:[[:space:]]*(/?\*|//)' | grep -vE ':[^:]*/\*[^*]*(stdout|stderr)' |
+    grep -vE '^src/reward/judge\.c:[0-9]+:.*getenv\(variable\)') # a key, which must stand in no option and so in no config.yaml
 
 # Numbers as text go through src/base/number.h, which knows no locale: a host program may have set one with a decimal comma.
 while read -r hit; do

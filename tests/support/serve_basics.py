@@ -217,7 +217,7 @@ def hanging_up(s):
             if i % 2 == 0:
                 c.recv(100)
             else:
-                time.sleep(0.05)
+                s.wait_metric("requests_running", 1)
         begun = time.monotonic()
         s.wait_metric("requests_cancelled_total", before + i + 1)
         waited.append(time.monotonic() - begun)
