@@ -261,8 +261,15 @@ static inline cohort_status backend_check(struct backend *backend, cohort_error 
 }
 #endif
 
+/* Kernels of a GPU call it too. */
+#ifdef __CUDACC__
+#define HOST_AND_DEVICE __host__ __device__
+#else
+#define HOST_AND_DEVICE
+#endif
+
 /* The number of words of a bitset over n ids. */
-static inline int64_t allowed_words(int64_t n) { return (n + 31) / 32; }
+static inline HOST_AND_DEVICE int64_t allowed_words(int64_t n) { return (n + 31) / 32; }
 
 #define CPU_ISA(id, ...) CPU_ISA_##id,
 enum cpu_isa { CPU_ISA_AUTO, CPU_ISA_LIST(CPU_ISA) N_CPU_ISAS };

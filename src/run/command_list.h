@@ -188,8 +188,8 @@
       "The model answers prompts; its loss is the divergence to the teacher's distribution at each of its tokens. "    \
       "Rewards may be given: they are measured, not learned from. Writes checkpoints, metrics.jsonl and final/ into "  \
       "the run folder.",                                                                                               \
-      "cohort distill --model small --teacher-model large --data sums.jsonl --out runs/distill",                       \
-      "cohort distill --model small --teacher-model large --data sums.jsonl --out runs/forward --beta 0")
+      "cohort distill --model small --teacher-model-name-or-path large --data sums.jsonl --out runs/kd",                       \
+      "cohort distill --model small --teacher-model-name-or-path large --data sums.jsonl --out runs/kd --beta 0")
 /* clang-format on */
 
 #endif
