@@ -56,8 +56,8 @@ struct batch {
 static cohort_status pause_for(double seconds, const struct stop *stop, cohort_error *err)
 {
     const double end = clock_seconds() + seconds;
-    for (double left = seconds; left > 0.0; left = end - clock_seconds()) {
-        const double piece = left < 0.1 ? left : 0.1;
+    while (clock_seconds() < end) {
+        const double left = end - clock_seconds(), piece = left < 0.0 ? 0.0 : left < 0.1 ? left : 0.1;
         TRY(stop_check(stop, err));
         nanosleep(&(struct timespec){.tv_nsec = (long)(piece * 1e9)}, NULL);
     }
