@@ -1,5 +1,6 @@
 #!/bin/bash
-# A model from nothing learns to guess a digit by what it hears: "higher", "lower". Reward comes at the end of a game alone.
+# A game of several turns: a model guesses a digit by what it hears, "higher" or "lower". Reward comes at the end of a game alone. It shows how
+# such a run is set up; these settings do not teach it yet (seed 1: 34 % of the games won before, 36 % after).
 #
 #   examples/game/run_game.sh [SEED [DIR]]
 #
