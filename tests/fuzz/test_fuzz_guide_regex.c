@@ -20,18 +20,12 @@ static const char *const words[] = {"(",           ")",     "[",        "]",   "
 
 int main(int argc, char **argv)
 {
-    enum { N = sizeof texts / sizeof texts[0] };
-    struct fuzz_seed seeds[N];
-    for (size_t i = 0; i < N; i++)
-        seeds[i] = (struct fuzz_seed){texts[i], strlen(texts[i])};
     const struct fuzz_target target = {.name = "guide_regex",
                                        .one = LLVMFuzzerTestOneInput,
                                        .accepted = taken,
-                                       .seeds = seeds,
-                                       .n_seeds = N,
                                        .words = words,
                                        .n_words = sizeof words / sizeof words[0],
                                        .max_size = 200};
-    return fuzz_run(&target, argc, argv);
+    return fuzz_run_texts(&target, texts, sizeof texts / sizeof texts[0], argc, argv);
 }
 #endif

@@ -44,5 +44,7 @@ struct fuzz_target {
  * a failure). An input that kills the process is left in the temporary folder as
  * cohort-fuzz-NAME-PID; the path is printed at start. Returns the exit status of main. */
 int fuzz_run(const struct fuzz_target *target, int argc, char **argv);
+/* The same with texts as seeds, in place of the target's. */
+int fuzz_run_texts(const struct fuzz_target *target, const char *const *texts, size_t n_texts, int argc, char **argv);
 
 #endif

@@ -249,3 +249,18 @@ int fuzz_run(const struct fuzz_target *target, int argc, char **argv)
     free(input.bytes);
     return 0;
 }
+
+int fuzz_run_texts(const struct fuzz_target *target, const char *const *texts, size_t n_texts, int argc, char **argv)
+{
+    struct fuzz_seed *seeds = malloc(n_texts * sizeof *seeds);
+    struct fuzz_target seeded = *target;
+    if (seeds == NULL)
+        abort();
+    for (size_t i = 0; i < n_texts; i++)
+        seeds[i] = (struct fuzz_seed){texts[i], strlen(texts[i])};
+    seeded.seeds = seeds;
+    seeded.n_seeds = n_texts;
+    const int status = fuzz_run(&seeded, argc, argv);
+    free(seeds);
+    return status;
+}
