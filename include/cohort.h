@@ -292,10 +292,9 @@ COHORT_API cohort_status cohort_options_add_token_reward(cohort_options *options
                                                          cohort_token_reward_function function, void *context,
                                                          cohort_error *err);
 
-/* An environment in C, in place of a program of the option "environment": what answers the model's turns in grpo, rloo and
- * eval. It gets
- * what the protocol of docs/ENVIRONMENTS.md sends a program, one JSON object of length bytes (a NUL follows) a call, "hello"
- * first, and answers with the objects that a program would write. It may answer in a later call: with nothing to say to it it
+/* An environment in C, in place of a program of the option "environment": what answers the model's turns in grpo, rloo,
+ * distill and eval. It gets what the protocol of docs/ENVIRONMENTS.md sends a program, one JSON object of length bytes (a
+ * NUL follows) a call, "hello" first, and answers with the objects that a program would write. It may answer in a later call: with nothing to say to it it
  * is called all the same, request NULL, so that what takes long can be done elsewhere while others decode. A status other than
  * COHORT_OK stops the run with its error. Calls come from the thread that made the call of this library. */
 typedef struct cohort_environment cohort_environment;

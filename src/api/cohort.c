@@ -406,7 +406,7 @@ cohort_status cohort_options_set_environment(cohort_options *options, const char
     TRY(options_check_free(options, NAME, err));
     if (function != NULL && !options_has(options->options, "environment"))
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "%s: these are options of %s; environments are of grpo, rloo and eval", NAME,
+                         "%s: these are options of %s; environments are of grpo, rloo, distill and eval", NAME,
                          cohort_command_name(options->command));
     if (function != NULL)
         TRY(mem_strdup(&copy, name, strlen(name), err));
