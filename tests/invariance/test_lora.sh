@@ -15,7 +15,7 @@ logprobs_of() { sed -E 's/.*"logprobs": \[([^]]*)\].*/\1/' "$1"; }
 near() {
     paste <(tr -d ' ' <"$1" | tr ',' '\n') <(tr -d ' ' <"$2" | tr ',' '\n') |
         awk -v most="$3" '{ d = $1 - $2; if (d < 0) d = -d; if (d > largest) largest = d }
-            END { print "largest difference " largest; exit !(NR > 50 && largest <= most) }'
+            END { print NR " numbers, largest difference " largest; exit !(NR > 50 && largest <= most) }'
 }
 
 make_model "$work/untied" 3 false
