@@ -112,13 +112,14 @@ static const char *value_of(cohort_options *options, char *name, int argc, char 
 /* Whether an argument is the value of no flag. */
 static bool is_bare(const char *argument) { return !is_flag(argument) && (argument[0] != '-' || argument[1] == '\0'); }
 
-/* Values without a flag are one value with commas between them. Where they are files, as a shell makes them of *.jsonl, a
+/* Values without a flag are one value with commas between them, the words of a prompt with blanks. Where they are files, as a shell makes them of *.jsonl, a
  * comma in the name of one is written so that it stays one, and a single value is taken as it stands. The words of an
  * action keep every comma. */
 static bool set_bare(cohort_options *options, const char *name, char **values, int n)
 {
     size_t size = 1, length = 0;
     cohort_error err = {0};
+    const bool prompt = strcmp(name, "prompt") == 0;
     for (int i = 0; i < n; i++)
         size += 2 * strlen(values[i]) + 1;
     char *text = malloc(size);
@@ -127,9 +128,9 @@ static bool set_bare(cohort_options *options, const char *name, char **values, i
         return false;
     }
     for (int i = 0; i < n; i++) {
-        const bool escape = strcmp(name, "action") == 0 || (n > 1 && access(values[i], F_OK) == 0);
+        const bool escape = !prompt && (strcmp(name, "action") == 0 || (n > 1 && access(values[i], F_OK) == 0));
         if (i > 0)
-            text[length++] = ',';
+            text[length++] = prompt ? ' ' : ',';
         for (const char *at = values[i]; *at != '\0'; at++) {
             if (*at == ',' && escape)
                 text[length++] = '\\';

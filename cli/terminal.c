@@ -29,11 +29,21 @@ static void clear_line(struct cli_terminal *terminal)
     terminal->line_length = 0;
 }
 
+/* Text that is streamed to the terminal may stand in its row: what is for a person begins on another. */
+static void leave_row(struct cli_terminal *terminal)
+{
+    if (terminal->in_row)
+        fputc('\n', stderr);
+    terminal->in_row = false;
+}
+
 static void output(void *context, const char *bytes, size_t length)
 {
     struct cli_terminal *terminal = context;
     clear_line(terminal);
     terminal->last_said = now();
+    if (length > 0)
+        terminal->in_row = terminal->to_terminal && bytes[length - 1] != '\n';
     if (!terminal->output_failed && (fwrite(bytes, 1, length, stdout) != length || fflush(stdout) != 0)) {
         terminal->output_closed = errno == EPIPE;
         terminal->output_failed = true;
@@ -50,6 +60,7 @@ static void message(void *context, const char *text)
 {
     struct cli_terminal *terminal = context;
     clear_line(terminal);
+    leave_row(terminal);
     terminal->last_said = now();
     cli_print_wrapped(stderr, text, cli_columns(STDERR_FILENO));
 }
@@ -83,7 +94,7 @@ static size_t line_text(char *out, size_t size, const cohort_progress *p, int ba
     else
         snprintf(count, sizeof count, "%lld", (long long)p->done);
     if (rate && p->per_second > 0.0)
-        snprintf(speed, sizeof speed, "  %.0f/s", p->per_second);
+        snprintf(speed, sizeof speed, "  %.*f/s", p->per_second < 10.0 ? 1 : 0, p->per_second);
     int n = snprintf(out, size, "%s%-*s %s%s %s%s%s", step, bar_width > 0 ? 8 : 0, p->phase, bar, count,
                      p->unit == NULL ? "" : p->unit, speed, left);
     return n < 0 ? 0 : (size_t)n;
@@ -135,7 +146,10 @@ static bool progress(void *context, const cohort_progress *p)
 {
     struct cli_terminal *terminal = context;
     double t = now();
-    if (terminal->live && (t - terminal->last_drawn > 0.2 || terminal->phase != p->phase)) {
+    /* While an answer is streamed the row is its own. */
+    if (strcmp(p->phase, "stream") == 0 || terminal->in_row)
+        clear_line(terminal);
+    else if (terminal->live && (t - terminal->last_drawn > 0.2 || terminal->phase != p->phase)) {
         terminal->last_drawn = t;
         terminal->phase = p->phase;
         draw(terminal, p);
@@ -157,6 +171,7 @@ void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer
     memset(terminal, 0, sizeof *terminal);
     terminal->stop = stop;
     terminal->live = can_redraw();
+    terminal->to_terminal = isatty(STDOUT_FILENO) == 1;
     terminal->trains = trains;
     terminal->started = terminal->last_said = now();
     cli_signals_begin(stop);
@@ -168,4 +183,8 @@ void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer
     observer->columns = columns;
 }
 
-void cli_terminal_end(struct cli_terminal *terminal) { clear_line(terminal); }
+void cli_terminal_end(struct cli_terminal *terminal)
+{
+    clear_line(terminal);
+    leave_row(terminal);
+}

@@ -75,7 +75,9 @@ COHORT_API const char *cohort_version(void);
 /* Where a long piece of work stands. */
 typedef struct cohort_progress {
     size_t size;
-    const char *phase;    /* "load", "rollout", "reward", "train", "evaluate", ...; valid during the call */
+    /* "load", "rollout", "reward", "train", "evaluate", ...; "stream": text goes to output as it comes, so that a terminal
+     * shows nothing else. Valid during the call. */
+    const char *phase;
     int64_t step, steps;  /* optimizer steps done and planned; 0 of 0 where there are none */
     int64_t done, total;  /* of the phase, in unit; total 0: unknown */
     const char *unit;     /* "tokens", "rows", "micro-batches" */

@@ -1,4 +1,4 @@
-/* cohort generate: text for one prompt, streamed, or JSONL for many. */
+/* cohort generate: text for one prompt, streamed, or rows of JSON for many. */
 #include "backend/sampling.h"
 #include "base/clock.h"
 #include "command/command.h"
@@ -8,6 +8,7 @@
 #include "recipe/row_guide.h"
 #include "recipe/row_prompt.h"
 #include "recipe/row_response.h"
+#include "run/output_format.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -28,7 +29,8 @@ struct generate {
     struct session session;
     struct engine *engine;
     struct engine_request pattern; /* of every row */
-    struct dataset data;           /* of --batch */
+    int32_t *stop_ids;
+    struct dataset data; /* of --batch */
     struct row_guides guides;
     json_t *asked; /* the row that --prompt is */
     struct row_style style;
@@ -37,9 +39,15 @@ struct generate {
     int32_t n;               /* completions a row */
     struct completion *done; /* [n_rows * n] */
     bool *ready;
-    size_t next; /* first completion not printed yet */
-    bool stream; /* print text as it comes */
-    bool jsonl;
+    size_t next;    /* first completion not printed yet; with unordered unused */
+    int64_t n_done; /* completions that ended */
+    bool stream;    /* print text as it comes */
+    bool json;      /* print rows of it */
+    bool document;  /* all of it as one */
+    bool opened;    /* the document has begun */
+    bool unordered;
+    enum finish_reason finish; /* of the last that ended */
+    double start, first;       /* when it was asked; when the first token came, 0: not yet */
 };
 
 /* Draws follow from what is asked, not from where it stands: a prompt's stream is a function of its ids, and of how
@@ -61,10 +69,15 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
     const char *prompt = options_string(g->options, OPTION_PROMPT), *batch = options_string(g->options, OPTION_BATCH);
     cohort_status status = COHORT_OK;
     g->style = row_style(g->options);
+    g->style.system = options_string(g->options, OPTION_SYSTEM);
     if ((prompt != NULL) == (batch != NULL))
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE");
     if (prompt != NULL) {
         struct text text = {0};
+        bool file = false;
+        if (file_exists(prompt, &file, NULL) == COHORT_OK && file && strcmp(prompt, "-") != 0)
+            observer_message(g->observer, "note: the prompt is the name of a file; --batch %.200s reads its rows",
+                             prompt);
         g->style.chat = options_bool_or(g->options, OPTION_CHAT, chat_template_given(g->session.chat));
         if (strcmp(prompt, "-") == 0)
             status = file_read("/dev/stdin", 1 << 28, &text, err);
@@ -135,6 +148,8 @@ static cohort_status submit(struct generate *g, cohort_error *err)
 static void stream_text(void *context, const struct engine_event *event)
 {
     struct generate *g = context;
+    if (g->first == 0.0)
+        g->first = clock_seconds();
     if (g->stream && event->text_length > 0 && g->observer->output != NULL)
         g->observer->output(g->observer->context, event->text, event->text_length);
 }
@@ -168,6 +183,10 @@ static cohort_status write_json(struct generate *g, size_t at, const struct comp
                                                .tokens = c->tokens,
                                                .logprobs = c->logp,
                                                .kept = c->kept,
+                                               .n_top = c->n_top,
+                                               .top_ids = c->top_ids,
+                                               .top_logp = c->top_logp,
+                                               .prompt_logp = c->prompt_logp,
                                                .n_prompt = (int32_t)row->ids.count,
                                                .n_tokens = c->n_tokens,
                                                .finish_reason = said.finish_reason,
@@ -179,27 +198,91 @@ cleanup:
     return status;
 }
 
-/* Prints what is finished, in order. */
-static cohort_status print_ready(struct generate *g, cohort_error *err)
+/* What separates a row from what was printed before it, in a document; and its newline, which is none there. */
+static cohort_status put_row(struct generate *g, size_t at, const struct completion *c, struct text *out,
+                             cohort_error *err)
 {
-    for (; g->next < g->n_rows * (size_t)g->n && g->ready[g->next]; g->next++) {
-        struct completion *c = &g->done[g->next];
-        struct text text = {0};
-        cohort_status status = COHORT_OK;
-        if (g->jsonl)
-            status = write_json(g, g->next / (size_t)g->n, c, &text, err);
-        else if (g->stream)
-            status = text_append(&text, "\n", 1, err);
-        else
-            status = text_append(&text, c->text, c->text_length, err) == COHORT_OK ? text_append(&text, "\n", 1, err)
-                                                                                   : COHORT_ERR_MEMORY;
-        if (status == COHORT_OK)
-            observer_output(g->observer, &text);
-        text_free(&text);
-        completion_free(c);
-        TRY(status);
-    }
+    if (g->document)
+        TRY(text_printf(out, err, "%s", g->opened ? ",\n" : "{\"completions\": [\n"));
+    g->opened = true;
+    TRY(write_json(g, at, c, out, err));
+    if (g->document)
+        out->length--;
     return COHORT_OK;
+}
+
+static cohort_status print_completion(struct generate *g, size_t i, cohort_error *err)
+{
+    struct completion *c = &g->done[i];
+    struct text text = {0};
+    cohort_status status = COHORT_OK;
+    if (g->json)
+        status = put_row(g, i / (size_t)g->n, c, &text, err);
+    else if (!g->stream)
+        status = text_append(&text, c->text, c->text_length, err);
+    if (status == COHORT_OK && !g->json)
+        status = text_append(&text, "\n", 1, err);
+    if (status == COHORT_OK)
+        observer_output(g->observer, &text);
+    text_free(&text);
+    completion_free(c);
+    return status;
+}
+
+/* Completion i is there: prints it, or, in order, all that now follow those that were printed. */
+static cohort_status print_ready(struct generate *g, size_t i, cohort_error *err)
+{
+    g->ready[i] = true;
+    if (g->unordered)
+        return print_completion(g, i, err);
+    for (; g->next < g->n_rows * (size_t)g->n && g->ready[g->next]; g->next++)
+        TRY(print_completion(g, g->next, err));
+    return COHORT_OK;
+}
+
+/* The end of the document that was begun, whatever ended it. */
+static cohort_status end_document(struct generate *g, cohort_error *err)
+{
+    struct text text = {0};
+    const struct engine_stats stats = engine_stats(g->engine);
+    const double now = clock_seconds(), first = g->first > 0.0 ? g->first : now;
+    if (!g->document)
+        return COHORT_OK;
+    cohort_status status =
+        text_printf(&text, err,
+                    "%s\n], \"prompt_tokens\": %lld, \"completion_tokens\": %lld, \"seconds\": %.3f, "
+                    "\"seconds_to_first_token\": %.3f}\n",
+                    g->opened ? "" : "{\"completions\": [", (long long)stats.prompt_tokens,
+                    (long long)stats.generated_tokens, now - g->start, first - g->start);
+    if (status == COHORT_OK)
+        observer_output(g->observer, &text);
+    text_free(&text);
+    return status;
+}
+
+static const char *why_it_ended(enum finish_reason reason)
+{
+    switch (reason) {
+    case FINISH_EOS: return "the model ended it";
+    case FINISH_STOP: return "stopped at --stop";
+    case FINISH_LENGTH: return "cut at --max-tokens, or at the model's context";
+    default: return finish_reason_name(reason);
+    }
+}
+
+/* To a person at a terminal: why it ended, and how fast it was. */
+static void tell_end(const struct generate *g)
+{
+    const struct engine_stats stats = engine_stats(g->engine);
+    const double now = clock_seconds(), decoding = now - g->first;
+    if (observer_columns(g->observer) == 0 || g->first == 0.0)
+        return;
+    const bool one = g->n_rows * (size_t)g->n == 1;
+    const double later = (double)(stats.generated_tokens - (one ? 1 : 0)); /* than the first, where that is one */
+    observer_message(g->observer,
+                     "[%s%s%lld tokens, %.1f tokens/s; prompt: %lld tokens, the first answer after %.2f s]",
+                     one ? why_it_ended(g->finish) : "", one ? "; " : "", (long long)stats.generated_tokens,
+                     decoding > 0.0 ? later / decoding : 0.0, (long long)stats.prompt_tokens, g->first - g->start);
 }
 
 static cohort_status stopped(cohort_error *err)
@@ -207,9 +290,39 @@ static cohort_status stopped(cohort_error *err)
     return error_set(err, COHORT_ERR_CANCELLED, "stopped on request; what was finished has been printed");
 }
 
+/* Of one prompt the tokens, of many the completions that ended. While text is streamed there is no room for a line. */
+static bool tell_progress(const struct generate *g)
+{
+    const struct engine_stats stats = engine_stats(g->engine);
+    const double seconds = clock_seconds() - g->start;
+    cohort_progress progress = {.phase = g->stream ? "stream" : "generate",
+                                .done = stats.generated_tokens,
+                                .unit = "tokens",
+                                .per_second = (double)stats.generated_tokens / seconds};
+    if (g->n_rows * (size_t)g->n > 1) {
+        progress.done = progress.ended = g->n_done;
+        progress.total = progress.begun = (int64_t)g->n_rows * g->n;
+        progress.unit = "completions";
+        progress.per_second = (double)g->n_done / seconds;
+    }
+    return observer_progress(g->observer, &progress);
+}
+
+static cohort_status take(struct generate *g, struct completion *completion, cohort_error *err)
+{
+    const size_t row = (size_t)(completion->request - g->rows[0].request),
+                 at = row * (size_t)g->n + (size_t)completion->index;
+    g->done[at] = *completion;
+    g->n_done++;
+    g->finish = completion->finish_reason;
+    if (completion->finish_reason == FINISH_FAILED)
+        TRY(row_constraints_check(&g->rows[row].constraints, err));
+    TRY(completion_check(completion, err));
+    return print_ready(g, at, err);
+}
+
 static cohort_status run(struct generate *g, cohort_error *err)
 {
-    double start = clock_seconds();
     cohort_status status = COHORT_OK;
     for (bool busy = true; busy;) {
         struct completion completion;
@@ -217,26 +330,74 @@ static cohort_status run(struct generate *g, cohort_error *err)
         if (stepped == COHORT_ERR_CANCELLED)
             return stopped(err);
         TRY(stepped);
-        while (engine_poll(g->engine, &completion)) {
-            size_t at = (size_t)(completion.request - g->rows[0].request) * (size_t)g->n + (size_t)completion.index;
-            g->done[at] = completion;
-            g->ready[at] = true;
-            if (completion.finish_reason == FINISH_FAILED)
-                TRY(row_constraints_check(&g->rows[completion.request - g->rows[0].request].constraints, err));
-            TRY(completion_check(&completion, err));
-        }
-        TRY(print_ready(g, err));
-        struct engine_stats stats = engine_stats(g->engine);
-        double rate = (double)stats.generated_tokens / (clock_seconds() - start);
-        cohort_progress progress = {
-            .phase = "generate", .done = stats.generated_tokens, .unit = "tokens", .per_second = rate};
-        if (!observer_progress(g->observer, &progress) && status == COHORT_OK) {
+        while (engine_poll(g->engine, &completion))
+            TRY(take(g, &completion, err));
+        if (!tell_progress(g) && status == COHORT_OK) {
             for (size_t i = 0; i < g->n_rows; i++)
                 engine_cancel(g->engine, g->rows[i].request);
             status = stopped(err);
         }
     }
     return status;
+}
+
+/* What the options wish of each completion beside how it is drawn. */
+static cohort_status read_wishes(struct generate *g, cohort_error *err)
+{
+    const struct options *options = g->options;
+    const size_t n = options_list_count(options, OPTION_STOP_TOKEN_IDS);
+    const int32_t vocab = g->session.model->config.vocab_size;
+    g->pattern.min_tokens = (int32_t)options_int(options, OPTION_MIN_TOKENS);
+    if (options_bool(options, OPTION_IGNORE_EOS))
+        g->pattern.n_eos = 0;
+    g->pattern.n_top = (int32_t)options_int(options, OPTION_TOP_LOGPROBS);
+    g->pattern.prompt_logp = options_bool(options, OPTION_PROMPT_LOGPROBS);
+    if (!g->json && (g->pattern.n_top > 0 || g->pattern.prompt_logp))
+        return error_set(err, COHORT_ERR_ARGUMENT, "--%s: text has no log-probs; add --format jsonl or --format json",
+                         g->pattern.n_top > 0 ? "top-logprobs" : "prompt-logprobs");
+    TRY(mem_alloc(&g->stop_ids, n, sizeof *g->stop_ids, "stop ids", err));
+    for (size_t i = 0; i < n; i++) {
+        const double id = options_list_number(options, OPTION_STOP_TOKEN_IDS, i);
+        if (id != (double)(int32_t)id || id >= (double)vocab)
+            return error_set(
+                err, COHORT_ERR_ARGUMENT,
+                "--stop-token-ids: %g is not a token id of this model, expected whole numbers from 0 to %d", id,
+                (int)vocab - 1);
+        g->stop_ids[i] = (int32_t)id;
+    }
+    g->pattern.stop_ids = g->stop_ids;
+    g->pattern.n_stop_ids = (int32_t)n;
+    return COHORT_OK;
+}
+
+/* What is printed, and when. */
+static void choose_form(struct generate *g)
+{
+    const int format = options_choice(g->options, OPTION_FORMAT);
+    g->document = format == OUTPUT_JSON;
+    g->json = g->document || json_rows_asked(g->options) || options_string(g->options, OPTION_BATCH) != NULL;
+    g->stream = !g->json && g->n == 1;
+    g->unordered = options_bool(g->options, OPTION_UNORDERED) && g->json;
+}
+
+static cohort_status open_engine(struct generate *g, cohort_error *err)
+{
+    struct rollout_need need = {.sequences = (int32_t)options_int(g->options, OPTION_DECODE_CONCURRENCY),
+                                .step_tokens = (int32_t)options_int(g->options, OPTION_PREFILL_STEP_SIZE)};
+    const int32_t context = g->session.model->max_context, max_tokens = g->pattern.max_tokens;
+    for (size_t i = 0; i < g->n_rows; i++) {
+        int32_t length = (int32_t)g->rows[i].ids.count;
+        if (length >= context)
+            return too_long(g, i, err);
+        int32_t room = context - length < max_tokens ? context - length : max_tokens;
+        rollout_need_add(&need, 1, length, room, g->n);
+    }
+    need.history = rollout_history(&g->pattern.sampling, need.context);
+    if ((g->guides.on || g->pattern.min_tokens > 0) && need.history < 0)
+        need.history = 0;
+    TRY(session_engine(&g->session, g->options, &need, &g->engine, err));
+    engine_set_callback(g->engine, stream_text, g);
+    return COHORT_OK;
 }
 
 cohort_status command_generate(struct options *options, const struct reward_list *extra,
@@ -247,37 +408,25 @@ cohort_status command_generate(struct options *options, const struct reward_list
     cohort_status status = COHORT_OK;
     TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&g.session, observer);
+    choose_form(&g);
     TRY_GOTO(session_request(&g.session, options, &g.pattern, err));
-    g.pattern.min_tokens = (int32_t)options_int(options, OPTION_MIN_TOKENS);
-    if (options_bool(options, OPTION_IGNORE_EOS))
-        g.pattern.n_eos = 0;
+    TRY_GOTO(read_wishes(&g, err));
     TRY_GOTO(row_guides_open(&g.guides, &g.session, options, observer, false, err));
     TRY_GOTO(read_rows(&g, err));
     TRY_GOTO(row_tell_template(&g.session, false, observer, err));
     choose_streams(&g);
-    struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY),
-                                .step_tokens = (int32_t)options_int(options, OPTION_PREFILL_STEP_SIZE)};
-    const int32_t context = g.session.model->max_context, max_tokens = g.pattern.max_tokens;
-    for (size_t i = 0; i < g.n_rows; i++) {
-        int32_t length = (int32_t)g.rows[i].ids.count;
-        if (length >= context) {
-            status = too_long(&g, i, err);
-            goto cleanup;
-        }
-        int32_t room = context - length < max_tokens ? context - length : max_tokens;
-        rollout_need_add(&need, 1, length, room, g.n);
-    }
-    need.history = rollout_history(&g.pattern.sampling, need.context);
-    if ((g.guides.on || g.pattern.min_tokens > 0) && need.history < 0)
-        need.history = 0;
-    TRY_GOTO(session_engine(&g.session, options, &need, &g.engine, err));
+    TRY_GOTO(open_engine(&g, err));
     TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));
     TRY_GOTO(mem_alloc(&g.ready, g.n_rows * (size_t)g.n, sizeof *g.ready, "completions", err));
-    g.jsonl = options_string(options, OPTION_BATCH) != NULL || json_rows_asked(options);
-    g.stream = !g.jsonl && g.n == 1;
-    engine_set_callback(g.engine, stream_text, &g);
+    g.start = clock_seconds();
     TRY_GOTO(submit(&g, err));
-    TRY_GOTO(run(&g, err));
+    status = run(&g, err);
+    if (status == COHORT_OK || status == COHORT_ERR_CANCELLED) {
+        const cohort_status ended = end_document(&g, err);
+        status = status == COHORT_OK ? ended : status;
+    }
+    if (status == COHORT_OK)
+        tell_end(&g);
 cleanup:
     for (size_t i = 0; g.ready != NULL && i < g.n_rows * (size_t)g.n; i++)
         completion_free(&g.done[i]);
@@ -293,6 +442,7 @@ cleanup:
     dataset_free(&g.data);
     mem_free(g.done);
     mem_free(g.ready);
+    mem_free(g.stop_ids);
     session_request_free(&g.pattern);
     engine_destroy(g.engine);
     session_close(&g.session);

@@ -10,7 +10,8 @@
 bool json_rows_asked(const struct options *options)
 {
     switch ((enum output_format)options_choice(options, OPTION_FORMAT)) {
-    case OUTPUT_TEXT: break;
+    case OUTPUT_TEXT:
+    case OUTPUT_JSON: break; /* a document is the command's own */
     case OUTPUT_JSONL: return true;
     }
     return false;
@@ -90,6 +91,39 @@ static cohort_status write_floats(const char *key, const float *values, int32_t 
     return text_append(out, "]", 1, err);
 }
 
+/* [[ids of the first token], ...] beside [[their log-probs], ...] */
+static cohort_status write_top(const struct json_row *row, struct text *out, cohort_error *err)
+{
+    const int32_t n = row->n_top;
+    TRY(text_printf(out, err, ", \"top_token_ids\": ["));
+    for (int32_t t = 0; t < row->n_tokens; t++)
+        for (int32_t i = 0; i < n; i++)
+            TRY(text_printf(out, err, "%s%d%s",
+                            i > 0   ? ", "
+                            : t > 0 ? ", ["
+                                    : "[",
+                            (int)row->top_ids[t * n + i], i == n - 1 ? "]" : ""));
+    TRY(text_printf(out, err, "], \"top_logprobs\": ["));
+    for (int32_t t = 0; t < row->n_tokens; t++)
+        for (int32_t i = 0; i < n; i++) {
+            TRY(text_printf(out, err, "%s", i > 0 ? ", " : t > 0 ? ", [" : "["));
+            TRY(json_float_write(row->top_logp[t * n + i], out, err));
+            TRY(text_printf(out, err, "%s", i == n - 1 ? "]" : ""));
+        }
+    return text_append(out, "]", 1, err);
+}
+
+/* Nothing stands before the first token, which has none. */
+static cohort_status write_prompt_logprobs(const struct json_row *row, struct text *out, cohort_error *err)
+{
+    TRY(text_printf(out, err, ", \"prompt_logprobs\": [null"));
+    for (int32_t i = 1; i < row->n_prompt; i++) {
+        TRY(text_append(out, ", ", 2, err));
+        TRY(json_float_write(row->prompt_logp[i], out, err));
+    }
+    return text_append(out, "]", 1, err);
+}
+
 cohort_status json_row_write(const struct json_row *row, struct text *out, cohort_error *err)
 {
     TRY(text_printf(out, err, "{\"index\": %lld, \"completion_index\": %lld", (long long)row->index,
@@ -107,6 +141,10 @@ cohort_status json_row_write(const struct json_row *row, struct text *out, cohor
     TRY(write_floats("logprobs", row->logprobs, row->n_tokens, out, err));
     if (row->kept != NULL)
         TRY(write_floats("kept_logprobs", row->kept, row->n_tokens, out, err));
+    if (row->top_ids != NULL)
+        TRY(write_top(row, out, err));
+    if (row->prompt_logp != NULL)
+        TRY(write_prompt_logprobs(row, out, err));
     if (row->finish_reason != NULL) {
         TRY(text_append(out, ", \"finish_reason\": ", 19, err));
         TRY(json_string_write(row->finish_reason, strlen(row->finish_reason), out, err));

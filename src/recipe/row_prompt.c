@@ -155,6 +155,32 @@ cleanup:
     return status;
 }
 
+/* *messages with the style's system message before it, if it does not begin with one. */
+static cohort_status put_system(json_t **messages, const char *where, const struct row_style *style, cohort_error *err)
+{
+    if (style->system == NULL)
+        return COHORT_OK;
+    if (*messages == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "%s: --system is a message of a conversation, and this prompt is text that is taken as it "
+                         "stands; add --chat",
+                         where);
+    const char *role = json_string_value(json_object_get(json_array_get(*messages, 0), "role"));
+    if (role != NULL && strcmp(role, "system") == 0)
+        return COHORT_OK;
+    json_t *message = json_pack("{s:s, s:s}", "role", "system", "content", style->system);
+    if (message == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "--system: the text is not valid UTF-8");
+    json_t *all = json_copy(*messages); /* the messages themselves are the row's */
+    if (all == NULL || json_array_insert_new(all, 0, message) != 0) {
+        json_decref(all);
+        return error_set(err, COHORT_ERR_MEMORY, "%s: cannot build a message", where);
+    }
+    json_decref(*messages);
+    *messages = all;
+    return COHORT_OK;
+}
+
 cohort_status row_messages(const json_t *row, const char *where, const struct row_style *style, json_t **out,
                            cohort_error *err)
 {
@@ -182,8 +208,9 @@ cohort_status row_messages(const json_t *row, const char *where, const struct ro
     else if (!json_is_string(prompt))
         return row_lacks(row, where, "a column \"prompt\" (text or a list of messages) or \"messages\"", err);
     else
-        return COHORT_OK;
-    return *out != NULL ? COHORT_OK : error_set(err, COHORT_ERR_MEMORY, "%s: cannot build a message", where);
+        return put_system(out, where, style, err);
+    return *out != NULL ? put_system(out, where, style, err)
+                        : error_set(err, COHORT_ERR_MEMORY, "%s: cannot build a message", where);
 }
 
 /* messages NULL: the prompt is text. */
@@ -224,8 +251,9 @@ cohort_status row_prompt(const struct session *session, const json_t *row, const
                          const struct row_style *style, struct token_list *ids, struct text *text, cohort_error *err)
 {
     json_t *messages = NULL;
-    TRY(row_messages(row, where, style, &messages, err));
-    const cohort_status status = encode_prompt(session, row, messages, where, style, ids, text, err);
+    cohort_status status = row_messages(row, where, style, &messages, err);
+    if (status == COHORT_OK)
+        status = encode_prompt(session, row, messages, where, style, ids, text, err);
     json_decref(messages);
     return status;
 }

@@ -14,8 +14,9 @@ struct row_style {
     enum chat_thinking thinking; /* where the row does not say */
     bool trust;                  /* control tokens in content count (--trust-content) */
     bool asks;                   /* rows ask for an answer that is rewarded: they must not hold it */
+    const char *system;          /* message before conversations that have none of their own (--system); NULL: none */
 };
-/* Options used: chat, thinking, trust_content. asks is left false. */
+/* Options used: chat, thinking, trust_content. asks is left false, system NULL. */
 struct row_style row_style(const struct options *options);
 
 /* The column, or NULL where it is absent or null: in a file of mixed rows null stands for the columns of other rows. */

@@ -567,6 +567,7 @@ bool options_is_switch(const struct options *options, const char *name)
 const char *options_bare(enum option_command command)
 {
     switch (command) {
+    case FOR_GENERATE: return "prompt";
     case FOR_DATA: return "data";
     case FOR_INFO: return "model";
     case FOR_RUNS: return "action";

@@ -78,8 +78,12 @@ OPTION(USE_DORA, "use_dora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT
        "train a magnitude of every output beside A and B (DoRA)")
 
 /* ---- Data ---- */
-OPTION(PROMPT, "prompt", TEXT, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
-       "prompt text; '-' reads standard input")
+OPTION(PROMPT, "prompt", TEXT, NULL, FOR_GENERATE, "Data", NO_RUN,
+       "prompt text, also without --prompt; '-' reads standard input")
+ALSO(PROMPT, "prompt", TEXT, NULL, FOR_TOKENIZE, "Data", NO_RUN,
+     "prompt text; '-' reads standard input")
+OPTION(SYSTEM, "system", TEXT, NULL, FOR_GENERATE, "Data", NO_RUN,
+       "system message before a conversation that does not begin with one")
 OPTION(BATCH, "batch", FILE_NAME, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
        "data file of rows with prompt or messages; '-' reads standard input")
 ALSO(BATCH, "batch", FILE_NAME, NULL, FOR_LOGPROBS, "Data", NO_RUN,
@@ -339,6 +343,12 @@ OPTION(MIN_TOKENS, "min_tokens", INT(0, COUNT), "0", FOR_GENERATE, "Rollout", NO
        "no completion ends by its EOS before it has so many tokens")
 OPTION(IGNORE_EOS, "ignore_eos", SWITCH, "false", FOR_GENERATE, "Rollout", NO_RUN,
        "an EOS is a token like another: completions end at max_completion_length or a stop string")
+OPTION(STOP_TOKEN_IDS, "stop_token_ids", NUMBERS(0, COUNT), NULL, FOR_GENERATE, "Rollout", NO_RUN,
+       "end a completion at any of these token ids; its text does not have it")
+OPTION(TOP_LOGPROBS, "top_logprobs", INT(0, 64), "0", FOR_GENERATE, "Rollout", NO_RUN,
+       "with every token so many of the most likely ones and their log-probs, in rows of JSON")
+OPTION(PROMPT_LOGPROBS, "prompt_logprobs", SWITCH, "false", FOR_GENERATE, "Rollout", NO_RUN,
+       "the log-probs of the prompt's tokens too, in rows of JSON")
 OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "end a completion at any of these strings")
 
@@ -635,8 +645,12 @@ OPTION(KEEP_COMPLETIONS, "keep_completions", TEXT, "all", FOR_DRAWN, "Run", FREE
        "completions that run.db keeps: all, those of the last N steps and evaluations, or none")
 OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_ROWS | FOR_BENCH, "Run", KEPT,
        "all randomness follows from this")
-OPTION(FORMAT, "format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text",
-       FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH | FOR_DATA, "Run", NO_RUN,
+OPTION(FORMAT, "format", ONE_OF(WORDS(ANSWER_FORMAT_LIST)), "text", FOR_GENERATE, "Run", NO_RUN,
+       "text; jsonl: a row a completion (always with --batch); json: one document, with what it took")
+OPTION(UNORDERED, "unordered", SWITCH, "false", FOR_GENERATE, "Run", NO_RUN,
+       "print rows as they are finished, not in the order of --batch; index says which is which")
+ALSO(FORMAT, "format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text",
+       FOR_TOKENIZE | FOR_EVAL | FOR_BENCH | FOR_DATA, "Run", NO_RUN,
        "format of what is printed; always jsonl with --batch")
 ALSO(FORMAT, "format", ONE_OF(WORDS(EXPORT_FORMAT_LIST)), "text", FOR_RUNS, "Run", NO_RUN,
      "form of what is printed: text, jsonl, csv; of export also parquet and tensorboard (text: jsonl)")

@@ -191,6 +191,53 @@ has out '"finish_reason": "length"'
 row --logit-bias '44:1000' --max-tokens 5 --stop '\,\,'
 is "$(tokens)" "[44, 44]" "a stop string of commas"
 
+row --logit-bias 65:1000 --stop-token-ids 64,65
+is "$(tokens)" "[65]" "a stop id is among the tokens"
+has out '"completion": "", .*"finish_reason": "stop"'
+row --logit-bias 65:1000 --stop-token-ids 65 --min-tokens 3
+is "$(tokens | tr , '\n' | wc -l)" 4 "a stop id waits for min_tokens"
+fails 2 '999 is not a token id' generate --prompt hello --stop-token-ids 999
+
+# --- a prompt without a flag, a system message ---
+succeeds generate 'hello' --chat false --format jsonl --max-tokens 12 --seed 7
+same out plain.jsonl
+succeeds generate why is 'the sky, blue' --format jsonl --max-tokens 1
+is "$(field prompt <out)" '"<|im_start|>user\nwhy is the sky, blue<|im_end|>\n<|im_start|>assistant\n"' "words without a flag"
+succeeds sh -c 'printf hello | "$0" generate - --model m --threads 1 --chat false --format jsonl --max-tokens 12 --seed 7' "$COHORT"
+same out plain.jsonl
+succeeds generate batch.jsonl --max-tokens 1
+has err 'is the name of a file; --batch batch.jsonl reads'
+succeeds generate hi --system 'be kind' --format jsonl --max-tokens 1
+is "$(field prompt <out)" '"<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"' "--system"
+printf '%s\n' '{"messages": [{"role": "system", "content": "own"}, {"role": "user", "content": "hi"}]}' '{"messages": [{"role": "user", "content": "hi"}]}' >systems.jsonl
+succeeds generate --batch systems.jsonl --system 'be kind' --max-tokens 1
+is "$(field prompt <out | cut -c22-28 | tr '\n' ' ')" "own<|im be kind " "--system beside rows"
+fails 2 'text that is taken as it stands; add --chat' generate --prompt hi --chat false --system x
+
+# --- log-probs of more than what was drawn ---
+row --top-logprobs 3 --prompt-logprobs --temperature 0
+is "$(sed 's/.*"top_token_ids": \[\(.*\)\], "top_logprobs".*/\1/; s/\[\([0-9]*\), [0-9]*, [0-9]*\]/\1/g' out)" "$(tokens | tr -d '[]')" "the most likely of three is what greedy decoding takes"
+is "$(sed 's/.*"top_logprobs": \[\(.*\)\], "prompt_logprobs".*/\1/; s/\[\([-0-9.]*\), [-0-9.]*, [-0-9.]*\]/\1/g' out)" "$(field logprobs <out | tr -d '[]')" "its log-prob is the token's"
+is "$(field prompt_logprobs <out | tr , '\n' | grep -c .) $(field prompt_logprobs <out | cut -c1-6)" "5 [null," "log-probs of five tokens"
+sed 's/"prompt_tokens".*"finish/"prompt_tokens": [104], "tokens": [101, 108, 108, 111], "finish/' out >shifted.jsonl
+prompt_logprobs=$(field prompt_logprobs <out)
+succeeds "$COHORT" logprobs --model m --batch shifted.jsonl --threads 1
+is "$prompt_logprobs" "$(field logprobs <out | sed 's/^\[/[null, /')" "log-probs of the prompt are those of logprobs"
+fails 2 'text has no log-probs' generate --prompt hi --top-logprobs 3
+fails 2 'text has no log-probs' generate --prompt hi --prompt-logprobs
+
+# --- one document; rows as they are finished ---
+succeeds generate --batch batch.jsonl --max-tokens 12 --seed 7 --n 2 --format json
+is "$(sed '1d; $d; s/,$//' out)" "$(cat batch.out)" "the rows of a document"
+has out '^\], "prompt_tokens": [0-9]+, "completion_tokens": 120, "seconds": [0-9.]+, "seconds_to_first_token": [0-9.]+\}$'
+printf '%s\n' '{"prompt": "hello"}' '{"prompt": "hullo"}' '{"prompt": "halloo, and more"}' >three.jsonl
+succeeds generate --batch three.jsonl --decode-concurrency 1 --max-tokens 30 --seed 7
+cp out ordered.out
+succeeds generate --batch three.jsonl --max-tokens 30 --seed 7 --unordered
+is "$(sort out)" "$(sort ordered.out)" "rows in any order"
+succeeds generate --batch three.jsonl --n 2 --max-tokens 30 --seed 7 --stop a,b,c,d,e --unordered
+is "$(for i in $(field tokens <out | tr -cd ',\n' | awk '{print length}'); do echo $i; done | sort -nc 2>&1 | wc -l)" 0 "shorter completions come first"
+
 # --- tokenize ---
 succeeds "$COHORT" tokenize --model m --prompt 'hé<|im_end|>'
 is "$(cut -f1 out | tr '\n' ' ')" "104 195 169 258 " "ids of a text"

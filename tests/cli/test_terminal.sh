@@ -40,6 +40,17 @@ sed -i '1,/RESIZED/d' screen
 has screen 'step [0-9]+/300'
 at_most "$(tr '\r' '\n' <screen | sed 's/\x1b\[K//g' | tail -n +3 | grep -E '^step [0-9]+/300 ' | grep -v '  loss ' | awk '{ if (length > n) n = length } END { print n + 0 }')" 29 "the progress line after resizing to 30 columns"
 
+# An answer that is streamed has the screen for itself; then it is said why it ended. Of a batch it is said how far it is.
+script -qec "stty cols 80 rows 24; '$COHORT' generate --model m hello --max-tokens 900 --threads 1 --logit-bias 97:20 --temperature 0" /dev/null </dev/null >screen 2>/dev/null
+is "$(tr -d '\r' <screen | grep -c 'a\{900\}$')" 1 "900 letters without anything between them"
+has screen '^\[cut at --max-tokens, .*900 tokens, [0-9.]+ tokens/s'
+script -qec "stty cols 80 rows 24; '$COHORT' generate --model m hello --max-tokens 5 --threads 1 --logit-bias 258:100" /dev/null </dev/null >screen 2>/dev/null
+has screen '^\[the model ended it; 1 tokens'
+watch 80 "'$COHORT' generate --model m --batch d.jsonl --max-tokens 2000 --threads 1 --n 2"
+has screen 'generate \[[#.]*\] [0-9]+/80 completions'
+succeeds "$COHORT" generate --model m hello --max-tokens 5 --threads 1
+lacks err 'tokens/s'
+
 # A log that nobody sits before: CI as continuous integration sets it, or a terminal that cannot go back.
 for setting in CI=true TERM=dumb; do
     watch 100 "export $setting; $grpo"
