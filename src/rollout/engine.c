@@ -201,9 +201,15 @@ static cohort_status check_wishes(const struct engine *e, const struct engine_re
     if (request->min_tokens < 0 || request->min_tokens > request->max_tokens)
         return error_set(err, COHORT_ERR_ARGUMENT, "min_tokens is %d, expected 0 to max_tokens, which is %d",
                          (int)request->min_tokens, (int)request->max_tokens);
-    if (request->n_top < 0 || request->n_top > ENGINE_TOP_MOST || request->n_top > e->model->config.vocab_size)
+    if (request->n_top < 0 || request->n_top > ENGINE_TOP_MOST ||
+        request->n_top > (request->n_choosable > 0 && request->n_choosable < e->model->config.vocab_size
+                              ? request->n_choosable
+                              : e->model->config.vocab_size))
         return error_set(err, COHORT_ERR_ARGUMENT, "%d most likely tokens are asked for, expected 0 to %d",
                          (int)request->n_top, (int)ENGINE_TOP_MOST);
+    if (!isfinite(request->logp_temperature) || request->logp_temperature < 0)
+        return error_set(err, COHORT_ERR_ARGUMENT, "log-probs are asked for at temperature %g, expected more than 0",
+                         (double)request->logp_temperature);
     if (request->process != NULL && request->constraints != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "a completion with a constraint cannot have a function that changes its logits");

@@ -74,9 +74,10 @@ struct engine_request {
     const struct constraint *constraints; /* [n] one for each completion; NULL: none */
     const int32_t *stop_ids; /* ids that end a completion as a stop string does: its tokens have them, its text not */
     int32_t n_stop_ids;
-    int32_t min_tokens; /* before it has so many, neither an EOS nor one of stop_ids is drawn */
-    int32_t n_top;      /* with every token the most likely ones, so many, with their log-probs; to ENGINE_TOP_MOST */
-    bool prompt_logp;   /* the log-probs of the prompt's tokens too */
+    int32_t min_tokens;     /* before it has so many, neither an EOS nor one of stop_ids is drawn */
+    float logp_temperature; /* of the log-probs that are reported; 0: that of the draws (1 where these are greedy) */
+    int32_t n_top;    /* with every token the most likely ones, so many, with their log-probs; to ENGINE_TOP_MOST */
+    bool prompt_logp; /* the log-probs of the prompt's tokens too */
     engine_process *process; /* NULL: none. Not together with constraints */
     void *process_context;
     uint64_t caller; /* requests of different callers are begun in turns, each as many completions as the others */

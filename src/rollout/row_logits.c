@@ -68,12 +68,12 @@ static void largest(const float *logits, int32_t count, int32_t n, int32_t *ids)
 }
 
 void row_logits_top(struct row_logits *rows, struct model *model, struct head_work *head, int32_t row,
-                    float temperature, int32_t n, int32_t *ids, float *logp)
+                    float temperature, int32_t n_choosable, int32_t n, int32_t *ids, float *logp)
 {
     struct backend *be = model->backend;
     const int32_t vocab = model->config.vocab_size;
     be->ops->download(be, rows->row, row_at(model, head, row), (size_t)vocab * sizeof(float));
-    largest(rows->row, vocab, n, ids);
+    largest(rows->row, n_choosable, n, ids);
     for (int32_t i = 0; i < n; i++)
         row_logits_score(model, head, row, 1, temperature, &ids[i], &logp[i]);
 }

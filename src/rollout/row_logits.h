@@ -23,9 +23,10 @@ void row_logits_free(struct row_logits *rows);
 /* Log-probs of a token each for logits rows first .. first + n at a temperature (0: 1), into logp on the host. */
 void row_logits_score(struct model *model, struct head_work *head, int32_t first, int32_t n, float temperature,
                       const int32_t *tokens, float *logp);
-/* The n most likely ids of a logits row, those with the lower id first among equals, and their log-probs. */
+/* The n most likely ids of a logits row below n_choosable, those with the lower id first among equals, and their
+ * log-probs. */
 void row_logits_top(struct row_logits *rows, struct model *model, struct head_work *head, int32_t row,
-                    float temperature, int32_t n, int32_t *ids, float *logp);
+                    float temperature, int32_t n_choosable, int32_t n, int32_t *ids, float *logp);
 /* Draws from what the sequence's function makes of the logits. The log-prob and the entropy are those of the model's. */
 void row_logits_draw(struct row_logits *rows, struct model *model, struct head_work *head, const struct sequence *s,
                      int32_t n_choosable, struct sample_row *draw);

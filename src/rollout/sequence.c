@@ -151,9 +151,22 @@ bool request_is_eos(const struct request *request, int32_t token)
     return false;
 }
 
+static float draw_temperature(const struct request *r)
+{
+    const float temperature = r->ask.sampling.temperature;
+    return temperature == 0.0f ? 1.0f : temperature;
+}
+
+float request_logp_temperature(const struct request *r)
+{
+    return r->ask.logp_temperature > 0 ? r->ask.logp_temperature : draw_temperature(r);
+}
+
+bool request_logp_apart(const struct request *r) { return request_logp_temperature(r) != draw_temperature(r); }
+
 bool request_watched(const struct request *r)
 {
-    return r->ask.constraints != NULL || r->ask.process != NULL || r->ask.n_top > 0;
+    return r->ask.constraints != NULL || r->ask.process != NULL || r->ask.n_top > 0 || request_logp_apart(r);
 }
 
 static bool is_stop(const struct request *r, int32_t token)

@@ -82,6 +82,9 @@ void request_destroy(struct request *request);
 /* The ids below this may be drawn, of a vocabulary of this size. */
 int32_t request_choosable(const struct request *request, int32_t vocab);
 bool request_is_eos(const struct request *request, int32_t token);
+/* The temperature of the log-probs that are reported, and whether a draw reports them at another one. */
+float request_logp_temperature(const struct request *request);
+bool request_logp_apart(const struct request *request);
 /* Draws that the host must see one by one. */
 bool request_watched(const struct request *request);
 /* The sequence's next draw, from row logits_row: keyed by seed, stream, index and position (invariant I3). Points into

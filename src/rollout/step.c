@@ -195,7 +195,8 @@ static void take_top(struct step *step, struct request *r, int32_t output, int32
         return;
     int32_t *ids = one->top_ids + one->n_tokens * n;
     float *logp = one->top_logp + one->n_tokens * n;
-    row_logits_top(&step->rows, step->model, &step->head, row, r->ask.sampling.temperature, n, ids, logp);
+    row_logits_top(&step->rows, step->model, &step->head, row, request_logp_temperature(r),
+                   request_choosable(r, step->model->config.vocab_size), n, ids, logp);
     for (int32_t c = 1; c < draws; c++) {
         memcpy(r->sequences[c].top_ids, ids, (size_t)n * sizeof *ids);
         memcpy(r->sequences[c].top_logp, logp, (size_t)n * sizeof *logp);
@@ -213,7 +214,7 @@ static void score_outputs(struct step *step, int32_t first, int32_t count)
             continue;
         while (i + n < first + count && step->output_request[i + n] == r && step->output_scored[i + n] == place + n)
             n++;
-        row_logits_score(step->model, &step->head, i - first, n, r->ask.sampling.temperature, r->prompt + place,
+        row_logits_score(step->model, &step->head, i - first, n, request_logp_temperature(r), r->prompt + place,
                          r->prompt_logp + place);
     }
 }
@@ -265,6 +266,10 @@ static cohort_status sample_outputs(struct step *step, struct scheduler *schedul
         if (draws == 0)
             continue;
         take_top(step, r, i, i - chunk, draws);
+        for (int32_t c = 0; request_logp_apart(r) && c < draws; c++)
+            if (step->draws[at + (size_t)c].token >= 0)
+                row_logits_score(step->model, &step->head, i - chunk, 1, request_logp_temperature(r),
+                                 &step->draws[at + (size_t)c].token, &step->draws[at + (size_t)c].logp);
         if (step->output_of[i] == NULL)
             scheduler_prompt_done(scheduler, r);
         else

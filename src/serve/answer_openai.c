@@ -2,6 +2,7 @@
 #include "base/json_text.h"
 #include "serve/job.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static cohort_status no_memory(cohort_error *err)
@@ -51,27 +52,69 @@ static json_t *bytes_value(const char *bytes, size_t length)
 /* Whether the token at t was cut by a stop string. */
 static bool is_cut(const struct choice *c, int32_t t) { return c->ended && c->ends[t] > c->text.length; }
 
-/* The alternatives at t: a list of {"token", "logprob", "bytes", "token_id"}; with named an object of texts and numbers. */
-static json_t *top_value(const struct choice *c, int32_t t, bool named)
+static json_t *token_text(const struct choice *c, int32_t id)
+{
+    size_t length = 0;
+    const char *bytes = tokenizer_bytes(c->job->tokenizer, id, &length);
+    return json_text_value(bytes == NULL ? "" : bytes, length);
+}
+
+/* Alternatives of a place: an object of texts and numbers. */
+static json_t *named_value(const struct choice *c, const int32_t *ids, const float *logprobs, int32_t n)
+{
+    json_t *value = json_object();
+    for (int32_t k = 0; k < n; k++) {
+        json_t *text = token_text(c, ids[k]);
+        if (json_object_get(value, json_string_value(text)) == NULL) /* the likelier of two that look alike */
+            (void)json_object_set_new(value, json_string_value(text), json_real((double)logprobs[k]));
+        json_decref(text);
+    }
+    return value;
+}
+
+/* The alternatives at t: a list of {"token", "logprob", "bytes", "token_id"}. */
+static json_t *top_value(const struct choice *c, int32_t t)
 {
     const int32_t n = c->top == NULL ? 0 : c->job->ask.top_logprobs;
-    json_t *value = named ? json_object() : json_array();
+    json_t *value = json_array();
     for (int32_t k = 0; k < n; k++) {
         const size_t at = (size_t)t * (size_t)n + (size_t)k;
         size_t length = 0;
         const char *bytes = tokenizer_bytes(c->job->tokenizer, c->top[at], &length);
-        json_t *text = json_text_value(bytes == NULL ? "" : bytes, length);
-        if (named) {
-            if (json_object_get(value, json_string_value(text)) == NULL) /* the likelier of two that look alike */
-                (void)json_object_set_new(value, json_string_value(text), json_real((double)c->top_logprobs[at]));
-            json_decref(text);
-            continue;
-        }
-        (void)json_array_append_new(
-            value, json_pack("{s:o, s:f, s:o, s:i}", "token", text, "logprob", (double)c->top_logprobs[at], "bytes",
-                             bytes_value(bytes == NULL ? "" : bytes, length), "token_id", (int)c->top[at]));
+        (void)json_array_append_new(value, json_pack("{s:o, s:f, s:o, s:i}", "token", token_text(c, c->top[at]),
+                                                     "logprob", (double)c->top_logprobs[at], "bytes",
+                                                     bytes_value(bytes == NULL ? "" : bytes, length), "token_id",
+                                                     (int)c->top[at]));
     }
     return value;
+}
+
+/* Of the prompt's tokens: null for the first, of each other one {"ID": {"logprob", "rank", "decoded_token"}, ...} of itself
+ * and of its alternatives, as vLLM has it. The rank is null where it is none of these. */
+static json_t *prompt_value(const struct choice *c)
+{
+    const struct ask *ask = &c->job->ask;
+    const struct token_list *prompt = &ask->prompts[c->prompt].ids;
+    const struct prompt_score *score = &c->job->prompt_scores[c->prompt];
+    const int32_t n = ask->prompt_logprobs;
+    json_t *list = json_array();
+    (void)json_array_append_new(list, json_null());
+    for (size_t t = 1; t < prompt->count; t++) {
+        json_t *place = json_object();
+        for (int32_t k = -1; k < n; k++) {
+            const size_t at = (t - 1) * (size_t)n + (size_t)(k < 0 ? 0 : k);
+            const int32_t id = k < 0 ? prompt->ids[t] : score->top[at];
+            char name[16];
+            snprintf(name, sizeof name, "%d", (int)id);
+            (void)json_object_set_new(place, name,
+                                      json_pack("{s:f, s:o, s:o}", "logprob",
+                                                (double)(k < 0 ? score->logprobs[t - 1] : score->top_logprobs[at]),
+                                                "rank", k < 0 ? json_null() : json_integer(k + 1), "decoded_token",
+                                                token_text(c, id)));
+        }
+        (void)json_array_append_new(list, place);
+    }
+    return list;
 }
 
 /* {"content": [...]} of tokens [from, to). */
@@ -84,7 +127,7 @@ static json_t *chat_logprobs(const struct choice *c, int32_t from, int32_t to)
         bytes = bytes == NULL ? "" : bytes;
         json_t *entry = json_pack("{s:o, s:f, s:o, s:o, s:i}", "token", json_text_value(bytes, length), "logprob",
                                   (double)c->logprobs[t], "bytes", bytes_value(bytes, length), "top_logprobs",
-                                  top_value(c, t, false), "token_id", (int)c->tokens[t]);
+                                  top_value(c, t), "token_id", (int)c->tokens[t]);
         if (entry != NULL && is_cut(c, t))
             (void)json_object_set_new(entry, "cut", json_true());
         (void)json_array_append_new(list, entry);
@@ -92,23 +135,76 @@ static json_t *chat_logprobs(const struct choice *c, int32_t from, int32_t to)
     return json_pack("{s:o}", "content", list);
 }
 
-/* {"tokens", "token_logprobs", "top_logprobs", "text_offset"}, and the tokens' "bytes": the older form. */
+/* Characters that begin in bytes [from, to) of a text, as far as it goes. */
+static json_int_t characters(const struct text *text, size_t from, size_t to)
+{
+    json_int_t n = 0;
+    for (size_t i = from; i < to && i < text->length; i++)
+        n += ((unsigned char)text->data[i] & 0xC0) != 0x80;
+    return n;
+}
+
+/* The lists of completion_logprobs. */
+struct token_lists {
+    json_t *tokens, *values, *top, *offsets, *bytes;
+};
+
+static void list_token(struct token_lists *lists, const struct choice *c, int32_t id, json_t *logprob, json_t *top,
+                       json_int_t offset)
+{
+    size_t length = 0;
+    const char *bytes = tokenizer_bytes(c->job->tokenizer, id, &length);
+    (void)json_array_append_new(lists->tokens, token_text(c, id));
+    (void)json_array_append_new(lists->values, logprob);
+    (void)json_array_append_new(lists->top, top);
+    (void)json_array_append_new(lists->bytes, bytes_value(bytes == NULL ? "" : bytes, length));
+    (void)json_array_append_new(lists->offsets, json_integer(offset));
+}
+
+/* The prompt's tokens ahead of the answer's. Returns the characters that they have. */
+static json_int_t list_prompt(struct token_lists *lists, const struct choice *c)
+{
+    const struct ask *ask = &c->job->ask;
+    const struct ask_prompt *prompt = &ask->prompts[c->prompt];
+    const struct prompt_score *score = &c->job->prompt_scores[c->prompt];
+    const size_t n = (size_t)ask->prompt_logprobs;
+    size_t at = 0;
+    json_int_t before = 0;
+    for (size_t t = 0; t < prompt->ids.count; t++) {
+        size_t length = 0;
+        (void)tokenizer_bytes(c->job->tokenizer, prompt->ids.ids[t], &length);
+        list_token(lists, c, prompt->ids.ids[t], t == 0 ? json_null() : json_real((double)score->logprobs[t - 1]),
+                   t > 0 && n > 0
+                       ? named_value(c, score->top + (t - 1) * n, score->top_logprobs + (t - 1) * n, (int32_t)n)
+                       : json_null(),
+                   before);
+        before += characters(&prompt->text, at, at + length);
+        at += length;
+    }
+    return before + characters(&prompt->text, at, prompt->text.length);
+}
+
+/* {"tokens", "token_logprobs", "top_logprobs", "text_offset"}, and the tokens' "bytes": the older form. Offsets are
+ * characters of the text that goes with it. */
 static json_t *completion_logprobs(const struct choice *c, int32_t from, int32_t to)
 {
-    json_t *tokens = json_array(), *values = json_array(), *offsets = json_array(), *all = json_array();
+    struct token_lists lists = {json_array(), json_array(), json_array(), json_array(), json_array()};
+    const struct ask *ask = &c->job->ask;
+    const int32_t n = ask->top_logprobs;
+    json_int_t before = ask->echo && !ask->stream ? list_prompt(&lists, c) : 0;
+    before += from > 0 ? characters(&c->text, 0, c->ends[from - 1]) : 0;
     for (int32_t t = from; t < to; t++) {
-        size_t length = 0;
-        const char *bytes = tokenizer_bytes(c->job->tokenizer, c->tokens[t], &length);
-        (void)json_array_append_new(tokens, json_text_value(bytes == NULL ? "" : bytes, length));
-        (void)json_array_append_new(values, json_real((double)c->logprobs[t]));
-        (void)json_array_append_new(all, bytes_value(bytes == NULL ? "" : bytes, length));
-        (void)json_array_append_new(offsets, json_integer((json_int_t)(t > 0 ? c->ends[t - 1] : 0)));
+        const size_t at = (size_t)t * (size_t)n;
+        list_token(&lists, c, c->tokens[t], json_real((double)c->logprobs[t]),
+                   c->top == NULL ? json_null() : named_value(c, c->top + at, c->top_logprobs + at, n), before);
+        before += characters(&c->text, t > 0 ? c->ends[t - 1] : 0, c->ends[t]);
     }
-    json_t *top = c->top == NULL ? json_null() : json_array();
-    for (int32_t t = from; t < to && c->top != NULL; t++)
-        (void)json_array_append_new(top, top_value(c, t, true));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", values, "top_logprobs", top,
-                     "text_offset", offsets, "bytes", all);
+    if (n == 0) {
+        json_decref(lists.top);
+        lists.top = json_null();
+    }
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "tokens", lists.tokens, "token_logprobs", lists.values,
+                     "top_logprobs", lists.top, "text_offset", lists.offsets, "bytes", lists.bytes);
 }
 
 /* What a choice has beside its text: finish, and what was asked for of its tokens [from, to). */
@@ -178,6 +274,8 @@ static cohort_status put_choice(json_t *list, const struct choice *c, cohort_err
     TRY_GOTO(put_details(entry, c, 0, c->n_said, err));
     if (ask->return_token_ids)
         TRY_GOTO(put(entry, "prompt_token_ids", ids_value(prompt->ids, (int64_t)prompt->count), err));
+    if (ask->form == ASK_COMPLETION && ask_field(ask->body, "prompt_logprobs") != NULL)
+        TRY_GOTO(put(entry, "prompt_logprobs", prompt_value(c), err));
 cleanup:
     text_free(&text);
     return status;
@@ -191,6 +289,8 @@ static cohort_status whole(struct job *job, json_t **out, cohort_error *err)
     TRY_GOTO(put(value, "choices", list, err));
     for (int32_t i = 0; i < job->n_choices; i++)
         TRY_GOTO(put_choice(list, &job->choices[i], err));
+    if (job->ask.form == ASK_CHAT && ask_field(job->ask.body, "prompt_logprobs") != NULL)
+        TRY_GOTO(put(value, "prompt_logprobs", prompt_value(&job->choices[0]), err));
     TRY_GOTO(put(value, "usage", usage(job), err));
     TRY_GOTO(put(value, "seed", json_integer((json_int_t)job->seed), err));
     *out = value;

@@ -275,8 +275,9 @@ static cohort_status read_lengths(struct ask *ask, const struct ask_context *con
     ask->max_tokens = (int32_t)(most > 0 ? most : context->max_tokens);
     TRY(ask_integer(ask->body, "top_k", -1, INT32_MAX, &top_k, fault)); /* -1: all, as vLLM has it */
     ask->sampling.top_k = (int32_t)(top_k < 0 ? 0 : top_k);
-    if (ask->min_tokens > 0)
-        return fault_set(fault, 400, "unsupported_value", "min_tokens", "min_tokens is not supported here");
+    if (ask->max_tokens > 0 && ask->min_tokens > ask->max_tokens)
+        return fault_set(fault, 400, "invalid_value", "min_tokens", "min_tokens is %d, but an answer has at most %d",
+                         (int)ask->min_tokens, (int)ask->max_tokens);
     return COHORT_OK;
 }
 
@@ -356,9 +357,30 @@ cleanup:
     return status;
 }
 
-static cohort_status read_logprobs(struct ask *ask, struct fault *fault)
+/* The model's own log-probs at temperature 1 (what vLLM calls raw), or those of what draws begin with. */
+static cohort_status read_mode(struct ask *ask, struct fault *fault)
 {
-    int64_t top = 0;
+    const char *mode = NULL;
+    TRY(ask_string(ask->body, "logprobs_mode", &mode, fault));
+    ask->logp_temperature = 1;
+    if (mode == NULL || strcmp(mode, "raw") == 0 || strcmp(mode, "raw_logprobs") == 0)
+        return COHORT_OK;
+    const bool processed = strcmp(mode, "processed") == 0 || strcmp(mode, "processed_logprobs") == 0;
+    if (!processed && strcmp(mode, "temperature") != 0)
+        return fault_set(fault, 400, "invalid_value", "logprobs_mode",
+                         "logprobs_mode \"%.40s\": expected raw, temperature or processed", mode);
+    if (processed && (sampling_changes_logits(&ask->sampling) || ask->sampling.temperature == 0))
+        return fault_set(
+            fault, 400, "unsupported_value", "logprobs_mode",
+            "log-probs behind filters and penalties are not told; \"temperature\" gives those of the whole "
+            "distribution at the temperature");
+    ask->logp_temperature = 0;
+    return COHORT_OK;
+}
+
+static cohort_status read_logprobs(struct ask *ask, int32_t vocab, struct fault *fault)
+{
+    int64_t top = 0, of_prompt = -1;
     const json_t *logprobs = ask_field(ask->body, "logprobs");
     if (ask->form == ASK_COMPLETION && !json_is_boolean(logprobs)) {
         TRY(ask_integer(ask->body, "logprobs", 0, ASK_MOST_TOP, &top, fault));
@@ -370,15 +392,15 @@ static cohort_status read_logprobs(struct ask *ask, struct fault *fault)
         TRY(ask_integer(ask->body, "top_logprobs", 0, ASK_MOST_TOP, &top, fault));
     if (top > 0 && !ask->logprobs)
         return fault_set(fault, 400, "invalid_value", "top_logprobs", "top_logprobs needs \"logprobs\": true");
-    ask->top_logprobs = (int32_t)top;
-    if (top > 0 && ask->stream)
-        return fault_set(fault, 400, "unsupported_value", ask->form == ASK_CHAT ? "top_logprobs" : "logprobs",
-                         "alternatives of tokens are not told in a stream; ask for the log-probs of the tokens alone");
-    if (ask_field(ask->body, "prompt_logprobs") != NULL)
-        return fault_set(fault, 400, "unsupported_value", "prompt_logprobs",
-                         "prompt_logprobs is not supported here; POST /score gives the log-probs of given tokens");
-    if (ask->echo && ask->logprobs)
-        return fault_set(fault, 400, "unsupported_value", "echo", "echo together with logprobs is not supported here");
+    ask->top_logprobs = (int32_t)(top < vocab ? top : vocab);
+    TRY(read_mode(ask, fault));
+    TRY(ask_integer(ask->body, "prompt_logprobs", 0, ASK_MOST_TOP, &of_prompt, fault));
+    if (ask->stream && (of_prompt >= 0 || (ask->echo && ask->logprobs)))
+        return fault_set(fault, 400, "unsupported_value", of_prompt >= 0 ? "prompt_logprobs" : "echo",
+                         "log-probs of a prompt's tokens are not told in a stream");
+    if (ask->echo && ask->logprobs && ask->top_logprobs > of_prompt)
+        of_prompt = ask->top_logprobs;
+    ask->prompt_logprobs = (int32_t)(of_prompt < vocab ? of_prompt : vocab);
     return COHORT_OK;
 }
 
@@ -421,11 +443,10 @@ static cohort_status check_lengths(struct ask *ask, const struct ask_context *co
         if (n >= most)
             return fault_set(fault, 400, "context_length_exceeded", ask->form == ASK_COMPLETION ? "prompt" : "messages",
                              "the prompt has %zu tokens, the context holds %zu", n, most);
-        if (ask->top_logprobs > 0 &&
-            n + (size_t)(ask->max_tokens > 0 ? ask->max_tokens : context->context) > (size_t)context->max_score)
-            return fault_set(fault, 400, "context_length_exceeded", "top_logprobs",
-                             "alternatives are told of up to %d tokens, prompt and answer together (--max-score): the "
-                             "prompt has %zu, and max_tokens must say that the rest is short enough",
+        if (ask->prompt_logprobs >= 0 && n > (size_t)context->max_score)
+            return fault_set(fault, 400, "context_length_exceeded",
+                             ask_field(ask->body, "prompt_logprobs") != NULL ? "prompt_logprobs" : "echo",
+                             "log-probs of a prompt are told of up to %d tokens (--max-score): this one has %zu",
                              (int)context->max_score, n);
         if (asked && ask->form != ASK_MESSAGES && n + (size_t)ask->max_tokens > most)
             return fault_set(fault, 400, "context_length_exceeded", "max_tokens",
@@ -454,7 +475,8 @@ static cohort_status read_prompts(struct ask *ask, const struct ask_context *con
 cohort_status ask_read(struct ask *ask, enum ask_form form, const struct ask_context *context, const char *body,
                        size_t length, struct fault *fault)
 {
-    const int32_t vocab = tokenizer_size(context->session->tokenizer);
+    const int32_t vocab = tokenizer_size(context->session->tokenizer),
+                  model_vocab = context->session->model->config.vocab_size;
     ask->form = form;
     ask->sampling = context->pattern->sampling;
     ask->n = 1;
@@ -467,7 +489,7 @@ cohort_status ask_read(struct ask *ask, enum ask_form form, const struct ask_con
     TRY(read_bias(ask, vocab, fault));
     TRY(read_stops(ask, context->pattern, fault));
     TRY(read_ends(ask, context->pattern, vocab, fault));
-    TRY(read_logprobs(ask, fault));
+    TRY(read_logprobs(ask, vocab < model_vocab ? vocab : model_vocab, fault));
     TRY(read_options(ask, fault));
     TRY(read_prompts(ask, context, fault));
     TRY(check_lengths(ask, context, fault));

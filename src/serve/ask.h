@@ -59,10 +59,12 @@ struct ask {
     int32_t *eos_ids; /* [n_eos] the model's and stop_token_ids */
     int32_t n_eos;
     bool stream, include_usage, logprobs, return_token_ids, echo;
-    int32_t top_logprobs; /* alternatives of each token */
-    bool thinks;          /* the answer begins within a thinking block */
-    bool calls;           /* calls of tools are looked for */
-    bool forced;          /* at least one call: of any tool, or of forced_name (NULL: any), within body */
+    int32_t top_logprobs;    /* alternatives of each token */
+    float logp_temperature;  /* of the log-probs that are told; 0: that of the draws */
+    int32_t prompt_logprobs; /* alternatives of each of the prompt's tokens; -1: nothing is told of them */
+    bool thinks;             /* the answer begins within a thinking block */
+    bool calls;              /* calls of tools are looked for */
+    bool forced;             /* at least one call: of any tool, or of forced_name (NULL: any), within body */
     const char *forced_name;
     bool special; /* the answer's text keeps special tokens, in which this family writes calls */
     enum response_form response;

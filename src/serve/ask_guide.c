@@ -110,10 +110,18 @@ cohort_status ask_guide(struct ask *ask, const struct ask_context *context, stru
     bool after = ask->thinks;
     TRY(find_wish(ask, &wish, fault));
     TRY(ask_bool(ask->body, "guided_after_think", &after, fault));
+    if (wish.param == NULL && ask->forced && ask->min_tokens > 0)
+        return fault_set(fault, 400, "unsupported_value", "min_tokens",
+                         "min_tokens together with calls that tool_choice asks for is not supported here");
     if (wish.param == NULL)
         return ask->forced ? ask_forced_calls(ask, context, fault) : COHORT_OK;
     if (context->vocabulary == NULL)
         return fault_set(fault, 400, "unsupported_value", wish.param, "%s: answers cannot be guided here", wish.param);
+    if (ask->min_tokens > 0)
+        return fault_set(fault, 400, "unsupported_value", "min_tokens",
+                         "min_tokens together with %s is not supported here: it is the language that says how long an "
+                         "answer is",
+                         wish.param);
     if (ask->calls)
         return fault_set(fault, 400, "unsupported_value", wish.param,
                          "%s together with tools is not supported here (\"tool_choice\": \"none\" goes with it)",

@@ -46,6 +46,7 @@
     X("logprobs", ASK_OPENAI, ELSEWHERE, 0, 0)                                                                         \
     X("top_logprobs", ASK_CHAT, ELSEWHERE, 0, 0)                                                                       \
     X("prompt_logprobs", ASK_OPENAI, ELSEWHERE, 0, 0)                                                                  \
+    X("logprobs_mode", ASK_OPENAI, ELSEWHERE, 0, 0)                                                                    \
     X("return_token_ids", ASK_OPENAI, SWITCH(return_token_ids), 0, 0)                                                  \
     X("echo", ASK_COMPLETION, SWITCH(echo), 0, 0)                                                                      \
     X("suffix", ASK_COMPLETION, ELSEWHERE, 0, 0)                                                                       \

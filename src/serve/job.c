@@ -76,6 +76,8 @@ static cohort_status make_choices(struct job *job, cohort_error *err)
     TRY(mem_alloc(&job->choices, (size_t)job->n_choices, sizeof *job->choices, "choices", err));
     TRY(mem_alloc(&job->requests, ask->n_prompts, sizeof *job->requests, "requests", err));
     TRY(mem_alloc(&job->constraints, ask->n_prompts, sizeof *job->constraints, "constraints", err));
+    if (ask->prompt_logprobs >= 0)
+        TRY(mem_alloc(&job->prompt_scores, ask->n_prompts, sizeof *job->prompt_scores, "log-probs", err));
     for (size_t i = 0; i < ask->n_prompts; i++)
         job->requests[i] = -1;
     for (int32_t i = 0; i < job->n_choices; i++) {
@@ -143,6 +145,12 @@ void job_destroy(struct job *job)
     }
     for (size_t i = 0; job->constraints != NULL && i < job->ask.n_prompts; i++)
         row_constraints_free(&job->constraints[i]);
+    for (size_t i = 0; job->prompt_scores != NULL && i < job->ask.n_prompts; i++) {
+        mem_free(job->prompt_scores[i].logprobs);
+        mem_free(job->prompt_scores[i].top);
+        mem_free(job->prompt_scores[i].top_logprobs);
+    }
+    mem_free(job->prompt_scores);
     mem_free(job->choices);
     mem_free(job->requests);
     mem_free(job->constraints);
@@ -174,6 +182,13 @@ static cohort_status add_token(struct choice *c, const struct engine_event *even
     TRY(mem_grow(&c->ends, &c->end_capacity, n, sizeof *c->ends, "tokens", err));
     c->tokens[c->n_tokens] = event->token;
     c->logprobs[c->n_tokens] = event->logp;
+    if (event->n_top > 0) {
+        const size_t k = (size_t)event->n_top, at = (n - 1) * k;
+        TRY(mem_grow(&c->top, &c->top_capacity, n * k, sizeof *c->top, "alternatives", err));
+        TRY(mem_grow(&c->top_logprobs, &c->top_logprob_capacity, n * k, sizeof *c->top_logprobs, "alternatives", err));
+        memcpy(c->top + at, event->top_ids, k * sizeof *c->top);
+        memcpy(c->top_logprobs + at, event->top_logp, k * sizeof *c->top_logprobs);
+    }
     if (event->finish_reason != FINISH_EOS)
         TRY(token_stream_push(&c->stream, job->tokenizer, event->token, !job->ask.special, &c->text, err));
     c->ends[c->n_tokens++] = c->text.length;
@@ -329,7 +344,7 @@ cohort_status job_flush(struct job *job, cohort_error *err)
     for (int32_t i = 0; i < job->n_choices; i++)
         if (job->choices[i].dirty)
             TRY(flush_choice(&job->choices[i], err));
-    if (job->n_open > 0)
+    if (job->n_open > 0 || job_lacks_scores(job))
         return COHORT_OK;
     if (job->ask.stream) {
         TRY(job->dialect->end(job, err));
@@ -340,6 +355,11 @@ cohort_status job_flush(struct job *job, cohort_error *err)
     TRY(job->dialect->whole(job, &value, err));
     answer_json(job->call, 200, value);
     return COHORT_OK;
+}
+
+bool job_lacks_scores(const struct job *job)
+{
+    return job->prompt_scores != NULL && job->n_scored < job->ask.n_prompts;
 }
 
 /* ---- For dialects ---- */

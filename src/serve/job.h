@@ -24,6 +24,7 @@ struct choice {
     size_t token_capacity, logprob_capacity, end_capacity;
     int32_t *top;        /* [n_tokens, top_logprobs] the likeliest ids at each place; NULL: not asked for */
     float *top_logprobs; /* likewise */
+    size_t top_capacity, top_logprob_capacity;
     struct token_stream stream;
     struct text text;
     struct speech speech;
@@ -63,6 +64,13 @@ struct dialect {
 };
 extern const struct dialect dialect_chat, dialect_completion, dialect_anthropic, dialect_responses;
 
+/* What is told of a prompt's tokens, behind the first: as struct score has it. */
+struct prompt_score {
+    float *logprobs;
+    int32_t *top;
+    float *top_logprobs;
+};
+
 struct job {
     struct ask ask;
     const struct dialect *dialect;
@@ -76,6 +84,8 @@ struct job {
     int32_t n_choices, n_open;
     int64_t *requests;                   /* [ask.n_prompts] of the engine; -1: not submitted */
     struct row_constraints *constraints; /* [ask.n_prompts] */
+    struct prompt_score *prompt_scores;  /* [ask.n_prompts] where log-probs of the prompt are asked for */
+    size_t n_scored;                     /* of these */
     bool cancelled, failed;
     double arrived, started, first, last; /* by the clock; 0: not yet */
     int64_t said;                         /* events of a stream */
@@ -87,6 +97,8 @@ cohort_status job_create(struct job **out, struct ask *ask, struct http_call *ca
 void job_destroy(struct job *job);
 /* A token was drawn, or the choice ended without one. */
 cohort_status job_take(struct choice *choice, const struct engine_event *event, cohort_error *err);
+/* Whether the log-probs of some prompt are asked for and not there yet. */
+bool job_lacks_scores(const struct job *job);
 /* Behind a step of the engine: hands out what became certain; the answer, where it was the last. */
 cohort_status job_flush(struct job *job, cohort_error *err);
 /* Answers with an error, or breaks a stream off with it. */

@@ -132,6 +132,9 @@ static cohort_status submit_prompt(struct serve *s, struct job *job, size_t p, c
     request.n_eos = ask->n_eos;
     request.stop = ask->stop;
     request.n_stop = ask->n_stop;
+    request.min_tokens = ask->min_tokens < request.max_tokens ? ask->min_tokens : request.max_tokens;
+    request.n_top = ask->top_logprobs;
+    request.logp_temperature = ask->logprobs ? ask->logp_temperature : 0;
     const struct row_guides guides = {0};
     TRY(row_constraints_open(&job->constraints[p], &guides, ask->guide, ask->n, request.max_tokens, err));
     request.constraints = job->constraints[p].constraints;
@@ -292,11 +295,11 @@ static void flush(struct serve *s)
         struct job *job = s->jobs[i];
         struct fault fault = {0};
         if (!job->cancelled && !job->failed &&
-            (serve_alternatives(s, job, &fault.err) != COHORT_OK || job_flush(job, &fault.err) != COHORT_OK))
+            (serve_prompt_score(s, job, &fault.err) != COHORT_OK || job_flush(job, &fault.err) != COHORT_OK))
             job_fail(job, &fault);
         if (job->failed && !job->cancelled)
             cancel_job(s, job);
-        bool over = job->n_open == 0;
+        bool over = job->n_open == 0 && (job->failed || job->cancelled || !job_lacks_scores(job));
         if (job->cancelled && !over) { /* where its submission failed half way */
             over = true;
             for (size_t p = 0; p < job->ask.n_prompts; p++)

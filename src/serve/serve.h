@@ -97,8 +97,9 @@ cohort_status serve_weights(struct serve *serve, struct http_call *call, struct 
 /* On the engine thread: nothing more can be served, and why; what /health and answers tell of what they are made with. */
 void serve_fail(struct serve *serve, const cohort_error *why);
 void serve_fingerprint(struct serve *serve);
-/* Of a job that has ended and asks for alternatives of its tokens: finds them. On the engine thread; serve_score.c. */
-cohort_status serve_alternatives(struct serve *serve, struct job *job, cohort_error *err);
+/* Of a job that has drawn all and asks for log-probs of its prompts: finds those of one. On the engine thread;
+ * serve_score.c. */
+cohort_status serve_prompt_score(struct serve *serve, struct job *job, cohort_error *err);
 /* The seed of a request that brings none. */
 uint64_t serve_seed(struct serve *serve);
 /* The status of /health, and why. */

@@ -1,4 +1,4 @@
-/* Scoring for clients: POST /score, an errand for the engine's thread, and the alternatives that answers tell of. */
+/* Scoring for clients: POST /score, an errand for the engine's thread, and the log-probs of prompts that answers tell of. */
 #include "base/json_text.h"
 #include "serve/serve.h"
 
@@ -81,36 +81,32 @@ cleanup:
     forget(errand);
 }
 
-cohort_status serve_alternatives(struct serve *s, struct job *job, cohort_error *err)
+cohort_status serve_prompt_score(struct serve *s, struct job *job, cohort_error *err)
 {
     const struct ask *ask = &job->ask;
-    const float temperature = ask->sampling.temperature;
-    if (ask->top_logprobs == 0 || job->n_open > 0)
+    if (job->n_open > 0 || !job_lacks_scores(job))
         return COHORT_OK;
-    for (int32_t i = 0; i < job->n_choices; i++) {
-        struct choice *c = &job->choices[i];
-        const struct token_list *prompt = &ask->prompts[c->prompt].ids;
-        const size_t n = (size_t)c->n_tokens, all = n * (size_t)ask->top_logprobs;
-        if (n == 0 || c->top != NULL)
-            continue;
-        TRY(mem_alloc(&c->top, all, sizeof *c->top, "alternatives", err));
-        TRY(mem_alloc(&c->top_logprobs, all, sizeof *c->top_logprobs, "alternatives", err));
-        float *logprobs = NULL;
-        TRY(mem_alloc(&logprobs, n, sizeof *logprobs, "alternatives", err));
-        struct score score = {.prompt = prompt->ids,
-                              .tokens = c->tokens,
-                              .n_prompt = (int32_t)prompt->count,
-                              .n_tokens = c->n_tokens,
-                              .n_top = ask->top_logprobs,
-                              .temperature = temperature > 0 ? temperature : 1.0f,
-                              .logprobs = logprobs,
-                              .top = c->top,
-                              .top_logprobs = c->top_logprobs};
-        const cohort_status status = scorer_run(&s->scorer, &score, err);
-        mem_free(logprobs);
-        TRY(status);
-    }
-    return COHORT_OK;
+    const struct token_list *prompt = &ask->prompts[job->n_scored].ids;
+    struct prompt_score *found = &job->prompt_scores[job->n_scored];
+    const size_t n = prompt->count - 1, all = n * (size_t)ask->prompt_logprobs;
+    job->n_scored++;
+    if (n == 0)
+        return COHORT_OK;
+    TRY(mem_alloc(&found->logprobs, n, sizeof *found->logprobs, "log-probs", err));
+    TRY(mem_alloc(&found->top, all, sizeof *found->top, "log-probs", err));
+    TRY(mem_alloc(&found->top_logprobs, all, sizeof *found->top_logprobs, "log-probs", err));
+    const float drawn = ask->sampling.temperature > 0 ? ask->sampling.temperature : 1.0f;
+    return scorer_run(&s->scorer,
+                      &(struct score){.prompt = prompt->ids,
+                                      .tokens = prompt->ids + 1,
+                                      .n_prompt = 1,
+                                      .n_tokens = (int32_t)n,
+                                      .n_top = ask->prompt_logprobs,
+                                      .temperature = ask->logp_temperature > 0 ? ask->logp_temperature : drawn,
+                                      .logprobs = found->logprobs,
+                                      .top = found->top,
+                                      .top_logprobs = found->top_logprobs},
+                      err);
 }
 
 static cohort_status read_score(const struct serve *s, const json_t *body, struct score_errand *out,

@@ -10,5 +10,6 @@ if ! "$COHORT" serve --model "$work/none" --port 0 2> "$work/refused" && grep -q
 fi
 export PYTHONDONTWRITEBYTECODE=1 COHORT
 python3 "$SOURCE/tests/support/serve_basics.py" "$work/nano"
+python3 "$SOURCE/tests/support/serve_fields.py" "$work/nano"
 python3 "$SOURCE/tests/support/serve_forms.py" "$work/nano"
 python3 "$SOURCE/tests/support/serve_storm.py" "$work/nano" 300 20 1

@@ -77,6 +77,43 @@ static void test_log_probs(void **state)
     engine_bench_close(&b);
 }
 
+/* Log-probs of another temperature than that of the draws, which stay what they were. */
+static void test_log_prob_temperature(void **state)
+{
+    (void)state;
+    struct engine_bench b;
+    int32_t prompt[PROMPT + TOKENS];
+    engine_bench_open(&b, test_options.cuda ? "cuda" : "auto", &config);
+    fill(prompt, PROMPT, b.model->config.vocab_size);
+    struct engine_request ask = asking(prompt, PROMPT);
+    struct completion plain = run_one(b.engine, &ask);
+    ask.logp_temperature = 1.0f;
+    ask.n_top = TOP;
+    ask.prompt_logp = true;
+    struct completion c = run_one(b.engine, &ask);
+    assert_memory_equal(plain.tokens, c.tokens, TOKENS * sizeof *c.tokens);
+    assert_memory_not_equal(plain.logp, c.logp, sizeof *c.logp);
+    for (int32_t at = 0; at < TOKENS * TOP; at++)
+        if (c.top_ids[at] == c.tokens[at / TOP])
+            assert_memory_equal(&c.top_logp[at], &c.logp[at / TOP], sizeof(float));
+    memcpy(prompt + PROMPT, c.tokens, TOKENS * sizeof *prompt);
+    ask = asking(prompt, PROMPT + TOKENS);
+    ask.sampling.temperature = 1.0f;
+    ask.prompt_logp = true;
+    ask.max_tokens = 1;
+    struct completion scored = run_one(b.engine, &ask);
+    assert_memory_equal(scored.prompt_logp, c.prompt_logp, PROMPT * sizeof(float));
+    assert_memory_equal(scored.prompt_logp + PROMPT, c.logp, TOKENS * sizeof(float));
+    cohort_error mistake;
+    int64_t id = 0;
+    ask.logp_temperature = -1.0f;
+    assert_int_equal(engine_submit(b.engine, &ask, &id, &mistake), COHORT_ERR_ARGUMENT);
+    completion_free(&plain);
+    completion_free(&c);
+    completion_free(&scored);
+    engine_bench_close(&b);
+}
+
 static void test_ends(void **state)
 {
     (void)state;
@@ -274,8 +311,8 @@ static void test_threads(void **state)
 int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_log_probs), cmocka_unit_test(test_ends),
-                                       cmocka_unit_test(test_process), cmocka_unit_test(test_callers),
-                                       cmocka_unit_test(test_threads)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_log_probs), cmocka_unit_test(test_log_prob_temperature),
+                                       cmocka_unit_test(test_ends),      cmocka_unit_test(test_process),
+                                       cmocka_unit_test(test_callers),   cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, tiny_folder_setup, tiny_folder_teardown);
 }

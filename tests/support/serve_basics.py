@@ -39,7 +39,8 @@ def same_as_generate(s):
             ("hi", ["--min-p", "0.02", "--repetition-penalty", "1.3"], {"min_p": 0.02, "repetition_penalty": 1.3})):
         for chat in (True, False):
             rows = generated(prompt, "--seed", "7", "--n", "3", "--max-tokens", "24", "--chat" if chat else "--no-chat", *flags)
-            body = {"seed": 7, "n": 3, "max_tokens": 24, "logprobs": True, "return_token_ids": True, **fields}
+            body = {"seed": 7, "n": 3, "max_tokens": 24, "logprobs": True, "logprobs_mode": "temperature", "return_token_ids": True,
+                    **fields}
             answer = s.good(CHAT, {"messages": user(prompt), **body}) if chat else s.good(PLAIN, {"prompt": prompt, **body, "logprobs": 0})
             for row, choice in zip(rows, answer["choices"], strict=True):
                 values = [t["logprob"] for t in choice["logprobs"]["content"]] if chat else choice["logprobs"]["token_logprobs"]
@@ -190,7 +191,7 @@ def scoring(s):
             same = [t["logprob"] for t in entry["top_logprobs"] if t["token_id"] == entry["token_id"]]
             assert same == [entry["logprob"]] if same else entry["logprob"] <= top[-1]
         body = {"messages": user("top"), "seed": 2, "n": 2, "max_tokens": 12, "temperature": temperature, "logprobs": True, "top_logprobs": 5,
-                "return_token_ids": True}
+                "logprobs_mode": "temperature", "return_token_ids": True}
         for choice in s.good(CHAT, body)["choices"]:
             own = s.good("/score", {"prompt_tokens": choice["prompt_token_ids"], "tokens": choice["token_ids"], "top_logprobs": 5,
                                     "temperature": temperature})["content"]
