@@ -4,7 +4,7 @@
 #
 #   bench/bench_turns.sh [EPISODES [AT_ONCE [TURNS [TOKENS]]]]      1024 episodes, 256 rows, 4 turns of about 32 tokens
 #
-# $MODEL: a checkpoint; unset: one of random weights in the shape nano. $DEVICE, $DELAY. The program is $COHORT, or build/cohort.
+# $ROUNDS (3). $MODEL: a checkpoint; unset: one of random weights in the shape nano. $DEVICE, $DELAY. The program is $COHORT, or build/cohort.
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
@@ -28,8 +28,8 @@ one() { # DELAY: tokens/s and the share of completions that waited
     sed -n 's/.*"throughput\/rollout_tokens_per_second": \([^,]*\).*"environments\/turns": \([^,]*\).*"rollout\/wait_share": \([^,]*\).*/\1 \2 \3/p' \
         "$work/run/metrics.jsonl"
 }
-for _ in 1 2 3; do one 0 >> "$work/now"; one "$delay" >> "$work/late"; done
-median() { sort -n "$1" | sed -n 2p; }
+for _ in $(seq "${ROUNDS:-3}"); do one 0 >> "$work/now"; one "$delay" >> "$work/late"; done
+median() { sort -n "$1" | sed -n "$(((${ROUNDS:-3} + 1) / 2))p"; }
 read -r now _ _ <<< "$(median "$work/now")"
 read -r late each waited <<< "$(median "$work/late")"
 awk -v now="$now" -v late="$late" -v each="$each" -v waited="$waited" -v n="$episodes" -v rows="$rows" -v delay="$delay" 'BEGIN {

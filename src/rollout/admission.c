@@ -148,6 +148,7 @@ static cohort_status grow_running(struct scheduler *q, int32_t ahead, cohort_err
 /* What is known while one step is prepared. */
 struct admission {
     int32_t ahead;
+    bool open;
     int64_t headroom;      /* pages that those that run are going to want soon */
     int64_t prompt_tokens; /* of admitted requests, not computed yet */
     int64_t later;         /* completions of admitted requests that have no row */
@@ -258,7 +259,8 @@ static cohort_status admit_prompt(struct scheduler *q, struct admission *a, stru
 static cohort_status admit_all(struct scheduler *q, struct admission *a, cohort_error *err)
 {
     bool blocked = false, there = true;
-    TRY(admit_ready(q, a, &blocked, err));
+    if (a->open)
+        TRY(admit_ready(q, a, &blocked, err));
     for (struct request *r = q->admitted.first; r != NULL && !blocked; r = r->next) {
         if (r->state == REQUEST_ACTIVE)
             TRY(admit_sequences(q, a, r, &blocked, err));
@@ -281,9 +283,9 @@ static cohort_status admit_all(struct scheduler *q, struct admission *a, cohort_
     return COHORT_OK;
 }
 
-cohort_status admission_run(struct scheduler *q, int32_t ahead, cohort_error *err)
+cohort_status admission_run(struct scheduler *q, int32_t ahead, bool open, cohort_error *err)
 {
-    struct admission a = {.ahead = ahead};
+    struct admission a = {.ahead = ahead, .open = open};
     TRY(grow_running(q, ahead, err));
     a.headroom = all_lack(q, ahead + HEADROOM);
     for (const struct request *r = q->admitted.first; r != NULL; r = r->next)

@@ -17,7 +17,8 @@
 
 #include "rollout/scheduler.h"
 
-/* Every running completion has pages for its next ahead tokens afterwards, as far as its length goes. */
-cohort_status admission_run(struct scheduler *scheduler, int32_t ahead, cohort_error *err);
+/* Every running completion has pages for its next ahead tokens afterwards, as far as its length goes. open: those that go
+ * on behind a turn are let in, which they must be where nothing runs. */
+cohort_status admission_run(struct scheduler *scheduler, int32_t ahead, bool open, cohort_error *err);
 
 #endif

@@ -17,6 +17,7 @@ struct engine {
     struct step step;
     struct decode_window window;
     uint64_t weights; /* the model's as of the step before */
+    int32_t closed;   /* steps for which those that go on behind a turn are not let in */
     /* What came while a step ran, from its callbacks or from other threads; the next one begins with it. lock guards it, and
      * everything else while no step runs. */
     pthread_mutex_t lock;
@@ -428,18 +429,25 @@ static bool may_open_window(const struct engine *e)
            !scheduler_prefills(scheduler) && !scheduler_catches_up(scheduler);
 }
 
+/* Where the device takes several steps without the host, those that go on behind a turn are let in together, once a
+ * window: answers of tools come one by one, and while any is computed all that run take single steps. They wait for no more
+ * than TURN_STEPS where no window can be opened. */
 static cohort_status run_step(struct engine *e, cohort_error *err)
 {
+    enum { TURN_STEPS = 8 };
     struct scheduler *scheduler = &e->scheduler;
+    const bool windows = e->model->backend->ops->decode_load != NULL;
+    const bool open = !windows || e->closed == 0 || scheduler->n_running == 0;
     prefix_weights(scheduler, rng_stream(e->model->n_changes, (uint64_t)(uintptr_t)e->model->worn),
                    e->model->n_changes != e->weights);
     e->weights = e->model->n_changes;
-    TRY(scheduler_admit(scheduler, e->model->backend->ops->decode_load != NULL ? DECODE_WINDOW : 1, err));
-    if (may_open_window(e))
-        TRY(decode_window_run(&e->window, &e->step, scheduler, err));
-    else
-        TRY(step_run(&e->step, scheduler, err));
-    return COHORT_OK;
+    TRY(scheduler_admit(scheduler, windows ? DECODE_WINDOW : 1, open, err));
+    if (may_open_window(e)) {
+        e->closed = 0;
+        return decode_window_run(&e->window, &e->step, scheduler, err);
+    }
+    e->closed = open && scheduler_catches_up(scheduler) ? TURN_STEPS : e->closed > 0 ? e->closed - 1 : 0;
+    return step_run(&e->step, scheduler, err);
 }
 
 cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)

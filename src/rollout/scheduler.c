@@ -307,11 +307,11 @@ static cohort_status apply_cancellations(struct scheduler *q, cohort_error *err)
     return COHORT_OK;
 }
 
-cohort_status scheduler_admit(struct scheduler *q, int32_t ahead, cohort_error *err)
+cohort_status scheduler_admit(struct scheduler *q, int32_t ahead, bool open, cohort_error *err)
 {
     TRY(apply_cancellations(q, err));
     scheduler_sweep(q);
-    return admission_run(q, ahead, err);
+    return admission_run(q, ahead, open, err);
 }
 
 bool scheduler_busy(const struct scheduler *q) { return q->waiting.first != NULL || q->admitted.first != NULL; }

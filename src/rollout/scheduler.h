@@ -82,8 +82,8 @@ cohort_status scheduler_add(struct scheduler *scheduler, struct request *request
 void scheduler_cancel(struct scheduler *scheduler, int64_t id);
 
 /* Called before a step: ends what was cancelled, sees that all that run have the pages of their next ahead tokens, and
- * admits what fits beside them. */
-cohort_status scheduler_admit(struct scheduler *scheduler, int32_t ahead, cohort_error *err);
+ * admits what fits beside them; of those that go on behind a turn only if open. */
+cohort_status scheduler_admit(struct scheduler *scheduler, int32_t ahead, bool open, cohort_error *err);
 /* Whether any request is not finished. */
 bool scheduler_busy(const struct scheduler *scheduler);
 /* Whether nothing can run before a turn that ended is answered. */
