@@ -20,26 +20,6 @@ static cohort_status read_terms(struct preference_config *config, const struct o
     return COHORT_OK;
 }
 
-static cohort_status read_reference(struct preference_run *run, cohort_error *err)
-{
-    const struct options *o = run->r.t.options;
-    const bool none = options_bool(o, OPTION_REFERENCE_FREE);
-    run->precompute = options_bool(o, OPTION_PRECOMPUTE_REF_LOG_PROBS);
-    if (none && run->precompute)
-        return error_set(
-            err, COHORT_ERR_ARGUMENT,
-            "reference_free has no reference whose log-probs precompute_ref_log_probs could compute: leave "
-            "one of the two out");
-    run->reference.wanted = !none && !run->precompute;
-    TRY(run_reference_configure(&run->reference, o, run->r.t.observer,
-                                none ? "with reference_free there is none: leave one of the two out"
-                                     : "precompute_ref_log_probs computes what it gives once: leave one of the two out",
-                                err));
-    /* Beside an adapter the reference costs nothing, and is what the scores are computed with. */
-    run->reference.wanted = run->reference.wanted || (run->precompute && run->r.t.session.adapter.there);
-    return COHORT_OK;
-}
-
 static cohort_status configure(struct preference_run *run, cohort_error *err)
 {
     const struct options *o = run->r.t.options;
@@ -53,7 +33,7 @@ static cohort_status configure(struct preference_run *run, cohort_error *err)
     c->long_tail = options_is_set(o, OPTION_LD_ALPHA);
     c->ld_alpha = options_float_or(o, OPTION_LD_ALPHA, 1.0);
     c->weighting = options_bool(o, OPTION_USE_WEIGHTING);
-    return read_reference(run, err);
+    return preference_run_reference(run, options_bool(o, OPTION_REFERENCE_FREE) ? "reference_free" : NULL, err);
 }
 
 cohort_status command_dpo(struct options *options, const struct reward_list *extra, const cohort_observer *observer,

@@ -16,8 +16,7 @@ static cohort_status configure(struct preference_run *run, cohort_error *err)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "loss_type kto compares with completions of the batch's other prompts: give batch_size 2 or "
                          "more, or loss_type apo_zero_unpaired");
-    run->reference.wanted = true;
-    return run_reference_configure(&run->reference, o, run->r.t.observer, "kto has one", err);
+    return preference_run_reference(run, NULL, err);
 }
 
 cohort_status command_kto(struct options *options, const struct reward_list *extra, const cohort_observer *observer,

@@ -190,12 +190,16 @@ static cohort_status refuse(struct memory_plan *plan, cohort_error *err)
     }
     plan->refused = true;
     const bool movable = plan->model->backend->ops->alloc_host != NULL && plan->host == 0;
+    char teacher[60] = "";
+    if (plan->teacher != NULL)
+        number_format(teacher, sizeof teacher, ", beside a teacher of %.2f GB", gigabytes(plan->reference));
     return error_set(err, COHORT_ERR_MEMORY,
                      "%s, and even --recompute layer --moments-dtype bf16 --micro-batch-tokens "
-                     "%lld takes %.2f GB; %stake shorter sequences, fewer of them a step, or a "
-                     "smaller model",
-                     missing, (long long)longest, gigabytes(need),
-                     movable ? "pass --offload optimizer,gradients,reference (docs/OPTIMIZERS.md), or " : "");
+                     "%lld takes %.2f GB%s; %stake shorter sequences, fewer of them a step, or a "
+                     "smaller %s",
+                     missing, (long long)longest, gigabytes(need), teacher,
+                     movable ? "pass --offload optimizer,gradients,reference (docs/OPTIMIZERS.md), or " : "",
+                     plan->teacher != NULL ? "teacher or model" : "model");
 }
 
 cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options, cohort_error *err)

@@ -383,6 +383,16 @@ static bool keep_side(const struct preference_rows *rows, struct sft_row *side, 
     return side->n_learned > 0;
 }
 
+size_t preference_rows_before(const struct preference_rows *rows, size_t i)
+{
+    for (size_t back = 1; back < rows->n; back++) {
+        const size_t j = (i + rows->n - back) % rows->n;
+        if (rows->kept[j] / 2 != rows->kept[i] / 2)
+            return j;
+    }
+    return (i + rows->n - 1) % rows->n;
+}
+
 static void count_row(struct preference_rows *rows, uint32_t kept, struct preference_row *row, size_t part)
 {
     struct sft_row *sides[2] = {&row->chosen, &row->rejected};

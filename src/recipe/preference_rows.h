@@ -52,6 +52,8 @@ void preference_rows_tell(const struct preference_rows *rows, const cohort_obser
 /* Row i of the n. row: zeroed, or to be used again. */
 cohort_status preference_rows_read(struct preference_rows *rows, size_t i, struct preference_row *row,
                                    cohort_error *err);
+/* Of single completions: the row before i, the last one before the first, that is of another row of the set. */
+size_t preference_rows_before(const struct preference_rows *rows, size_t i);
 /* A row of the set, not cut; place begins messages. For tests and surveys. kind: pairs or sequences. */
 cohort_status preference_row_make(const struct session *session, const struct sft_style *style,
                                   enum preference_kind kind, const json_t *json, const char *place,

@@ -79,6 +79,24 @@ static cohort_status load_data(struct preference_run *run, cohort_error *err)
     return row_run_plan(&run->r, run->train.parts, run->train.data.n_parts, run->train.n, err);
 }
 
+/* Whether it is known ahead which completion a prompt meets for KTO's KL: with scores that are computed once it cannot be
+ * that of the step. */
+static bool meets_one(const struct preference_run *run)
+{
+    return run->precompute && preference_needs_kl(&run->p.config);
+}
+
+/* Reads the row whose completion the prompt of row i meets. */
+static cohort_status take_other(struct preference_run *run, struct preference_rows *rows, size_t i, size_t end,
+                                cohort_error *err)
+{
+    if (!meets_one(run))
+        return COHORT_OK;
+    TRY(mem_grow(&run->others, &run->room[6], end, sizeof *run->others, "batch", err));
+    TRY(mem_grow(&run->mismatched, &run->room[7], end, sizeof *run->mismatched, "batch", err));
+    return preference_rows_read(rows, preference_rows_before(rows, i), &run->others[end - 1], err);
+}
+
 /* Reads a row behind those in hand. */
 static cohort_status take_row(struct preference_run *run, struct preference_rows *rows,
                               const struct preference_reference *known, size_t i, cohort_error *err)
@@ -90,6 +108,7 @@ static cohort_status take_row(struct preference_run *run, struct preference_rows
     TRY(mem_grow(&run->scores, &run->room[3], end, sizeof *run->scores, "batch", err));
     TRY(mem_grow(&run->wanted, &run->room[4], end, sizeof *run->wanted, "batch", err));
     TRY(mem_grow(&run->margins, &run->room[5], end, sizeof *run->margins, "batch", err));
+    TRY(take_other(run, rows, i, end, err));
     TRY(preference_rows_read(rows, i, &run->batch[run->n_batch], err));
     run->margins[run->n_batch] = run->batch[run->n_batch].margin;
     run->wanted[run->n_batch] = run->batch[run->n_batch].wanted;
@@ -107,11 +126,17 @@ static struct preference_batch batch_of(struct preference_run *run, bool known)
         run->trees[i] = preference_row_tree(&run->batch[i], single, &run->completions[2 * i]);
         run->trees[i].prompt_wanted = run->p.config.nll_prompts;
     }
+    for (size_t i = 0; meets_one(run) && i < run->n_batch; i++) {
+        struct completion_tokens other[2];
+        preference_row_tree(&run->others[i], true, other);
+        run->mismatched[i] = other[0];
+    }
     return (struct preference_batch){.trees = run->trees,
                                      .wanted = single ? run->wanted : NULL,
                                      .margins = run->margins,
                                      .n = (int32_t)run->n_batch,
-                                     .reference = known ? run->scores : NULL};
+                                     .reference = known ? run->scores : NULL,
+                                     .mismatched = meets_one(run) ? run->mismatched : NULL};
 }
 
 /* ---- the reference, computed ahead ---- */
@@ -127,6 +152,8 @@ static cohort_status score_set(struct preference_run *run, struct preference_row
             TRY(take_row(run, rows, NULL, i, err));
         const struct preference_batch batch = batch_of(run, false);
         TRY(preference_score_reference(&run->p, &batch, *out + first, err));
+        if (meets_one(run))
+            TRY(preference_score_mismatched(&run->p, &batch, *out + first, err));
         if (!training_progress(&run->r.t, &(cohort_progress){.phase = "reference",
                                                              .done = (int64_t)(first + run->n_batch),
                                                              .total = (int64_t)rows->n,
@@ -312,6 +339,26 @@ static cohort_status begin(struct preference_run *run, const char *title, cohort
     return precompute(run, err);
 }
 
+cohort_status preference_run_reference(struct preference_run *run, const char *none, cohort_error *err)
+{
+    const struct options *o = run->r.t.options;
+    run->precompute = options_bool(o, OPTION_PRECOMPUTE_REF_LOG_PROBS);
+    if (none != NULL && run->precompute)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "%s has no reference whose log-probs precompute_ref_log_probs could compute: leave "
+                         "one of the two out",
+                         none);
+    run->reference.wanted = none == NULL && !run->precompute;
+    TRY(run_reference_configure(&run->reference, o, run->r.t.observer,
+                                none != NULL
+                                    ? "with reference_free there is none: leave one of the two out"
+                                    : "precompute_ref_log_probs computes what it gives once: leave one of the two out",
+                                err));
+    /* Beside an adapter the reference costs nothing, and is what the scores are computed with. */
+    run->reference.wanted = run->reference.wanted || (run->precompute && run->r.t.session.adapter.there);
+    return COHORT_OK;
+}
+
 cohort_status preference_run(struct options *options, const char *command, const char *title,
                              preference_configure *configure, const cohort_observer *observer, cohort_error *err)
 {
@@ -335,6 +382,8 @@ cleanup:
     preference_rows_free(&run->held_out);
     for (size_t i = 0; i < run->room[0]; i++)
         preference_row_free(&run->batch[i]);
+    for (size_t i = 0; i < run->room[6]; i++)
+        preference_row_free(&run->others[i]);
     preference_free(&run->p);
     mem_free(run->batch);
     mem_free(run->trees);
@@ -342,6 +391,8 @@ cleanup:
     mem_free(run->scores);
     mem_free(run->wanted);
     mem_free(run->margins);
+    mem_free(run->others);
+    mem_free(run->mismatched);
     mem_free(run->known);
     mem_free(run->known_held_out);
     row_run_close(&run->r);

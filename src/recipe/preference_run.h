@@ -19,9 +19,11 @@ struct preference_run {
     struct tree *trees;
     struct completion_tokens *completions; /* two a row */
     struct preference_reference *scores;   /* of the reference, where they are known ahead */
+    struct preference_row *others;         /* whose completions the prompts meet, where that is known ahead: KTO's KL */
+    struct completion_tokens *mismatched;  /* their completions */
     bool *wanted;                          /* of single completions */
     double *margins;                       /* of a reward model */
-    size_t n_batch, room[6];
+    size_t n_batch, room[8];
     /* precompute_ref_log_probs: what the reference gave of every row before the first step. */
     bool precompute;
     struct preference_reference *known, *known_held_out; /* [train.n], [held_out.n] */
@@ -29,6 +31,10 @@ struct preference_run {
 
 /* Reads the options of a command's loss into run->p.config, run->reference and run->precompute. */
 typedef cohort_status preference_configure(struct preference_run *run, cohort_error *err);
+
+/* Reads the options of a reference: sync_ref_model and its, precompute_ref_log_probs. none: there is no reference, by this
+ * option (a string constant); NULL: there is one. */
+cohort_status preference_run_reference(struct preference_run *run, const char *none, cohort_error *err);
 
 /* The whole of a command. title: in the words of a person ("DPO"). Options used: those of row_run.h and preference_rows.h;
  * data, eval_data, eval_limit, max_length. */

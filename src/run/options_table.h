@@ -509,7 +509,7 @@ ALSO(BETA, "beta", FLOAT(TINY, 1000), "0.1", FOR_ORPO | FOR_CPO, "Loss", KEPT,
      "orpo: weight of the odds-ratio term; cpo: what differences of log-probs are multiplied by")
 OPTION(REFERENCE_FREE, "reference_free", SWITCH, "false", FOR_DPO, "Loss", KEPT,
        "compare log-probs in place of log-ratios: there is no reference")
-OPTION(PRECOMPUTE_REF_LOG_PROBS, "precompute_ref_log_probs", SWITCH, "false", FOR_DPO, "Loss", KEPT,
+OPTION(PRECOMPUTE_REF_LOG_PROBS, "precompute_ref_log_probs", SWITCH, "false", FOR_DPO | FOR_KTO, "Loss", KEPT,
        "compute what the reference gives of all rows before the first step, and keep no reference")
 OPTION(SYNC_REF_MODEL, "sync_ref_model", SWITCH, "false", FOR_GROUPS | FOR_DPO | FOR_KTO, "Loss", KEPT,
        "let the reference of beta follow the policy, every ref_model_sync_steps steps")

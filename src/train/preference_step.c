@@ -173,42 +173,83 @@ static cohort_status reference_scores(struct preference *p, const struct prefere
     return status;
 }
 
+/* The prompts of a batch with completions that belong to others. */
+struct mismatched {
+    struct tree *trees;
+    struct completion_tokens *completions;
+    struct preference_batch batch;
+};
+
+static void mismatched_free(struct mismatched *m)
+{
+    mem_free(m->trees);
+    mem_free(m->completions);
+}
+
+/* *m is zeroed. */
+static cohort_status mismatch(const struct preference *p, const struct preference_batch *batch, struct mismatched *m,
+                              cohort_error *err)
+{
+    const size_t n = (size_t)batch->n;
+    TRY(mem_alloc(&m->trees, n, sizeof *m->trees, "rows", err));
+    TRY(mem_alloc(&m->completions, n, sizeof *m->completions, "rows", err));
+    for (size_t i = 0; i < n; i++) {
+        const int32_t room = p->max_length - batch->trees[i].n_prompt;
+        m->completions[i] =
+            batch->mismatched != NULL ? batch->mismatched[i] : batch->trees[(i + n - 1) % n].completions[0];
+        m->completions[i].n_tokens = m->completions[i].n_tokens < room ? m->completions[i].n_tokens : room;
+        m->trees[i] = batch->trees[i];
+        m->trees[i].completions = &m->completions[i];
+    }
+    m->batch = (struct preference_batch){.trees = m->trees, .n = batch->n};
+    return COHORT_OK;
+}
+
+cohort_status preference_score_mismatched(struct preference *p, const struct preference_batch *batch,
+                                          struct preference_reference *out, cohort_error *err)
+{
+    struct mismatched m = {0};
+    struct preference_reference *scores = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&scores, (size_t)batch->n, sizeof *scores, "reference", err));
+    TRY_GOTO(mismatch(p, batch, &m, err));
+    TRY_GOTO(preference_score_reference(p, &m.batch, scores, err));
+    for (int32_t i = 0; i < batch->n; i++)
+        out[i].rejected = scores[i].chosen;
+cleanup:
+    mismatched_free(&m);
+    mem_free(scores);
+    return status;
+}
+
 /* KTO's estimate of the KL to the reference: of completions that belong to other prompts, the mean of the log-ratio,
  * at least 0. It is a constant of the loss. */
 static cohort_status mismatched_kl(struct preference *p, const struct preference_batch *batch, double *kl,
                                    cohort_error *err)
 {
     const size_t n = (size_t)batch->n;
-    struct tree *trees = NULL;
-    struct completion_tokens *completions = NULL;
+    const bool known = batch->reference != NULL && batch->mismatched != NULL;
+    struct mismatched m = {0};
     struct preference_reference *policy = NULL, *reference = NULL;
     double sum = 0.0;
     cohort_status status = COHORT_OK;
     *kl = 0.0;
     if (!preference_needs_kl(&p->config))
         return COHORT_OK;
-    TRY_GOTO(mem_alloc(&trees, n, sizeof *trees, "rows", err));
-    TRY_GOTO(mem_alloc(&completions, n, sizeof *completions, "rows", err));
+    TRY_GOTO(mismatch(p, batch, &m, err));
     TRY_GOTO(mem_alloc(&policy, n, sizeof *policy, "rows", err));
-    TRY_GOTO(mem_alloc(&reference, n, sizeof *reference, "rows", err));
-    for (size_t i = 0; i < n; i++) {
-        const int32_t room = p->max_length - batch->trees[i].n_prompt;
-        completions[i] = batch->trees[(i + n - 1) % n].completions[0];
-        completions[i].n_tokens = completions[i].n_tokens < room ? completions[i].n_tokens : room;
-        trees[i] = batch->trees[i];
-        trees[i].completions = &completions[i];
+    if (!known) {
+        TRY_GOTO(mem_alloc(&reference, n, sizeof *reference, "rows", err));
+        TRY_GOTO(preference_score_reference(p, &m.batch, reference, err));
     }
-    const struct preference_batch mismatched = {.trees = trees, .n = batch->n};
-    TRY_GOTO(preference_score_reference(p, &mismatched, reference, err));
-    TRY_GOTO(score_all(p, p->model, &mismatched, policy, err));
+    TRY_GOTO(score_all(p, p->model, &m.batch, policy, err));
     for (size_t i = 0; i < n; i++)
-        sum += policy[i].chosen - reference[i].chosen;
+        sum += policy[i].chosen - (known ? batch->reference[i].rejected : reference[i].chosen);
     *kl = sum > 0.0 ? sum / (double)n : 0.0;
     if (isnan(sum))
         *kl = sum;
 cleanup:
-    mem_free(trees);
-    mem_free(completions);
+    mismatched_free(&m);
     mem_free(policy);
     mem_free(reference);
     return status;

@@ -36,7 +36,8 @@ struct preference {
 struct tree_extras preference_extras(const struct preference *preference);
 void preference_free(struct preference *preference);
 
-/* What the reference gives of a row: the scores of its completions, 0 where there is none. */
+/* What the reference gives of a row: the scores of its completions, 0 where there is none. A single completion's is chosen;
+ * rejected is then that of the completion that its prompt meets for KTO's KL, where that is known ahead. */
 struct preference_reference {
     double chosen, rejected;
 };
@@ -49,12 +50,16 @@ struct preference_batch {
     const bool *wanted;                           /* [n] of single completions */
     const double *margins;                        /* [n] of a reward model; NULL: 0 */
     const struct preference_reference *reference; /* [n] known ahead; NULL: preference's reference scores them, or 0 */
+    const struct completion_tokens *mismatched;   /* [n] that the prompts meet instead, known ahead; may be NULL */
     int32_t n;
 };
 
 /* Scores the rows with the reference: out[n]. */
 cohort_status preference_score_reference(struct preference *preference, const struct preference_batch *batch,
                                          struct preference_reference *out, cohort_error *err);
+/* Scores the prompts with the completions that they meet: out[n].rejected. */
+cohort_status preference_score_mismatched(struct preference *preference, const struct preference_batch *batch,
+                                          struct preference_reference *out, cohort_error *err);
 
 /* One optimizer step; the metrics have TRL's names. A row whose loss is not finite is named in warning, and the update is
  * skipped and counted. */

@@ -27,6 +27,7 @@ cp -r t short && sed -i 's/"max_position_embeddings": [0-9]*/"max_position_embed
 fails 2 "short: the teacher's context is 16, and a prompt with its completion may take" run no --teacher-model short
 fails 2 'beta' run no --teacher-model t --beta 1.1
 fails 1 'GB are there' run no --teacher-model t --memory-limit 0.0001
+fails 1 'beside a teacher of 0.00 GB; take shorter sequences, fewer of them a step, or a smaller teacher or model' run no --teacher-model t --memory-limit 0.003
 test ! -e no || wrong "a refused run left its folder"
 
 # --- a teacher that is the model itself has nothing to say ---

@@ -125,6 +125,21 @@ is "$(final unpaired)" "$(final turns)" "weights of pairs and of their sides"
 succeeds run kto weighted --data marked.jsonl --undesirable-weight 0.5
 differs "$(final weighted)" "$(final kto)" "weights with another weight of what is not wanted"
 succeeds run kto apo --data marked.jsonl --loss-type apo_zero_unpaired --batch-size 1
+# The reference computed ahead: where a batch is the whole set in its order, a prompt meets the same completion.
+head -n 7 marked.jsonl >good.jsonl
+whole=(--data good.jsonl --batch-size 7 --no-shuffle-dataset --eval-data good.jsonl)
+succeeds run kto whole "${whole[@]}"
+succeeds run kto whole-ahead "${whole[@]}" --precompute-ref-log-probs
+is "$(final whole-ahead)" "$(final whole)" "weights of kto with the reference computed ahead"
+is "$(metric whole-ahead 4 kl) $(metric whole-ahead 4 eval_kl)" "$(metric whole 4 kl) $(metric whole 4 eval_kl)" "KL of kto with the reference computed ahead"
+has whole-ahead/metrics.jsonl '"step": 4,.*"kl": [0-9.]*[1-9].*"eval_kl": [0-9.]*[1-9]'
+succeeds run kto apo-ahead --data marked.jsonl --loss-type apo_zero_unpaired --precompute-ref-log-probs
+succeeds run kto apo-each --data marked.jsonl --loss-type apo_zero_unpaired
+is "$(final apo-ahead)" "$(final apo-each)" "weights of apo_zero_unpaired with the reference computed ahead"
+grep -q 'frozen reference' err || wrong "no memory for the reference"
+succeeds run kto kto-ahead --data pairs.jsonl --precompute-ref-log-probs --eval-data pairs.jsonl
+! grep -q 'frozen reference' err || wrong "memory for a reference that is computed ahead"
+fails 2 'sync_ref_model changes the reference, and precompute_ref_log_probs' run kto no --data marked.jsonl --sync-ref-model --precompute-ref-log-probs
 fails 2 'kto compares with completions of the batch.s other prompts' run kto no --data marked.jsonl --batch-size 1
 echo '{"prompt": "a", "completion": "b", "label": "yes"}' >bad.jsonl
 fails 1 'bad.jsonl:1: "label" says whether' run kto no --data bad.jsonl

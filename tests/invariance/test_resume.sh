@@ -9,7 +9,7 @@ make_data
 cd "$work"
 
 for dtype in bf16 f32; do
-    for kind in sft sft-packed sft-split sft-wrapped sft-turns dpo dpo-ahead dpo-sync kto orpo reward reward-lora grpo grpo-best rloo-best grpo-kl grpo-entropy grpo-slices grpo-sync grpo-dynamic grpo-tokens grpo-masked distill distill-lora; do
+    for kind in sft sft-packed sft-split sft-wrapped sft-turns dpo dpo-ahead dpo-sync kto kto-ahead orpo cpo reward reward-lora grpo grpo-best rloo-best grpo-kl grpo-entropy grpo-slices grpo-sync grpo-dynamic grpo-tokens grpo-masked distill distill-lora; do
         what="$kind-$dtype"
         part=3
         case $kind in grpo-kl | grpo-entropy | grpo-sync | grpo-dynamic) part=2 ;; esac # two iterations a batch

@@ -41,11 +41,13 @@ arguments() {
         [ "$1" != sft-packed ] || args+=(--data sft-weights.jsonl --batch-size 2 --packing --max-length 90 --neftune-noise-alpha 5
             --label-smoothing-factor 0.1 --early-stopping-patience 3 --load-best-model-at-end)
         ;;
-    dpo | dpo-ahead | dpo-sync | kto | orpo)
+    dpo | dpo-ahead | dpo-sync | kto | kto-ahead | orpo | cpo)
         args=("${1%-*}" --data pairs.jsonl --eval-data pairs.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1)
         case $1 in
         dpo) args+=(--loss-type 'aot,sft' --loss-weights '1,0.1' --load-best-model-at-end --metric-for-best-model rewards/margins) ;;
         dpo-ahead) args+=(--precompute-ref-log-probs --use-weighting --f-divergence-type forward_kl) ;;
+        kto-ahead) args+=(--precompute-ref-log-probs) ;;
+        cpo) args+=(--loss-type alphapo --alpha 0.3 --load-best-model-at-end --metric-for-best-model rewards/margins) ;;
         dpo-sync) args+=(--sync-ref-model --ref-model-sync-steps 2 --ref-model-mixup-alpha 0.7) ;;
         esac
         ;;
