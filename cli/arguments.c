@@ -41,12 +41,24 @@ static bool is_no_switch(const cohort_options *options, const char *name)
            cohort_options_is_switch(options, name + 3);
 }
 
+/* What stands behind the dashes of a flag: two of them, or one before a name of one letter (-o). NULL: no flag. */
+static const char *flag_of(const cohort_options *options, const char *argument)
+{
+    const char letter[] = {argument[0] == '-' ? argument[1] : '\0', '\0'};
+    if (is_flag(argument))
+        return argument + 2;
+    return letter[0] != '\0' && (argument[2] == '\0' || argument[2] == '=') && cohort_options_has(options, letter)
+               ? argument + 1
+               : NULL;
+}
+
 /* A flag of this command, which no value can be meant to be: "--out --steps 3" lacks a value. */
 static bool is_own_flag(const cohort_options *options, const char *argument)
 {
     char name[128];
     const char *value = NULL;
-    return is_flag(argument) && split(argument + 2, name, sizeof name, &value) &&
+    const char *flag = flag_of(options, argument);
+    return flag != NULL && split(flag, name, sizeof name, &value) &&
            (cohort_options_has(options, name) || is_no_switch(options, name));
 }
 
@@ -57,13 +69,12 @@ static bool fail_no_flag(cohort_options *options, const char *argument)
     const char *value = NULL;
     if (argument[0] == '-' && argument[1] != '\0' && argument[1] != '-' &&
         split(argument + 1, name, sizeof name, &value)) {
-        if (cohort_options_has(options, name) && strlen(name) > 1) {
+        if (cohort_options_has(options, name)) {
             fprintf(stderr, "cohort: '-%s': options begin with two dashes: --%s\n", name, name);
             return false;
         }
         snprintf(origin, sizeof origin, "-%s", name);
-        if (!cohort_options_has(options, name))
-            return fail_unknown(options, name, origin);
+        return fail_unknown(options, name, origin);
     }
     const char *takes = cohort_options_has(options, "data") ? "data" : "batch";
     if (access(argument, F_OK) == 0 && cohort_options_has(options, takes))
@@ -155,9 +166,10 @@ static bool parse(cohort_options *options, char **bare, int *n_bare, int argc, c
             bare[(*n_bare)++] = argv[i];
             continue;
         }
-        if (!is_flag(argv[i]))
+        const char *flag = flag_of(options, argv[i]);
+        if (flag == NULL)
             return fail_no_flag(options, argv[i]);
-        if (!split(argv[i] + 2, name, sizeof name, &value)) {
+        if (!split(flag, name, sizeof name, &value)) {
             fprintf(stderr, "cohort: '%.60s...' is no option (see --help)\n", argv[i]);
             return false;
         }

@@ -47,7 +47,7 @@ static cohort_status append_aliases(const struct option_spec *spec, struct text 
     for (size_t i = 0; i < count; i++) {
         if (aliases[i].id != spec->id)
             continue;
-        TRY(text_printf(out, err, " (also --"));
+        TRY(text_printf(out, err, aliases[i].name[1] == '\0' ? " (also -" : " (also --"));
         TRY(options_append_dashed(aliases[i].name, out, err));
         TRY(text_printf(out, err, ")"));
     }

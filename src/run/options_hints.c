@@ -354,7 +354,6 @@ static const struct option_hint hints[] = {
     {"num_train_epochs", "epochs", NULL},
     {"num_value_samples", NULL, OTHER_METHOD},
     {"numa", NULL, NOT_NEEDED},
-    {"o", "out", NULL},
     {"optim_target_modules", "lr_groups", "a rate for tensors by name; GaLore and its like are not there"},
     {"optimize_cuda_cache", NULL, ONE_IMPLEMENTATION},
     {"optimizer", "optim", NULL},

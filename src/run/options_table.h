@@ -607,6 +607,7 @@ OPTION(RECOMPUTE, "recompute", ONE_OF(AUTO_OR(RECOMPUTE_LIST)), "auto",
        "recompute activations in the backward to save memory; auto: only if memory requires it")
 
 /* ---- Run ---- */
+ALIAS("o", OUT)
 OPTION(OUT, "out", FOLDER, NULL, FOR_INIT | FOR_MERGE, "Run", NO_RUN,
        "folder to write the checkpoint into; it must not exist")
 ALSO(OUT, "out", FOLDER, NULL, FOR_TRAIN, "Run", PLACE,

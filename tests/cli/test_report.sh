@@ -33,7 +33,7 @@ done
 succeeds "$COHORT" report runs/two --out two.html
 has two.html 'No completion was kept'
 has two.html 'no held-out set'
-succeeds "$COHORT" report tuned --out tuned.html
+succeeds "$COHORT" report tuned -o tuned.html
 has tuned.html 'The loss went from'
 succeeds "$COHORT" report one two --out both.html
 has both.html '2 runs compared'

@@ -108,7 +108,7 @@ has out '^Usage: cohort grpo'
 printf 'data: d.jsonl\nreward: [accuracy, regex]\n' >s.yaml
 succeeds "$COHORT" score --config s.yaml --reward format --reward accuracy
 has out '"rewards": \{"format": [01], "accuracy": [01]\}'
-usage "'x' is not an option" generate x
+usage "'x' is not an option" logprobs x
 usage 'no model given' generate --prompt x
 usage 'either --prompt TEXT or --batch' generate --model m
 usage 'either --prompt TEXT or --batch' generate --model m --prompt x --batch d.jsonl
