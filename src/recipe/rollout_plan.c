@@ -85,6 +85,13 @@ void rollout_load(const struct model *model, const struct rollout_need *need, co
     load->chosen = c->experts.chosen;
     if (model->adapter != NULL)
         model_adapter_extent(model->adapter, &load->adapter_rank, &load->adapter_depth, &load->expert_rank);
+    for (int32_t i = 0; need != NULL && i < need->n_adapters; i++) {
+        int64_t rank = 0, depth = 0, expert_rank = 0;
+        model_adapter_extent(need->adapters[i], &rank, &depth, &expert_rank);
+        load->adapter_rank = larger(load->adapter_rank, rank);
+        load->adapter_depth = larger(load->adapter_depth, depth);
+        load->expert_rank = larger(load->expert_rank, expert_rank);
+    }
     if (config == NULL)
         return;
     const int64_t outputs = (int64_t)config->max_sequences + config->prefill_tokens,

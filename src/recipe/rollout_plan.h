@@ -22,6 +22,8 @@ struct rollout_need {
     bool turns;                     /* completions wait at the end of turns, with their pages and without a row */
     bool modest;                    /* leaves half of what is free to others */
     bool whole;                     /* all sequences at once or none */
+    const struct model_adapter *const *adapters; /* [n_adapters] that requests may name beside what the model wears */
+    int32_t n_adapters;
 };
 /* Adds times requests of n completions, each of up to max_tokens, for a prompt of n_prompt tokens. */
 void rollout_need_add(struct rollout_need *need, int64_t times, int32_t n_prompt, int32_t max_tokens, int32_t n);

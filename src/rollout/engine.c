@@ -2,6 +2,7 @@
 
 #include "backend/ops.h"
 #include "base/rng.h"
+#include "model/model_adapter.h"
 #include "rollout/prefix.h"
 #include "rollout/window.h"
 
@@ -16,6 +17,8 @@ struct engine {
     struct scheduler scheduler;
     struct step step;
     struct decode_window window;
+    const struct model_adapter **adapters; /* [n_adapters] that requests may name from 1 on */
+    int32_t n_adapters;
     uint64_t weights; /* the model's as of the step before */
     int32_t closed;   /* steps for which those that go on behind a turn are not let in */
     /* What came while a step ran, from its callbacks or from other threads; the next one begins with it. lock guards it, and
@@ -93,6 +96,7 @@ void engine_destroy(struct engine *e)
     if (e->locks)
         pthread_mutex_destroy(&e->lock);
     mem_free(e->cancelled);
+    mem_free(e->adapters);
     scheduler_free(&e->scheduler);
     step_free(&e->step);
     decode_window_free(&e->window);
@@ -114,6 +118,19 @@ static void fetch_routes(void *context, const struct page_list *list, int32_t fi
                           (size_t)(next - p) * width * sizeof *to);
         p = next;
     }
+}
+
+cohort_status engine_set_adapters(struct engine *e, const struct model_adapter *const *adapters, int32_t n,
+                                  cohort_error *err)
+{
+    const struct model_adapter **copy = NULL;
+    TRY(mem_alloc(&copy, (size_t)n, sizeof *copy, "adapters", err));
+    for (int32_t i = 0; i < n; i++)
+        copy[i] = adapters[i];
+    mem_free(e->adapters);
+    e->adapters = copy;
+    e->n_adapters = n;
+    return COHORT_OK;
 }
 
 void engine_keep_routes(struct engine *e)
@@ -211,6 +228,9 @@ static cohort_status check_wishes(const struct engine *e, const struct engine_re
     if (!isfinite(request->logp_temperature) || request->logp_temperature < 0)
         return error_set(err, COHORT_ERR_ARGUMENT, "log-probs are asked for at temperature %g, expected more than 0",
                          (double)request->logp_temperature);
+    if (request->wears < 0 || request->wears > e->n_adapters)
+        return error_set(err, COHORT_ERR_ARGUMENT, "adapter %d is asked for, expected 0 to %d", (int)request->wears,
+                         (int)e->n_adapters);
     if (request->process != NULL && request->constraints != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "a completion with a constraint cannot have a function that changes its logits");
@@ -432,22 +452,36 @@ static bool may_open_window(const struct engine *e)
 /* Where the device takes several steps without the host, those that go on behind a turn are let in together, once a
  * window: answers of tools come one by one, and while any is computed all that run take single steps. They wait for no more
  * than TURN_STEPS where no window can be opened. */
-static cohort_status run_step(struct engine *e, cohort_error *err)
+static cohort_status run_alike(struct engine *e, bool open, cohort_error *err)
 {
     enum { TURN_STEPS = 8 };
     struct scheduler *scheduler = &e->scheduler;
-    const bool windows = e->model->backend->ops->decode_load != NULL;
-    const bool open = !windows || e->closed == 0 || scheduler->n_running == 0;
-    prefix_weights(scheduler, rng_stream(e->model->n_changes, (uint64_t)(uintptr_t)e->model->worn),
-                   e->model->n_changes != e->weights);
-    e->weights = e->model->n_changes;
-    TRY(scheduler_admit(scheduler, windows ? DECODE_WINDOW : 1, open, err));
     if (may_open_window(e)) {
         e->closed = 0;
         return decode_window_run(&e->window, &e->step, scheduler, err);
     }
     e->closed = open && scheduler_catches_up(scheduler) ? TURN_STEPS : e->closed > 0 ? e->closed - 1 : 0;
     return step_run(&e->step, scheduler, err);
+}
+
+static cohort_status run_step(struct engine *e, cohort_error *err)
+{
+    struct scheduler *scheduler = &e->scheduler;
+    const struct model_adapter *usual = e->model->worn;
+    const bool windows = e->model->backend->ops->decode_load != NULL;
+    const bool open = !windows || e->closed == 0 || scheduler->n_running == 0;
+    prefix_weights(scheduler, rng_stream(e->model->n_changes, (uint64_t)(uintptr_t)usual),
+                   e->model->n_changes != e->weights);
+    e->weights = e->model->n_changes;
+    TRY(scheduler_admit(scheduler, windows ? DECODE_WINDOW : 1, open, err));
+    scheduler_set_aside(scheduler, scheduler_next_wears(scheduler));
+    if (scheduler->wears > 0)
+        model_wear(e->model, e->adapters[scheduler->wears - 1]);
+    const cohort_status status = run_alike(e, open, err);
+    scheduler_put_back(scheduler);
+    if (scheduler->wears > 0)
+        model_wear(e->model, usual);
+    return status;
 }
 
 cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)

@@ -22,6 +22,7 @@
 #include "text/tokenizer.h"
 
 struct engine;
+struct model_adapter;
 
 /* Changes the logits [n_logits] of the next draw of a completion, behind history [n_history] (its prompt and what it has),
  * before bias, penalties and filters; log-probs and entropies stay those of the model. Called from within engine_step,
@@ -80,6 +81,8 @@ struct engine_request {
     bool prompt_logp; /* the log-probs of the prompt's tokens too */
     engine_process *process; /* NULL: none. Not together with constraints */
     void *process_context;
+    int32_t
+        wears; /* 0: what the model wears at each step; else the number, from 1, of an adapter of engine_set_adapters */
     uint64_t caller; /* requests of different callers are begun in turns, each as many completions as the others */
     bool turns; /* an EOS ends a turn: the completion waits for engine_go_on or engine_end. max_tokens is then of all
                    turns and of what comes between them */
@@ -90,6 +93,10 @@ void engine_set_callback(struct engine *engine, engine_callback *callback, void 
  * begins with the same tokens does not compute them again; its results are the same bits. While the model's weights are the
  * same: engine_step sees that they changed (model_refresh, model_wear). Not for an engine whose block others use. */
 cohort_status engine_keep_prefixes(struct engine *engine, cohort_error *err);
+/* Adapters of the model that requests may name, [n] borrowed, NULL among them for none. A step computes requests that wear the
+ * same one, and those that do not take turns; they share the pages. Before any request names one. */
+cohort_status engine_set_adapters(struct engine *engine, const struct model_adapter *const *adapters, int32_t n,
+                                  cohort_error *err);
 /* Completions come with the routes of their tokens from here on, if the model has experts. */
 void engine_keep_routes(struct engine *engine);
 

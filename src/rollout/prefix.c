@@ -1,21 +1,27 @@
 #include "rollout/prefix.h"
 
 #include "backend/ops.h"
+#include "base/rng.h"
 
 static bool shares(const struct scheduler *q, const struct request *r)
 {
     return q->pool.known != NULL && r->vectors == NULL && !r->apart;
 }
 
+/* The name of what stands before all texts, for weights and adapter. */
+static int64_t beginning_of(uint64_t weights) { return -1 - (int64_t)(weights >> 2); }
+
 /* The name behind which pages stand that are known for a request's first chunk. */
 static int64_t name_behind(const struct scheduler *q, const struct request *r)
 {
-    return r->n_known > 0 ? r->known : q->beginning;
+    if (r->n_known > 0)
+        return r->known;
+    return r->ask.wears == 0 ? q->beginning : beginning_of(rng_stream((uint64_t)q->beginning, (uint64_t)r->ask.wears));
 }
 
 void prefix_weights(struct scheduler *q, uint64_t weights, bool changed)
 {
-    const int64_t beginning = -1 - (int64_t)(weights >> 2);
+    const int64_t beginning = beginning_of(weights);
     if (changed)
         page_pool_forget(&q->pool);
     if (beginning == q->beginning && !changed)

@@ -39,6 +39,7 @@ cohort_status scheduler_create(struct scheduler *q, const struct engine_config *
     q->max_sequences = config->max_sequences;
     q->prefill_tokens = config->prefill_tokens;
     TRY(page_pool_create(&q->pool, config->n_pages, err));
+    TRY(mem_alloc(&q->aside, (size_t)config->max_sequences, sizeof(struct sequence *), "rollout engine", err));
     return mem_alloc(&q->running, (size_t)config->max_sequences, sizeof(struct sequence *), "rollout engine", err);
 }
 
@@ -49,6 +50,7 @@ void scheduler_free(struct scheduler *q)
     mem_free(q->by_id);
     completion_queue_free(&q->finished);
     mem_free(q->running);
+    mem_free(q->aside);
     page_pool_free(&q->pool);
 }
 
@@ -326,7 +328,53 @@ bool scheduler_catches_up(const struct scheduler *q)
     return false;
 }
 
-bool scheduler_prefills(const struct scheduler *q) { return q->n_prefill > 0; }
+static bool prefills(const struct request *r, const struct scheduler *q)
+{
+    return r->state == REQUEST_PREFILL && r->ask.wears == q->wears;
+}
+
+bool scheduler_prefills(const struct scheduler *q)
+{
+    const struct request *r = q->n_prefill > 0 ? q->admitted.first : NULL;
+    while (r != NULL && !prefills(r, q))
+        r = r->next;
+    return r != NULL;
+}
+
+/* How far behind the last step's what a request wears is. */
+static uint32_t turns_behind(const struct scheduler *q, const struct request *r)
+{
+    return (uint32_t)r->ask.wears - (uint32_t)q->wears - 1;
+}
+
+int32_t scheduler_next_wears(const struct scheduler *q)
+{
+    const struct request *next = NULL;
+    for (int32_t i = 0; i < q->n_running; i++)
+        if (next == NULL || turns_behind(q, q->running[i]->request) < turns_behind(q, next))
+            next = q->running[i]->request;
+    for (const struct request *r = q->n_prefill > 0 ? q->admitted.first : NULL; r != NULL; r = r->next)
+        if (r->state == REQUEST_PREFILL && (next == NULL || turns_behind(q, r) < turns_behind(q, next)))
+            next = r;
+    return next == NULL ? q->wears : next->ask.wears;
+}
+
+void scheduler_set_aside(struct scheduler *q, int32_t wears)
+{
+    int32_t kept = 0;
+    q->wears = wears;
+    q->n_aside = 0;
+    for (int32_t i = 0; i < q->n_running; i++)
+        *(q->running[i]->request->ask.wears == wears ? &q->running[kept++] : &q->aside[q->n_aside++]) = q->running[i];
+    q->n_running = kept;
+}
+
+void scheduler_put_back(struct scheduler *q)
+{
+    memcpy(q->running + q->n_running, q->aside, (size_t)q->n_aside * sizeof(struct sequence *));
+    q->n_running += q->n_aside;
+    q->n_aside = 0;
+}
 
 void scheduler_prompt_done(struct scheduler *q, struct request *r)
 {

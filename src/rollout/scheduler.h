@@ -67,6 +67,9 @@ struct scheduler {
     void *fetch_context;
     int32_t route_width;
     int64_t generated_tokens, outside_tokens;
+    int32_t wears;           /* of the requests that the step in hand computes */
+    struct sequence **aside; /* [max_sequences] those that run and wear something else, during a step */
+    int32_t n_aside;
     int64_t beginning;    /* what the first pages of texts are known behind, for the weights as they are */
     int64_t known_tokens; /* that were not computed because their pages were known */
     int64_t n_set_back, set_back_tokens; /* completions and prompts; tokens whose keys and values were given up */
@@ -90,7 +93,7 @@ bool scheduler_busy(const struct scheduler *scheduler);
 bool scheduler_waits(const struct scheduler *scheduler);
 /* Whether a running completion has tokens from outside that are not computed. */
 bool scheduler_catches_up(const struct scheduler *scheduler);
-/* Whether the prompt of any admitted request is not yet computed to its end. */
+/* Whether the prompt of any admitted request that wears what the step does is not yet computed to its end. */
 bool scheduler_prefills(const struct scheduler *scheduler);
 /* Tells the scheduler that the request's prompt is computed. */
 void scheduler_prompt_done(struct scheduler *scheduler, struct request *request);
@@ -109,6 +112,11 @@ cohort_status scheduler_end(struct scheduler *scheduler, struct sequence *sequen
 /* The routes of the prompt and of all tokens but the last, which is not fed: mem_free them. */
 cohort_status scheduler_take_routes(const struct scheduler *scheduler, const struct sequence *sequence,
                                     uint16_t **routes, cohort_error *err);
+/* What the requests of the next step wear: of those that have something to compute, the next behind the last step's. */
+int32_t scheduler_next_wears(const struct scheduler *scheduler);
+/* Between these two running has only those that wear this, and prompts of others are not computed. */
+void scheduler_set_aside(struct scheduler *scheduler, int32_t wears);
+void scheduler_put_back(struct scheduler *scheduler);
 /* Called after a step: removes finished sequences from the running list, keeping its order, and releases finished
  * requests. */
 void scheduler_sweep(struct scheduler *scheduler);

@@ -130,7 +130,7 @@ static void add_prefill(struct step *step, struct scheduler *scheduler, int32_t 
 {
     struct batch *b = &step->batch;
     for (struct request *r = scheduler->admitted.first; r != NULL && room > 0; r = r->next) {
-        if (r->state != REQUEST_PREFILL)
+        if (r->state != REQUEST_PREFILL || r->ask.wears != scheduler->wears)
             continue;
         prefix_catch_up(scheduler, r);
         int32_t n = r->ask.n_prompt - r->n_prefilled;

@@ -33,14 +33,15 @@ static int32_t decode_rows(int32_t n)
     return (n + unit - 1) / unit * unit;
 }
 
-/* The key of a recording: the engine (by the address of one of its buffers), the number of rows, and whether any of the
- * n slots needs more than a plain draw. */
-static uint64_t decode_window_key(const struct decode_window *w, const void *buffer, int32_t n, int32_t rows)
+/* The key of a recording: the engine (by the address of one of its buffers), what the model wears, the number of rows, and
+ * whether any of the n slots needs more than a plain draw. */
+static uint64_t decode_window_key(const struct decode_window *w, const struct step *step, int32_t n, int32_t rows)
 {
     bool changes = false;
     for (int32_t i = 0; i < n; i++)
         changes = changes || sampling_changes_logits(w->slots[i].draw.params);
-    return rng_stream((uint64_t)(uintptr_t)buffer, (uint64_t)rows << 1 | (uint64_t)changes);
+    return rng_stream(rng_stream((uint64_t)(uintptr_t)step->work.token, (uint64_t)(uintptr_t)step->model->worn),
+                      (uint64_t)rows << 1 | (uint64_t)changes);
 }
 
 /* What one step of the window does; recorded once for a number of rows (invariant I1: the same decoder and head as
@@ -133,8 +134,7 @@ cohort_status decode_window_run(struct decode_window *w, struct step *step, stru
                                                    .kv_row = step->work.kv_row},
                              err));
     be->unstoppable++; /* a recording must not lack operations that a stop skipped */
-    be->ops->repeat(be, decode_window_key(w, step->work.token, scheduler->n_running, rows), w->steps, decode_step,
-                    step);
+    be->ops->repeat(be, decode_window_key(w, step, scheduler->n_running, rows), w->steps, decode_step, step);
     be->ops->decode_fetch(be, w->steps, w->tokens, w->logp, w->entropy);
     cohort_status status = be->ops->check(be, err);
     be->unstoppable--;

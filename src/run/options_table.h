@@ -368,6 +368,8 @@ OPTION(SERVED_MODEL_NAME, "served_model_name", TEXT, NULL, FOR_SERVE, "Server", 
 OPTION(MAX_CONTEXT, "max_context", INT(0, COUNT), "0", FOR_SERVE, "Server", NO_RUN,
        "tokens of prompt and answer together; sets memory; 0: the model's own")
 ALIAS("max_model_len", MAX_CONTEXT) /* vLLM's name */
+OPTION(LORA_MODULES, "lora_modules", PAIRS, NULL, FOR_SERVE, "Server", NO_RUN,
+       "LoRA adapters that requests name as their model: NAME=DIR,NAME=DIR (docs/SERVER.md)")
 OPTION(MAX_SCORE, "max_score", INT(0, COUNT), "2048", FOR_SERVE, "Server", NO_RUN,
        "tokens of prompt and answer together in POST /score; sets memory; 0: nothing is scored")
 OPTION(MAX_WAITING, "max_waiting", INT(0, 65536), "256", FOR_SERVE, "Server", NO_RUN,

@@ -134,6 +134,7 @@ static cohort_status submit_prompt(struct serve *s, struct job *job, size_t p, c
     request.n_stop = ask->n_stop;
     request.min_tokens = ask->min_tokens < request.max_tokens ? ask->min_tokens : request.max_tokens;
     request.n_top = ask->top_logprobs;
+    request.wears = serve_adapters_find(&s->adapters, ask->model);
     request.logp_temperature = ask->logprobs ? ask->logp_temperature : 0;
     const struct row_guides guides = {0};
     TRY(row_constraints_open(&job->constraints[p], &guides, ask->guide, ask->n, request.max_tokens, err));
@@ -539,6 +540,8 @@ void serve_fingerprint(struct serve *s)
     snprintf(s->fingerprint, sizeof s->fingerprint, "fp_%.16s", hex);
 }
 
+static bool knows(void *context, const char *name) { return serve_adapters_find(context, name) > 0; }
+
 static cohort_status make_engine(struct serve *s, struct options *options, cohort_error *err)
 {
     struct rollout_need need = {0};
@@ -550,10 +553,13 @@ static cohort_status make_engine(struct serve *s, struct options *options, cohor
     need.step_tokens = (int32_t)options_int(options, OPTION_PREFILL_STEP_SIZE);
     need.history = context; /* a request may bring any penalty */
     need.modest = true;
+    need.adapters = (const struct model_adapter *const *)s->adapters.of;
+    need.n_adapters = s->adapters.n;
     const int64_t score = options_int(options, OPTION_MAX_SCORE);
     TRY(scorer_open(&s->scorer, &s->session, (int32_t)(score < context ? score : context), err));
     TRY(session_engine(&s->session, options, &need, &s->engine, err));
     TRY(engine_keep_prefixes(s->engine, err));
+    TRY(engine_set_adapters(s->engine, need.adapters, need.n_adapters, err));
     engine_set_callback(s->engine, on_event, s);
     s->reading = (struct ask_context){.session = &s->session,
                                       .pattern = &s->pattern,
@@ -565,6 +571,8 @@ static cohort_status make_engine(struct serve *s, struct options *options, cohor
                                                   : options_bool(options, OPTION_THINKING)  ? CHAT_THINKING_ON
                                                                                             : CHAT_THINKING_OFF,
                                       .max_score = s->scorer.most,
+                                      .knows = knows,
+                                      .knows_context = &s->adapters,
                                       .trust = options_bool(options, OPTION_TRUST_CONTENT),
                                       .lenient = options_bool(options, OPTION_LENIENT)};
     return COHORT_OK;
@@ -592,6 +600,7 @@ cohort_status serve_open(struct serve *s, struct options *options, const cohort_
                      options_string(options, OPTION_HOST), http_port(s->http));
     TRY(session_open(&s->session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&s->session, observer);
+    TRY(serve_adapters_open(&s->adapters, &s->session, options, s->name, observer, err));
     s->session.backend->stop = NULL; /* from here on a stop lets what is under way end */
     TRY(session_request(&s->session, options, &s->pattern, err));
     TRY(guide_vocabulary_create(&s->vocabulary, s->session.tokenizer, tokenizer_size(s->session.tokenizer), err));
@@ -611,6 +620,7 @@ void serve_close(struct serve *s)
     guide_vocabulary_destroy(s->vocabulary);
     if (s->session.backend != NULL)
         scorer_close(&s->scorer, s->session.backend);
+    serve_adapters_close(&s->adapters);
     session_close(&s->session);
     pthread_cond_destroy(&s->wake);
     pthread_mutex_destroy(&s->lock);

@@ -10,6 +10,7 @@
 #include "serve/http.h"
 #include "serve/job.h"
 #include "serve/score.h"
+#include "serve/serve_adapters.h"
 #include "serve/serve_metrics.h"
 
 #include <pthread.h>
@@ -40,6 +41,7 @@ struct serve {
     struct engine_request pattern;
     struct guide_vocabulary *vocabulary;
     struct scorer scorer;
+    struct serve_adapters adapters;
     struct ask_context reading;
     struct http_server *http;
     const struct options *options;

@@ -62,10 +62,15 @@ static cohort_status check_type(struct http_call *call, struct fault *fault)
 
 /* ---- Small routes ---- */
 
-static json_t *model_value(const struct serve *s, const char *name)
+/* adapter: its number, or 0 for the model itself. */
+static json_t *model_value(const struct serve *s, int32_t adapter)
 {
-    return json_pack("{s:s, s:s, s:I, s:s, s:i}", "id", name, "object", "model", "created", (json_int_t)s->created,
-                     "owned_by", "cohort", "max_model_len", (int)s->reading.context);
+    const char *name = adapter == 0 ? s->name : s->adapters.list[adapter - 1].name;
+    json_t *value = json_pack("{s:s, s:s, s:I, s:s, s:i}", "id", name, "object", "model", "created",
+                              (json_int_t)s->created, "owned_by", "cohort", "max_model_len", (int)s->reading.context);
+    if (value != NULL && adapter > 0)
+        (void)json_object_set_new(value, "parent", json_string(s->name));
+    return value;
 }
 
 /* The page with which people talk to the model. */
@@ -86,18 +91,22 @@ static cohort_status get_page(struct serve *s, struct http_call *call, struct fa
 
 static cohort_status get_models(struct serve *s, struct http_call *call, struct fault *fault)
 {
+    json_t *list = json_array();
     (void)fault;
-    answer_json(call, 200, json_pack("{s:s, s:[o]}", "object", "list", "data", model_value(s, s->name)));
+    for (int32_t i = 0; i <= s->adapters.n; i++)
+        (void)json_array_append_new(list, model_value(s, i));
+    answer_json(call, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
     return COHORT_OK;
 }
 
 static cohort_status get_model(struct serve *s, struct http_call *call, struct fault *fault)
 {
     const char *name = http_path(call) + strlen("/v1/models/");
-    if (strcmp(name, s->name) != 0)
+    const int32_t adapter = serve_adapters_find(&s->adapters, name);
+    if (adapter == 0 && strcmp(name, s->name) != 0)
         return fault_set(fault, 404, "model_not_found", "model", "there is no model \"%.200s\" here; this is \"%s\"",
                          name, s->name);
-    answer_json(call, 200, model_value(s, s->name));
+    answer_json(call, 200, model_value(s, adapter));
     return COHORT_OK;
 }
 

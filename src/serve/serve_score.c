@@ -8,6 +8,7 @@ struct score_errand {
     struct token_list prompt, tokens;
     int32_t n_top;
     float temperature;
+    char *model; /* whose adapter is worn */
 };
 
 static void forget(struct errand *errand)
@@ -15,6 +16,7 @@ static void forget(struct errand *errand)
     struct score_errand *asked = errand->context;
     token_list_free(&asked->prompt);
     token_list_free(&asked->tokens);
+    mem_free(asked->model);
     http_release(errand->call);
     mem_free(asked);
     mem_free(errand);
@@ -34,7 +36,16 @@ static json_t *token_value(const struct tokenizer *tokenizer, int32_t id, float 
                      (int)id, "logprob", (double)logprob);
 }
 
-static json_t *score_value(const struct serve *s, const struct score *score)
+/* With what a request of this model wears. */
+static cohort_status run_scorer(struct serve *s, const char *model, struct score *score, cohort_error *err)
+{
+    serve_adapters_wear(&s->adapters, s->session.model, model);
+    const cohort_status status = scorer_run(&s->scorer, score, err);
+    serve_adapters_wear(&s->adapters, s->session.model, NULL);
+    return status;
+}
+
+static json_t *score_value(const struct serve *s, const char *model, const struct score *score)
 {
     json_t *entries = json_array(), *logprobs = json_array();
     for (int32_t t = 0; t < score->n_tokens; t++) {
@@ -49,7 +60,7 @@ static json_t *score_value(const struct serve *s, const struct score *score)
         (void)json_array_append_new(entries, entry);
         (void)json_array_append_new(logprobs, json_real((double)score->logprobs[t]));
     }
-    return json_pack("{s:s, s:s, s:o, s:o, s:{s:i, s:i}}", "object", "score", "model", s->name, "logprobs", logprobs,
+    return json_pack("{s:s, s:s, s:o, s:o, s:{s:i, s:i}}", "object", "score", "model", model, "logprobs", logprobs,
                      "content", entries, "usage", "prompt_tokens", (int)score->n_prompt, "completion_tokens",
                      (int)score->n_tokens);
 }
@@ -69,10 +80,10 @@ static void run(struct serve *s, struct errand *errand)
     TRY_GOTO(mem_alloc(&score.logprobs, n, sizeof(float), "log-probs", &fault.err));
     TRY_GOTO(mem_alloc(&score.top, all, sizeof(int32_t), "log-probs", &fault.err));
     TRY_GOTO(mem_alloc(&score.top_logprobs, all, sizeof(float), "log-probs", &fault.err));
-    TRY_GOTO(scorer_run(&s->scorer, &score, &fault.err));
+    TRY_GOTO(run_scorer(s, asked->model, &score, &fault.err));
 cleanup:
     if (status == COHORT_OK)
-        answer_json(errand->call, 200, score_value(s, &score));
+        answer_json(errand->call, 200, score_value(s, asked->model, &score));
     else
         answer_fault(errand->call, &fault, fault_value);
     mem_free(score.logprobs);
@@ -96,7 +107,7 @@ cohort_status serve_prompt_score(struct serve *s, struct job *job, cohort_error 
     TRY(mem_alloc(&found->top, all, sizeof *found->top, "log-probs", err));
     TRY(mem_alloc(&found->top_logprobs, all, sizeof *found->top_logprobs, "log-probs", err));
     const float drawn = ask->sampling.temperature > 0 ? ask->sampling.temperature : 1.0f;
-    return scorer_run(&s->scorer,
+    return run_scorer(s, ask->model,
                       &(struct score){.prompt = prompt->ids,
                                       .tokens = prompt->ids + 1,
                                       .n_prompt = 1,
@@ -121,6 +132,7 @@ static cohort_status read_score(const struct serve *s, const json_t *body, struc
     int64_t top = 0;
     TRY(ask_known(body, names, s->reading.lenient, fault));
     TRY(ask_model(body, &s->reading, &model, fault));
+    TRY(mem_strdup(&out->model, model, strlen(model), &fault->err));
     TRY(ask_integer(body, "top_logprobs", 0, ASK_MOST_TOP, &top, fault));
     out->n_top = (int32_t)(top < vocab ? top : vocab);
     out->temperature = 1.0f;
@@ -172,6 +184,7 @@ cleanup:
     if (asked != NULL) {
         token_list_free(&asked->prompt);
         token_list_free(&asked->tokens);
+        mem_free(asked->model);
     }
     mem_free(asked);
     mem_free(errand);

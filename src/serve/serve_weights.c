@@ -63,9 +63,9 @@ static cohort_status read_body(const struct serve *s, const json_t *body, struct
     const char *folder = NULL;
     if (!s->admin)
         return fault_set(fault, 403, "not_allowed", NULL, "the server was not started with --admin");
-    if (s->session.model->adapter != NULL)
+    if (s->session.model->adapter != NULL || s->adapters.n > 0)
         return fault_set(fault, 400, "unsupported_value", NULL,
-                         "the model wears an adapter: weights below one are not exchanged");
+                         "there are adapters: weights below them are not exchanged");
     TRY(ask_known(body, names, false, fault));
     TRY(ask_string(body, "folder", &folder, fault));
     if (folder == NULL)

@@ -13,3 +13,10 @@ python3 "$SOURCE/tests/support/serve_basics.py" "$work/nano"
 python3 "$SOURCE/tests/support/serve_fields.py" "$work/nano"
 python3 "$SOURCE/tests/support/serve_forms.py" "$work/nano"
 python3 "$SOURCE/tests/support/serve_storm.py" "$work/nano" 300 20 1
+for k in 1 2 3; do # adapters of three ranks, one of them DoRA
+    echo '{"text": "abcabcabc hello hello"}' > "$work/text.jsonl"
+    "$COHORT" sft --model "$work/nano" --threads 1 --data "$work/text.jsonl" --dataset-text-field text --use-peft --lora-r $((4 * k)) \
+        --lora-target-modules all-linear --use-dora "$([ $k = 2 ] && echo true || echo false)" --steps 3 --learning-rate 0.02 --batch-size 1 \
+        --seed $k --out "$work/run$k" > /dev/null 2>&1
+done
+python3 "$SOURCE/tests/support/serve_adapters.py" "$work/nano" "$work/run3/final" "one=$work/run1/final" "two=$work/run2/final"

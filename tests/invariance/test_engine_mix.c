@@ -1,7 +1,7 @@
 /* Random mixes of requests in one engine, each compared with itself alone: arrivals at any time, cancellations, few pages
  * (so that completions and prompts are set back and computed again), few rows, groups, turns whose answers come late,
  * penalties, filters, biases and constraints, ends of their own, logits that the host changes, most likely tokens and
- * log-probs of prompts; prompts that begin as others do, with known pages and without. What a request gets is the same bits (I2, I3); one that was cancelled got
+ * log-probs of prompts; adapters that they wear, or none; prompts that begin as others do, with known pages and without. What a request gets is the same bits (I2, I3); one that was cancelled got
  * the beginning of that.
  *
  *     test_engine_mix [--cases N] [--seed S] [--device cuda] [--small]
@@ -11,6 +11,7 @@
 
 #include "base/rng.h"
 #include "model/decoder.h"
+#include "model/model_adapter.h"
 
 enum {
     MOST_REQUESTS = 14,
@@ -21,7 +22,8 @@ enum {
     MOST_EOS = 6,
     TURNS = 4,
     WORDS = 10, /* of a bitset over the vocabulary */
-    MOST_ARRIVAL = 40
+    MOST_ARRIVAL = 40,
+    ADAPTERS = 2
 };
 
 static int32_t n_cases = 24;
@@ -29,6 +31,9 @@ static uint64_t seed = 1;
 static int64_t set_back, set_back_tokens, known_tokens, compared, cancelled;
 /* An emulated device needs a second for what a device does in a millisecond. */
 static int32_t most_prompt = MOST_PROMPT, most_tokens = MOST_TOKENS, most_requests = MOST_REQUESTS;
+
+/* Of the model in hand. */
+static struct model_adapter *adapters[ADAPTERS];
 
 /* ---- Drawing ---- */
 
@@ -144,6 +149,8 @@ static void draw_request(struct source *s, struct asked *all, int32_t at, uint64
         a->period = 2 + pick(s, 4);
         a->masked = chance(s, 2);
     }
+    struct source wears = {.stream = 1000000 + stream};
+    a->ask.wears = chance(&wears, 2) ? 0 : 1 + pick(&wears, ADAPTERS);
     a->ask.caller = (uint64_t)pick(s, 3);
     a->ask.n_top = chance(s, 4) ? 1 + pick(s, 4) : 0;
     a->ask.prompt_logp = chance(s, 5);
@@ -176,6 +183,7 @@ struct runner {
     struct open_turn open[MOST_REQUESTS * MOST_GROUP];
     int32_t n_open, numbers[MOST_REQUESTS][MOST_GROUP];
     int32_t delay;
+    bool alone; /* the model itself wears what a request does */
     struct completion (*result)[MOST_GROUP];
 };
 
@@ -196,6 +204,10 @@ static void submit(struct runner *r, int32_t at, int32_t first, int32_t n)
     }
     ask.n = n;
     ask.first_index = first;
+    if (r->alone) {
+        model_wear(r->model, ask.wears > 0 ? adapters[ask.wears - 1] : NULL);
+        ask.wears = 0;
+    }
     OK(engine_submit(r->engine, &ask, &a->id, err));
 }
 
@@ -374,18 +386,47 @@ static void run_case(int32_t number, struct model *model)
                                          .prefill_chunk = chance(&s, 2) ? 0 : 1 + pick(&s, 80),
                                          .max_context = CONTEXT};
     runner_open(&mix, model, &config, asked, n, mixed);
+    OK(engine_set_adapters(mix.engine, (const struct model_adapter *const *)adapters, ADAPTERS, err));
     const bool known = !chance(&s, 3);
     mix.delay = chance(&s, 3) ? 0 : pick(&s, 50);
     run_mix(&mix, known);
     const struct engine_config roomy = {
         .max_sequences = 2, .n_pages = 2 * least, .prefill_tokens = CONTEXT, .max_context = CONTEXT};
     runner_open(&single, model, &roomy, asked, n, alone);
+    single.alone = true;
     run_alone(&single);
+    model_wear(model, NULL);
     compare(number, &mix, alone);
     test_engine_close(mix.engine, &mix.arena, model);
     test_engine_close(single.engine, &single.arena, model);
     free_results(mixed);
     free_results(alone);
+}
+
+/* Adapters whose products are not nothing, as those of start values are. */
+static void make_adapters(struct model *model)
+{
+    enum { PART = 256 };
+    const char *all[] = {"all-linear"};
+    float part[PART];
+    for (int32_t k = 0; k < ADAPTERS; k++) {
+        struct adapter_settings settings;
+        adapter_settings_default(&settings);
+        settings.r = 3 + 5 * k;
+        OK(adapter_settings_targets(&settings, all, 1, err));
+        OK(model_adapter_open(&adapters[k], model, &settings, err));
+        OK(model_adapter_start(adapters[k], 5, err));
+        const struct param_table *table = &adapters[k]->set.table;
+        for (int32_t i = 0; i < table->n_params; i++)
+            for (int64_t first = 0; first < table->params[i].count; first += PART) {
+                const int64_t n = table->params[i].count - first < PART ? table->params[i].count - first : PART;
+                for (int64_t j = 0; j < n; j++)
+                    part[j] = 0.02f * (float)((first + j * 7 + i * 13 + k) % 11 - 5);
+                OK(param_set_store(&adapters[k]->set, &table->params[i], first, n, part, err));
+            }
+        model_adapter_refresh(adapters[k]);
+        adapter_settings_free(&settings);
+    }
 }
 
 static void test_mixes(void **state)
@@ -401,8 +442,11 @@ static void test_mixes(void **state)
         assert_non_null(mkdtemp(folder));
         OK(tiny_checkpoint_write(folder, shapes[shape], 3, err));
         OK(model_load(&model, backend, folder, DTYPE_F32, 0, err));
+        make_adapters(model);
         for (int32_t i = shape; i < n_cases; i += N_SHAPES)
             run_case(i, model);
+        for (int32_t k = 0; k < ADAPTERS; k++)
+            model_adapter_destroy(adapters[k]);
         model_destroy(model);
         OK(file_remove_all(folder, err));
     }
