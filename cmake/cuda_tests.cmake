@@ -31,7 +31,7 @@ foreach(test ${COHORT_DEVICE_TESTS})
   set_tests_properties(${test}_cuda PROPERTIES LABELS cuda TIMEOUT 200)
 endforeach()
 
-foreach(test grpo_exact resume resume_optimizers offload lora lora_embedding experts)
+foreach(test grpo_exact resume resume_optimizers offload lora lora_embedding experts save_meanwhile)
   add_test(NAME test_${test}_cuda COMMAND bash ${PROJECT_SOURCE_DIR}/tests/invariance/test_${test}.sh)
   set_tests_properties(test_${test}_cuda PROPERTIES LABELS cuda TIMEOUT 200
     ENVIRONMENT "COHORT=${CMAKE_BINARY_DIR}/cohort;SOURCE=${PROJECT_SOURCE_DIR};BUILD=${CMAKE_BINARY_DIR};DEVICE=cuda")

@@ -185,6 +185,37 @@ void cuda_download(struct backend *backend, void *to, const void *from, size_t b
     cuda_wait(backend);
 }
 
+void cuda_wait_all(struct backend *backend)
+{
+    cuda_make_current(backend);
+    cuda_host_flush(backend);
+    cuda_wait(backend);
+}
+
+/* On a stream of its own, which waits for no kernel. Errors are told to the caller alone: the backend's are the other
+ * thread's. */
+cohort_status cuda_download_beside(struct backend *backend, void *to, const void *from, size_t bytes, cohort_error *err)
+{
+    struct cuda_state *s = cuda_state_of(backend);
+    cudaError_t result = cudaSuccess;
+    cuda_make_current(backend);
+    if (bytes > 0 && cuda_on_host(backend, from)) {
+        memcpy(to, from, bytes);
+        return COHORT_OK;
+    }
+    if (s->beside == NULL)
+        result = cudaStreamCreateWithFlags(&s->beside, cudaStreamNonBlocking);
+    if (result == cudaSuccess && bytes > 0)
+        result = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s->beside);
+    if (result == cudaSuccess)
+        result = cudaStreamSynchronize(s->beside);
+    if (result == cudaSuccess)
+        return COHORT_OK;
+    (void)cudaGetLastError();
+    return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: a copy to the host failed: %s", s->name,
+                     cudaGetErrorString(result));
+}
+
 void cuda_zero(struct backend *backend, void *memory, size_t bytes)
 {
     cuda_make_current(backend);
@@ -293,6 +324,8 @@ void cuda_device_close(struct backend *backend)
     cuda_free(backend, s->scratch);
     forget_graphs(s);
     cuda_host_close(backend);
+    if (s->beside != NULL)
+        (void)cudaStreamDestroy(s->beside);
     (void)cudaStreamDestroy(s->stream);
 }
 

@@ -108,6 +108,7 @@ struct cuda_state {
     cudaStream_t stream;
     struct cuda_host_block *host_blocks; /* tensors in memory of the host */
     cudaStream_t copy_in, copy_out;      /* of those; NULL until there are any */
+    cudaStream_t beside;                 /* of cuda_download_beside, whose thread makes it; NULL until then */
     void *blas;                          /* cublasLtHandle_t */
     void *scratch;
     size_t scratch_bytes;
@@ -154,6 +155,10 @@ void *cuda_scratch(struct backend *backend, size_t bytes);
 /* Copies host memory to the device in order with the stream; from may change when this returns. */
 void cuda_upload(struct backend *backend, void *to, const void *from, size_t bytes);
 void cuda_download(struct backend *backend, void *to, const void *from, size_t bytes);
+cohort_status cuda_download_beside(struct backend *backend, void *to, const void *from, size_t bytes,
+                                   cohort_error *err);
+/* Everything that was issued is done, and lies where its tensors lie, in the host's memory too. */
+void cuda_wait_all(struct backend *backend);
 void cuda_zero(struct backend *, void *memory, size_t bytes);
 void cuda_copy(struct backend *, void *to, const void *from, size_t bytes);
 void cuda_wait(struct backend *);
