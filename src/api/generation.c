@@ -53,6 +53,7 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
     rollout_need_any(&need, model->session->backend, (int32_t)options_int(options->options, OPTION_DECODE_CONCURRENCY),
                      context);
     need.step_tokens = (int32_t)options_int(options->options, OPTION_PREFILL_STEP_SIZE);
+    need.draft_tokens = session_drafts(model->session, options->options);
     need.history = context; /* a request may bring any penalty */
     need.modest = true;
     TRY_GOTO(session_engine(model->session, options->options, &need, &model->engine, err));

@@ -95,7 +95,8 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     TRY_GOTO(row_guides_open(&guides, &session, options, observer, false, err));
     TRY_GOTO(load_sets(&sets, &session, &scoring, n, options, observer, err));
     TRY_GOTO(row_tell_template(&session, false, observer, err));
-    struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY)};
+    struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY),
+                                .draft_tokens = session_drafts(&session, options)};
     for (size_t i = 0; i < sets.n; i++)
         prompt_set_need(&sets.items[i].prompts, session.model->max_context, pattern.max_tokens, n, &need);
     need.turns = episodes.environment != NULL;

@@ -383,7 +383,8 @@ static void choose_form(struct generate *g)
 static cohort_status open_engine(struct generate *g, cohort_error *err)
 {
     struct rollout_need need = {.sequences = (int32_t)options_int(g->options, OPTION_DECODE_CONCURRENCY),
-                                .step_tokens = (int32_t)options_int(g->options, OPTION_PREFILL_STEP_SIZE)};
+                                .step_tokens = (int32_t)options_int(g->options, OPTION_PREFILL_STEP_SIZE),
+                                .draft_tokens = session_drafts(&g->session, g->options)};
     const int32_t context = g->session.model->max_context, max_tokens = g->pattern.max_tokens;
     for (size_t i = 0; i < g->n_rows; i++) {
         int32_t length = (int32_t)g->rows[i].ids.count;

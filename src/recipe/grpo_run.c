@@ -105,7 +105,8 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     struct training *t = &run->t;
     struct memory_plan plan = {0};
     const int32_t P = run->extent.max_prompt, C = run->grpo.config.max_completion_length, n = completions_per_step(run);
-    struct rollout_need need = {.sequences = (int32_t)options_int(t->options, OPTION_DECODE_CONCURRENCY)};
+    struct rollout_need need = {.sequences = (int32_t)options_int(t->options, OPTION_DECODE_CONCURRENCY),
+                                .draft_tokens = session_drafts(&t->session, t->options)};
     const double at_once = run->dynamic.on ? ceil(run->prompts_per_step * run->dynamic.oversample) : 0.0;
     rollout_need_add(&need, run->dynamic.on ? (int64_t)at_once : run->prompts_per_step, P, C, run->grpo.config.group);
     need.turns = run->episodes.environment != NULL;

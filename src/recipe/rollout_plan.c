@@ -10,7 +10,9 @@ enum {
      * and each would hold pages in memory that other programs use too. */
     CPU_SEQUENCES = 64,
     /* The prompt tokens of a step are not reduced below this to make room for pages. */
-    LEAST_STEP_TOKENS = 512
+    LEAST_STEP_TOKENS = 512,
+    /* Rows of a step for drafts, where prompts are shorter. */
+    DRAFT_ROWS = 64
 };
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -160,10 +162,14 @@ cohort_status rollout_choose(struct model *model, const struct rollout_need *nee
     int64_t sequences = smaller(need->sequences > 0 ? need->sequences : gains, need->completions),
             tokens = need->step_tokens > 0 ? need->step_tokens
                                            : smaller(backend->sizes->prefill_tokens, larger(1, need->prompt_tokens));
+    if (need->step_tokens == 0 && !need->training) /* drafts are rows of these */
+        tokens = larger(tokens, smaller(sequences * need->draft_tokens, DRAFT_ROWS));
     memset(choice, 0, sizeof *choice);
     for (;;) {
-        choice->config = (struct engine_config){
-            .max_sequences = (int32_t)sequences, .prefill_tokens = (int32_t)tokens, .max_context = need->context};
+        choice->config = (struct engine_config){.max_sequences = (int32_t)sequences,
+                                                .prefill_tokens = (int32_t)tokens,
+                                                .max_context = need->context,
+                                                .draft_tokens = need->draft_tokens};
         TRY(fill_room(model, need, room, training, choice, err));
         if (choice->config.n_pages >= choice->useful)
             return COHORT_OK;

@@ -18,6 +18,7 @@ struct rollout_need {
     int32_t sequences, step_tokens; /* completions and prompt tokens at once, as an option says;
                                         0: chosen */
     int32_t history;                /* of struct backend_load */
+    int32_t draft_tokens;           /* of struct engine_config */
     bool training;                  /* of a command that trains, which plans all of its memory */
     bool turns;                     /* completions wait at the end of turns, with their pages and without a row */
     bool modest;                    /* leaves half of what is free to others */

@@ -6,6 +6,7 @@
 #include "recipe/end_of_text.h"
 #include "recipe/offload_list.h"
 #include "recipe/optimizer_options.h"
+#include "recipe/speculative_list.h"
 #include "format/model_folder.h"
 #include "tensor/dtype_list.h"
 
@@ -428,6 +429,17 @@ cohort_status session_rollout(const struct session *session, const struct option
                      waits ? " with KV pages for all completions at once"
                            : " at the least, with the KV pages of one completion",
                      (double)room / 1e9);
+}
+
+#define ID(id, word) SPECULATIVE_##id,
+enum { SPECULATIVE_LIST(ID) };
+#undef ID
+
+int32_t session_drafts(const struct session *session, const struct options *options)
+{
+    const int word = options_choice(options, OPTION_SPECULATIVE) - 1; /* -1: auto */
+    const bool draws = word == SPECULATIVE_NGRAM || (word < 0 && session->backend->host_memory);
+    return draws ? (int32_t)options_int(options, OPTION_SPECULATIVE_TOKENS) : 0;
 }
 
 cohort_status session_engine(struct session *session, const struct options *options, const struct rollout_need *need,

@@ -103,6 +103,8 @@ cohort_status session_load_reference(const struct session *session, const struct
  * completion needs it. What does not fit is COHORT_ERR_MEMORY with choice->refused set. Options used: memory_limit. */
 cohort_status session_rollout(const struct session *session, const struct options *options,
                               const struct rollout_need *need, struct rollout_choice *choice, cohort_error *err);
+/* Tokens of a completion that a step drafts, at most. Options used: speculative, speculative_tokens. */
+int32_t session_drafts(const struct session *session, const struct options *options);
 /* Creates the engine for it, whose buffers are in session->arena. */
 cohort_status session_engine(struct session *session, const struct options *options, const struct rollout_need *need,
                              struct engine **out, cohort_error *err);

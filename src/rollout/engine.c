@@ -1,6 +1,7 @@
 #include "rollout/engine.h"
 
 #include "backend/ops.h"
+#include "base/clock.h"
 #include "base/rng.h"
 #include "model/model_adapter.h"
 #include "rollout/prefix.h"
@@ -57,7 +58,7 @@ cohort_status engine_create(struct engine **out, struct model *model, const stru
     e->locks = pthread_mutex_init(&e->lock, NULL) == 0;
     if (!e->locks)
         TRY_GOTO(error_set(err, COHORT_ERR_MEMORY, "rollout engine: a lock could not be had"));
-    TRY_GOTO(scheduler_create(&e->scheduler, config, tokenizer, err));
+    TRY_GOTO(scheduler_create(&e->scheduler, config, tokenizer, model->backend->ops->decode_load != NULL, err));
     TRY_GOTO(step_create(&e->step, model, config, err));
     if (model->backend->ops->decode_load != NULL)
         TRY_GOTO(decode_window_create(&e->window, config->max_sequences, err));
@@ -143,6 +144,12 @@ void engine_keep_routes(struct engine *e)
 cohort_status engine_keep_prefixes(struct engine *e, cohort_error *err)
 {
     return page_pool_keep(&e->scheduler.pool, err);
+}
+
+void engine_set_guess(struct engine *e, engine_guess *guess, void *context)
+{
+    e->scheduler.drafts.guess = guess;
+    e->scheduler.drafts.guess_context = context;
 }
 
 void engine_set_callback(struct engine *e, engine_callback *callback, void *context)
@@ -384,6 +391,8 @@ struct engine_stats engine_stats(const struct engine *e)
                                  .known_tokens = e->scheduler.known_tokens,
                                  .set_back = e->scheduler.n_set_back,
                                  .set_back_tokens = e->scheduler.set_back_tokens,
+                                 .drafted = e->scheduler.drafts.drafted,
+                                 .accepted = e->scheduler.drafts.accepted,
                                  .running = e->scheduler.n_running,
                                  .waiting = e->scheduler.n_waiting};
 }
@@ -445,8 +454,15 @@ static bool may_open_window(const struct engine *e)
     bool watched = false;
     for (int32_t i = 0; i < scheduler->n_running; i++)
         watched = watched || request_watched(scheduler->running[i]->request);
-    return e->model->backend->ops->decode_load != NULL && scheduler->n_running > 0 && !watched &&
-           !scheduler_prefills(scheduler) && !scheduler_catches_up(scheduler);
+    return e->model->backend->ops->decode_load != NULL && scheduler->n_running > 0 && !watched;
+}
+
+/* Tokens for which those that run have pages before a step. */
+static int32_t tokens_ahead(const struct engine *e)
+{
+    const int32_t window = e->model->backend->ops->decode_load != NULL ? DECODE_WINDOW : 1,
+                  drafts = e->config.draft_tokens + 1;
+    return window > drafts ? window : drafts;
 }
 
 /* Where the device takes several steps without the host, those that go on behind a turn are let in together, once a
@@ -456,12 +472,23 @@ static cohort_status run_alike(struct engine *e, bool open, cohort_error *err)
 {
     enum { TURN_STEPS = 8 };
     struct scheduler *scheduler = &e->scheduler;
-    if (may_open_window(e)) {
+    const bool decodes = !scheduler_prefills(scheduler) && !scheduler_catches_up(scheduler);
+    const bool drafted =
+        drafts_place(&scheduler->drafts, scheduler->running, scheduler->n_running, e->config.prefill_tokens);
+    const bool window = decodes && !drafted && may_open_window(e);
+    const int64_t before = scheduler->generated_tokens, steps = e->step.n_steps;
+    const int32_t rows = scheduler->n_running + scheduler->drafts.n_drafted;
+    const double begin = clock_seconds();
+    if (window)
         e->closed = 0;
-        return decode_window_run(&e->window, &e->step, scheduler, err);
-    }
-    e->closed = open && scheduler_catches_up(scheduler) ? TURN_STEPS : e->closed > 0 ? e->closed - 1 : 0;
-    return step_run(&e->step, scheduler, err);
+    else
+        e->closed = open && scheduler_catches_up(scheduler) ? TURN_STEPS : e->closed > 0 ? e->closed - 1 : 0;
+    TRY(window ? decode_window_run(&e->window, &e->step, scheduler, err) : step_run(&e->step, scheduler, err));
+    const int64_t taken = e->step.n_steps - steps;
+    if (decodes && taken > 0)
+        drafts_measure(&scheduler->drafts, rows, scheduler->generated_tokens - before,
+                       (clock_seconds() - begin) / (double)taken);
+    return COHORT_OK;
 }
 
 static cohort_status run_step(struct engine *e, cohort_error *err)
@@ -473,7 +500,7 @@ static cohort_status run_step(struct engine *e, cohort_error *err)
     prefix_weights(scheduler, rng_stream(e->model->n_changes, (uint64_t)(uintptr_t)usual),
                    e->model->n_changes != e->weights);
     e->weights = e->model->n_changes;
-    TRY(scheduler_admit(scheduler, windows ? DECODE_WINDOW : 1, open, err));
+    TRY(scheduler_admit(scheduler, tokens_ahead(e), open, err));
     scheduler_set_aside(scheduler, scheduler_next_wears(scheduler));
     if (scheduler->wears > 0)
         model_wear(e->model, e->adapters[scheduler->wears - 1]);

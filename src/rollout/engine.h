@@ -30,6 +30,11 @@ struct model_adapter;
 typedef void engine_process(void *context, int32_t index, const int32_t *history, int32_t n_history, float *logits,
                             int32_t n_logits);
 
+/* Guesses what comes behind the history of a completion: up to most tokens into guess; returns how many. Called from within
+ * engine_step. */
+typedef int32_t engine_guess(void *context, int64_t request, int32_t index, const int32_t *history, int32_t n_history,
+                             int32_t *guess, int32_t most);
+
 enum { ENGINE_TOP_MOST = 64 };
 
 struct engine_config {
@@ -39,6 +44,7 @@ struct engine_config {
     int32_t prefill_chunk;  /* of one prompt in one step, at most; 0: no limit of its own */
     int32_t max_context;    /* prompt + completion, tokens */
     int32_t max_waiting;    /* requests that were not begun; 0: any number */
+    int32_t draft_tokens;   /* tokens of a completion that a step drafts, at most (drafts.h); 0: none */
 };
 
 /* The most pages that a request with n completions can come to hold. */
@@ -97,6 +103,8 @@ cohort_status engine_keep_prefixes(struct engine *engine, cohort_error *err);
  * same one, and those that do not take turns; they share the pages. Before any request names one. */
 cohort_status engine_set_adapters(struct engine *engine, const struct model_adapter *const *adapters, int32_t n,
                                   cohort_error *err);
+/* Drafts are what guess says, all of it, in place of what was seen before; of draft_tokens above 0. */
+void engine_set_guess(struct engine *engine, engine_guess *guess, void *context);
 /* Completions come with the routes of their tokens from here on, if the model has experts. */
 void engine_keep_routes(struct engine *engine);
 
@@ -146,6 +154,7 @@ struct engine_stats {
     int64_t pages_used, pages_peak;
     int64_t known_tokens;              /* of prompts and of what was set back, that were there (engine_keep_prefixes) */
     int64_t set_back, set_back_tokens; /* how often pages were given up for older ones, and the tokens in them */
+    int64_t drafted, accepted;         /* tokens that were drafted, and those of them that were drawn */
     int32_t running, waiting;
 };
 struct engine_stats engine_stats(const struct engine *engine);

@@ -32,7 +32,7 @@ static cohort_status grow_ids(struct scheduler *q, cohort_error *err)
 }
 
 cohort_status scheduler_create(struct scheduler *q, const struct engine_config *config,
-                               const struct tokenizer *tokenizer, cohort_error *err)
+                               const struct tokenizer *tokenizer, bool windows, cohort_error *err)
 {
     memset(q, 0, sizeof *q);
     q->tokenizer = tokenizer;
@@ -40,6 +40,7 @@ cohort_status scheduler_create(struct scheduler *q, const struct engine_config *
     q->prefill_tokens = config->prefill_tokens;
     TRY(page_pool_create(&q->pool, config->n_pages, err));
     TRY(mem_alloc(&q->aside, (size_t)config->max_sequences, sizeof(struct sequence *), "rollout engine", err));
+    TRY(drafts_create(&q->drafts, config->draft_tokens, config->n_pages, windows, err));
     return mem_alloc(&q->running, (size_t)config->max_sequences, sizeof(struct sequence *), "rollout engine", err);
 }
 
@@ -52,6 +53,7 @@ void scheduler_free(struct scheduler *q)
     mem_free(q->running);
     mem_free(q->aside);
     page_pool_free(&q->pool);
+    drafts_free(&q->drafts);
 }
 
 /* ---- Submission and cancellation ---- */
@@ -200,6 +202,7 @@ cohort_status scheduler_take(struct scheduler *q, struct sequence *s, const stru
     } else {
         TRY(sequence_append(s, q->tokenizer, draw, err));
         q->generated_tokens++;
+        drafts_know(&q->drafts, s, 1, true);
     }
     if (q->callback != NULL) {
         struct engine_event event = {.request = s->request->id,
@@ -255,6 +258,7 @@ cohort_status scheduler_go_on(struct scheduler *q, struct sequence *s, const int
     sequence_list_remove(&q->turns, s);
     TRY(sequence_go_on(s, q->tokenizer, tokens, n, err));
     q->outside_tokens += n;
+    drafts_know(&q->drafts, s, n, false);
     if (s->n_tokens == s->request->max_tokens)
         return end_between(q, s, FINISH_LENGTH, err);
     mem_free(s->routes);
@@ -379,6 +383,8 @@ void scheduler_put_back(struct scheduler *q)
 void scheduler_prompt_done(struct scheduler *q, struct request *r)
 {
     r->state = REQUEST_ACTIVE;
+    if (!r->begun)
+        drafts_know_prompt(&q->drafts, r);
     r->begun = true;
     q->n_prefill--;
 }

@@ -34,6 +34,7 @@
 #ifndef COHORT_ROLLOUT_SCHEDULER_H
 #define COHORT_ROLLOUT_SCHEDULER_H
 
+#include "rollout/drafts.h"
 #include "rollout/request_queue.h"
 
 /* Callers are told apart by a hash of so many values: two that have the same share their turns. */
@@ -70,12 +71,14 @@ struct scheduler {
     int32_t wears;           /* of the requests that the step in hand computes */
     struct sequence **aside; /* [max_sequences] those that run and wear something else, during a step */
     int32_t n_aside;
+    struct drafts drafts;
     int64_t beginning;    /* what the first pages of texts are known behind, for the weights as they are */
     int64_t known_tokens; /* that were not computed because their pages were known */
     int64_t n_set_back, set_back_tokens; /* completions and prompts; tokens whose keys and values were given up */
 };
+/* windows: of drafts. */
 cohort_status scheduler_create(struct scheduler *scheduler, const struct engine_config *config,
-                               const struct tokenizer *tokenizer, cohort_error *err);
+                               const struct tokenizer *tokenizer, bool windows, cohort_error *err);
 void scheduler_free(struct scheduler *scheduler);
 
 /* Queues a request and gives it an id larger than all before. The scheduler then owns it, except on failure. Reserves

@@ -57,6 +57,9 @@ static cohort_status copy_request(struct request *r, const struct engine_request
     for (int32_t i = 0; i < ask->n_stop; i++)
         TRY(mem_strdup(&r->stop[i], ask->stop[i], strlen(ask->stop[i]), err));
     r->ask.prompt = r->prompt;
+    r->scope = (uint64_t)ask->wears;
+    for (int32_t i = 0; i < ask->n_prompt; i++)
+        r->scope = rng_stream(r->scope, (uint64_t)ask->prompt[i]);
     r->ask.vectors = r->vectors;
     r->ask.constraints = r->constraints;
     r->ask.stop = (const char *const *)r->stop;

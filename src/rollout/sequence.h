@@ -30,10 +30,12 @@ struct sequence {
     int32_t turn_begin;    /* output before the turn in hand */
     int32_t n_behind; /* tokens ahead of the last one whose keys and values are not computed: a turn's EOS and what came
                           from outside behind it, or, set back, all of them */
-    int32_t n_in_step;                   /* rows that the step in hand computes */
-    bool turned;                         /* its last token ended a turn, and nothing came behind it */
-    struct sequence *next;               /* in the scheduler's list of turns that ended, or of those that go on */
-    struct page_list pages;              /* positions n_prompt on */
+    int32_t n_in_step;      /* rows that the step in hand computes */
+    int32_t n_drafted;      /* tokens behind its last one in history that are not its own: drafts (drafts.h) */
+    int32_t n_verified;     /* of them, in the step in hand, those that were drawn; -1: it draws no more */
+    bool turned;            /* its last token ended a turn, and nothing came behind it */
+    struct sequence *next;  /* in the scheduler's list of turns that ended, or of those that go on */
+    struct page_list pages; /* positions n_prompt on */
     const struct constraint *constraint; /* the request's; NULL: none */
     struct token_stream stream;
     struct text text;
@@ -60,6 +62,7 @@ struct request {
     char **stop;
     struct constraint *constraints; /* [n] or NULL */
     int32_t max_tokens;             /* clipped to the context */
+    uint64_t scope;                 /* of its prompt: what drafts are known behind */
     int32_t n_prefilled, n_in_step; /* prompt tokens computed; those of them that the step in hand computes */
     struct page_list pages;         /* positions 0 .. n_prompt */
     struct sequence *sequences;     /* [n] */

@@ -30,6 +30,8 @@ cohort_status step_create(struct step *step, struct model *model, const struct e
     TRY(mem_alloc(&step->output_of, outputs, sizeof(struct sequence *), "rollout engine", err));
     TRY(mem_alloc(&step->output_request, outputs, sizeof(struct request *), "rollout engine", err));
     TRY(mem_alloc(&step->output_scored, outputs, sizeof *step->output_scored, "rollout engine", err));
+    TRY(mem_alloc(&step->output_behind, outputs, sizeof *step->output_behind, "rollout engine", err));
+    TRY(mem_alloc(&step->drawing, outputs, sizeof *step->drawing, "rollout engine", err));
     TRY(batch_reserve(&step->batch, outputs, outputs, max_spans(config), err));
     return mem_grow(&step->draws, &step->draw_capacity, outputs, sizeof *step->draws, "draws", err);
 }
@@ -63,6 +65,8 @@ void step_free(struct step *step)
     mem_free(step->output_of);
     mem_free(step->output_request);
     mem_free(step->output_scored);
+    mem_free(step->output_behind);
+    mem_free(step->drawing);
     row_logits_free(&step->rows);
     mem_free(step->draws);
     batch_free(&step->batch);
@@ -85,21 +89,25 @@ static void add_page_spans(struct step *step, const struct page_list *list, int3
     }
 }
 
-static void add_output(struct step *step, int32_t row, struct sequence *s, struct request *r)
+/* An output of request r, or of its sequence s, drawn behind as many of its drafts. */
+static void add_output(struct step *step, int32_t row, struct sequence *s, struct request *r, int32_t behind)
 {
     step->output_row[step->n_outputs] = row;
     step->output_of[step->n_outputs] = s;
     step->output_request[step->n_outputs] = r;
     step->output_scored[step->n_outputs] = 0;
+    step->output_behind[step->n_outputs] = behind;
     step->n_outputs++;
 }
 
 /* How many of a completion's tokens a step computes: the last, and those behind if there is room for them all, else as
- * many as there is room for. */
+ * many as there is room for; where none is behind, drafts. */
 static int32_t decode_tokens(const struct step *step, const struct sequence *s, int32_t room)
 {
     const int32_t chunk = step->config.prefill_chunk, most = chunk > 0 && chunk < room ? chunk : room;
-    return s->n_behind <= most ? s->n_behind + 1 : most;
+    if (s->n_behind > 0)
+        return s->n_behind <= most ? s->n_behind + 1 : most;
+    return 1 + (s->n_drafted < room ? s->n_drafted : room);
 }
 
 /* Returns the room that is left for prompts, in tokens. */
@@ -112,6 +120,8 @@ static int32_t add_decode(struct step *step, struct scheduler *scheduler)
         const struct request *r = s->request;
         const int32_t P = r->ask.n_prompt, first = P + s->n_tokens - 1 - s->n_behind, n = decode_tokens(step, s, room);
         s->n_in_step = n;
+        s->n_drafted = s->n_behind == 0 && n > 1 ? n - 1 : 0;
+        s->n_verified = 0;
         if (n == 0)
             continue;
         batch_add_seq(b, &s->history[first], n, first, b->n_trees);
@@ -119,8 +129,8 @@ static int32_t add_decode(struct step *step, struct scheduler *scheduler)
             b->kv_row[b->n_tokens - n + k] = page_list_row(&s->pages, page_chunk(P), first + k);
         add_page_spans(step, &r->pages, 0, 0, P);
         add_page_spans(step, &s->pages, page_chunk(P), P, first + n);
-        if (n > s->n_behind)
-            add_output(step, b->n_tokens - 1, s, NULL);
+        for (int32_t k = s->n_behind; k < n; k++)
+            add_output(step, b->n_tokens - n + k, s, NULL, k - s->n_behind);
         room -= n > s->n_behind ? n - 1 : n;
     }
     return room;
@@ -152,11 +162,11 @@ static void add_prefill(struct step *step, struct scheduler *scheduler, int32_t 
         room -= n;
         step->prompt_tokens += n;
         for (int32_t i = 0; r->all_logits && !r->begun && i < n && first + i + 1 < r->ask.n_prompt; i++) {
-            add_output(step, row + i, NULL, r);
+            add_output(step, row + i, NULL, r, 0);
             step->output_scored[step->n_outputs - 1] = first + i + 1;
         }
         if (end == r->ask.n_prompt && !r->begun)
-            add_output(step, row + n - 1, NULL, r);
+            add_output(step, row + n - 1, NULL, r, 0);
     }
 }
 
@@ -219,64 +229,107 @@ static void score_outputs(struct step *step, int32_t first, int32_t count)
     }
 }
 
-/* Draws for outputs first .. first + count, whose logits are in the head's buffer, which begins with those of output
- * chunk. One call for each run of requests that may choose from the same ids. A group draws all its first tokens or
- * none. */
-static cohort_status sample_outputs(struct step *step, struct scheduler *scheduler, int32_t chunk, int32_t first,
-                                    int32_t count, cohort_error *err)
+/* Those of outputs first .. first + count that draw now, in step->drawing: each behind all that its sequence drew. Returns
+ * how many. */
+static int32_t outputs_now(struct step *step, int32_t first, int32_t count)
+{
+    int32_t n = 0, draws = 0;
+    for (int32_t i = first; i < first + count; i++) {
+        const struct sequence *s = step->output_of[i];
+        (void)output_owner(step, i, &draws);
+        if (step->output_behind[i] == (s != NULL ? s->n_verified : 0) && draws > 0)
+            step->drawing[n++] = i;
+    }
+    return n;
+}
+
+/* The sequence of an output that takes its draw c. */
+static struct sequence *output_sequence(const struct step *step, int32_t i, int32_t c)
+{
+    return step->output_of[i] != NULL ? step->output_of[i] : &step->output_request[i]->sequences[c];
+}
+
+/* Draws for n outputs of step->drawing, whose logits are in the head's buffer, which begins with those of output chunk.
+ * One call for each run of requests that may choose from the same ids. */
+static void draw_outputs(struct step *step, int32_t chunk, int32_t n)
 {
     struct backend *be = step->model->backend;
     const int32_t vocab = step->model->config.vocab_size;
-    size_t n = 0, at = 0;
     int32_t draws = 0;
-    for (int32_t i = first; i < first + count; i++) {
-        struct request *r = output_owner(step, i, &draws);
+    size_t at = 0;
+    for (int32_t k = 0; k < n; k++) {
+        (void)output_owner(step, step->drawing[k], &draws);
         for (int32_t c = 0; c < draws; c++)
-            step->draws[n++] =
-                sequence_draw(step->output_of[i] != NULL ? step->output_of[i] : &r->sequences[c], i - chunk);
+            step->draws[at++] = sequence_draw(output_sequence(step, step->drawing[k], c), step->drawing[k] - chunk);
     }
-    for (int32_t i = first; i < first + count;) {
-        struct request *r = output_owner(step, i, &draws);
+    at = 0;
+    for (int32_t k = 0; k < n;) {
+        struct request *r = output_owner(step, step->drawing[k], &draws);
         const int32_t limit = request_choosable(r, vocab);
         size_t run = 0;
         if (r->ask.process != NULL) {
             for (int32_t c = 0; c < draws; c++, at++)
-                row_logits_draw(&step->rows, step->model, &step->head,
-                                step->output_of[i] != NULL ? step->output_of[i] : &r->sequences[c], limit,
-                                &step->draws[at]);
-            i++;
+                row_logits_draw(&step->rows, step->model, &step->head, output_sequence(step, step->drawing[k], c),
+                                limit, &step->draws[at]);
+            k++;
             continue;
         }
-        for (; i < first + count && (r = output_owner(step, i, &draws))->ask.process == NULL &&
+        for (; k < n && (r = output_owner(step, step->drawing[k], &draws))->ask.process == NULL &&
                request_choosable(r, vocab) == limit;
-             i++)
+             k++)
             run += (size_t)draws;
-        if (run > 0)
-            be->ops->sample(be, &(struct sample){.vocab = vocab,
-                                                 .n_choosable = limit,
-                                                 .logits = step->head.logits,
-                                                 .rows = step->draws + at,
-                                                 .n_rows = (int32_t)run});
+        be->ops->sample(be, &(struct sample){.vocab = vocab,
+                                             .n_choosable = limit,
+                                             .logits = step->head.logits,
+                                             .rows = step->draws + at,
+                                             .n_rows = (int32_t)run});
         at += run;
     }
-    TRY(backend_check(be, err)); /* draws after a failure mean nothing */
-    at = 0;
-    for (int32_t i = first; i < first + count; i++) {
-        struct request *r = output_owner(step, i, &draws);
-        if (draws == 0)
-            continue;
-        take_top(step, r, i, i - chunk, draws);
-        for (int32_t c = 0; request_logp_apart(r) && c < draws; c++)
-            if (step->draws[at + (size_t)c].token >= 0)
-                row_logits_score(step->model, &step->head, i - chunk, 1, request_logp_temperature(r),
-                                 &step->draws[at + (size_t)c].token, &step->draws[at + (size_t)c].logp);
-        if (step->output_of[i] == NULL)
-            scheduler_prompt_done(scheduler, r);
-        else
-            step->output_of[i]->n_behind = 0;
-        for (int32_t c = 0; c < draws; c++)
-            TRY(scheduler_take(scheduler, step->output_of[i] != NULL ? step->output_of[i] : &r->sequences[c],
-                               &step->draws[at++], err));
+}
+
+/* A draw of a sequence: where it is the draft at its place the next row draws too. */
+static cohort_status take_draw(struct scheduler *scheduler, struct sequence *s, const struct sample_row *draw,
+                               cohort_error *err)
+{
+    struct drafts *d = &scheduler->drafts;
+    const bool drafted = s->n_verified < s->n_drafted,
+               right = drafted && s->history[s->request->ask.n_prompt + s->n_tokens] == draw->token;
+    d->drafted += drafted ? 1 : 0;
+    d->accepted += right ? 1 : 0;
+    s->n_verified = right ? s->n_verified + 1 : -1;
+    TRY(scheduler_take(scheduler, s, draw, err));
+    if (s->state != SEQUENCE_RUNNING)
+        s->n_verified = -1;
+    return COHORT_OK;
+}
+
+/* All draws of outputs first .. first + count: those behind a draft when it was drawn. A group draws all its first tokens
+ * or none. */
+static cohort_status sample_outputs(struct step *step, struct scheduler *scheduler, int32_t chunk, int32_t first,
+                                    int32_t count, cohort_error *err)
+{
+    int32_t draws = 0;
+    for (int32_t n = outputs_now(step, first, count); n > 0; n = outputs_now(step, first, count)) {
+        size_t at = 0;
+        draw_outputs(step, chunk, n);
+        TRY(backend_check(step->model->backend, err)); /* draws after a failure mean nothing */
+        for (int32_t k = 0; k < n; k++) {
+            const int32_t i = step->drawing[k];
+            struct request *r = output_owner(step, i, &draws);
+            take_top(step, r, i, i - chunk, draws);
+            for (int32_t c = 0; request_logp_apart(r) && c < draws; c++)
+                if (step->draws[at + (size_t)c].token >= 0)
+                    row_logits_score(step->model, &step->head, i - chunk, 1, request_logp_temperature(r),
+                                     &step->draws[at + (size_t)c].token, &step->draws[at + (size_t)c].logp);
+            step->output_behind[i] = -2; /* it drew */
+            if (step->output_of[i] == NULL)
+                scheduler_prompt_done(scheduler, r);
+            else
+                step->output_of[i]->n_behind = 0;
+            for (int32_t c = 0; c < draws; c++, at++)
+                TRY(step->output_of[i] != NULL ? take_draw(scheduler, step->output_of[i], &step->draws[at], err)
+                                               : scheduler_take(scheduler, &r->sequences[c], &step->draws[at], err));
+        }
     }
     return COHORT_OK;
 }

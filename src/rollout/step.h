@@ -31,6 +31,8 @@ struct step {
     struct request **output_request; /* [max outputs] all completions of which draw their first token here */
     int32_t *
         output_scored; /* [max outputs] the place in the prompt of the token whose log-prob is asked for; 0: it draws */
+    int32_t *output_behind; /* [max outputs] how many drafts of its sequence stand before what it draws; -2: it drew */
+    int32_t *drawing;       /* [max outputs] those that draw at once */
     int32_t n_outputs;
     struct row_logits rows;
     struct sample_row *draws; /* [draw_capacity] as many as the outputs, and as the completions of any request */

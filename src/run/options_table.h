@@ -339,6 +339,11 @@ OPTION(DECODE_CONCURRENCY, "decode_concurrency", INT(0, 4096), "0", FOR_SAMPLE |
        "completions decoded at once; sets speed and memory, not results; 0: chosen by speed and memory")
 OPTION(PREFILL_STEP_SIZE, "prefill_step_size", INT(0, 1048576), "0", FOR_GENERATE | FOR_SERVE, "Rollout", NO_RUN,
        "prompt tokens computed in one step; sets speed and memory, not results; 0: chosen by speed")
+OPTION(SPECULATIVE, "speculative", ONE_OF(AUTO_OR(SPECULATIVE_LIST)), "auto", FOR_SAMPLE, "Rollout", FREE,
+       "guess tokens and check several in a step; sets speed, not results; auto: on a CPU ngram, else none")
+OPTION(SPECULATIVE_TOKENS, "speculative_tokens", INT(1, 64), "16", FOR_SAMPLE, "Rollout", FREE,
+       "guessed tokens of a completion in one step, at most; how many pays is measured")
+ALIAS("num_speculative_tokens", SPECULATIVE_TOKENS) /* vLLM's name */
 OPTION(MIN_TOKENS, "min_tokens", INT(0, COUNT), "0", FOR_GENERATE, "Rollout", NO_RUN,
        "no completion ends by its EOS before it has so many tokens")
 OPTION(IGNORE_EOS, "ignore_eos", SWITCH, "false", FOR_GENERATE, "Rollout", NO_RUN,

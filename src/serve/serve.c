@@ -317,6 +317,8 @@ static void flush(struct serve *s)
     s->metrics.pages_used = stats.pages_used;
     s->metrics.known_tokens = stats.known_tokens;
     s->metrics.set_back = stats.set_back;
+    s->metrics.drafted = stats.drafted;
+    s->metrics.accepted = stats.accepted;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -551,6 +553,7 @@ static cohort_status make_engine(struct serve *s, struct options *options, cohor
         context = (int32_t)asked;
     rollout_need_any(&need, s->session.backend, (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY), context);
     need.step_tokens = (int32_t)options_int(options, OPTION_PREFILL_STEP_SIZE);
+    need.draft_tokens = session_drafts(&s->session, options);
     need.history = context; /* a request may bring any penalty */
     need.modest = true;
     need.adapters = (const struct model_adapter *const *)s->adapters.of;

@@ -82,6 +82,10 @@ cohort_status serve_metrics_write(struct serve *serve, struct text *out, cohort_
                     (double)m.known_tokens, err));
     TRY(write_plain(out, "set_back_total", "counter", "sequences that gave up their pages for older ones",
                     (double)m.set_back, err));
+    TRY(write_plain(out, "drafted_tokens_total", "counter", "tokens that were guessed ahead and checked",
+                    (double)m.drafted, err));
+    TRY(write_plain(out, "accepted_tokens_total", "counter", "guessed tokens that were the ones drawn",
+                    (double)m.accepted, err));
     TRY(write_plain(out, "tool_calls_total", "counter", "calls of tools", (double)m.calls, err));
     TRY(write_plain(out, "tool_calls_broken_total", "counter", "calls that could not be read, returned as content",
                     (double)m.broken_calls, err));

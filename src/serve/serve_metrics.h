@@ -17,7 +17,7 @@ struct serve_metrics {
     unsigned statuses[METRIC_STATUSES]; /* of HTTP, as they first came */
     int64_t by_status[METRIC_STATUSES];
     int64_t prompt_tokens, drawn_tokens, cancelled, calls, broken_calls;
-    int64_t pages_used, known_tokens, set_back;
+    int64_t pages_used, known_tokens, set_back, drafted, accepted;
     struct histogram queue, first_token, per_token, whole; /* seconds */
 };
 void metrics_count(struct serve_metrics *metrics, unsigned status);

@@ -1,7 +1,7 @@
 /* Random mixes of requests in one engine, each compared with itself alone: arrivals at any time, cancellations, few pages
  * (so that completions and prompts are set back and computed again), few rows, groups, turns whose answers come late,
  * penalties, filters, biases and constraints, ends of their own, logits that the host changes, most likely tokens and
- * log-probs of prompts; adapters that they wear, or none; prompts that begin as others do, with known pages and without. What a request gets is the same bits (I2, I3); one that was cancelled got
+ * log-probs of prompts, tokens drafted, rightly and wrongly; adapters that they wear, or none; prompts that begin as others do, with known pages and without. What a request gets is the same bits (I2, I3); one that was cancelled got
  * the beginning of that.
  *
  *     test_engine_mix [--cases N] [--seed S] [--device cuda] [--small]
@@ -28,7 +28,7 @@ enum {
 
 static int32_t n_cases = 24;
 static uint64_t seed = 1;
-static int64_t set_back, set_back_tokens, known_tokens, compared, cancelled;
+static int64_t set_back, set_back_tokens, known_tokens, compared, cancelled, drafted, accepted;
 /* An emulated device needs a second for what a device does in a millisecond. */
 static int32_t most_prompt = MOST_PROMPT, most_tokens = MOST_TOKENS, most_requests = MOST_REQUESTS;
 
@@ -185,6 +185,9 @@ struct runner {
     int32_t delay;
     bool alone; /* the model itself wears what a request does */
     struct completion (*result)[MOST_GROUP];
+    /* Speculated with: what each gets alone, of which drafts are right in part. NULL: drafts are what was seen. */
+    struct completion (*told)[MOST_GROUP];
+    uint64_t n_guessed;
 };
 
 /* Submits completions first .. first + n of a request. */
@@ -273,11 +276,29 @@ static void runner_open(struct runner *r, struct model *model, const struct engi
     engine_keep_routes(r->engine);
 }
 
+/* What stands behind history in the completion, as it is alone, but for one token in five. */
+static int32_t guess(void *context, int64_t request, int32_t index, const int32_t *history, int32_t n_history,
+                     int32_t *out, int32_t most)
+{
+    struct runner *r = context;
+    const int32_t at = find(r, request), first = n_history - r->asked[at].ask.n_prompt;
+    const struct completion *told = &r->told[at][index];
+    struct source s = {.stream = 78, .counter = r->n_guessed++ * 64};
+    const int32_t n = pick(&s, most + 1);
+    (void)history;
+    for (int32_t i = 0; i < n; i++)
+        out[i] = first + i < told->n_tokens && !chance(&s, 5) ? told->tokens[first + i]
+                                                              : pick(&s, r->model->config.vocab_size);
+    return n;
+}
+
 static void run_mix(struct runner *r, bool known)
 {
     bool busy = true;
     if (known)
         OK(engine_keep_prefixes(r->engine, err));
+    if (r->told != NULL)
+        engine_set_guess(r->engine, guess, r);
     for (int32_t i = 0; i < r->n; i++)
         r->asked[i].id = -1;
     for (int64_t now = 0; busy || now <= MOST_ARRIVAL; now++) {
@@ -296,6 +317,8 @@ static void run_mix(struct runner *r, bool known)
     set_back += stats.set_back;
     set_back_tokens += stats.set_back_tokens;
     known_tokens += stats.known_tokens;
+    drafted += stats.drafted;
+    accepted += stats.accepted;
 }
 
 static void run_alone(struct runner *r)
@@ -384,18 +407,21 @@ static void run_case(int32_t number, struct model *model)
                                          .n_pages = chance(&s, 6) && !crowded ? 300 : least + pick(&s, crowded ? 4 : 8),
                                          .prefill_tokens = chance(&s, 3) ? 1 + pick(&s, 20) : 30 + pick(&s, 200),
                                          .prefill_chunk = chance(&s, 2) ? 0 : 1 + pick(&s, 80),
-                                         .max_context = CONTEXT};
+                                         .max_context = CONTEXT,
+                                         .draft_tokens = chance(&s, 4) ? 0 : 1 + pick(&s, 12)};
     runner_open(&mix, model, &config, asked, n, mixed);
     OK(engine_set_adapters(mix.engine, (const struct model_adapter *const *)adapters, ADAPTERS, err));
     const bool known = !chance(&s, 3);
     mix.delay = chance(&s, 3) ? 0 : pick(&s, 50);
-    run_mix(&mix, known);
     const struct engine_config roomy = {
         .max_sequences = 2, .n_pages = 2 * least, .prefill_tokens = CONTEXT, .max_context = CONTEXT};
     runner_open(&single, model, &roomy, asked, n, alone);
     single.alone = true;
     run_alone(&single);
     model_wear(model, NULL);
+    if (config.draft_tokens > 0 && !chance(&s, 3))
+        mix.told = alone;
+    run_mix(&mix, known);
     compare(number, &mix, alone);
     test_engine_close(mix.engine, &mix.arena, model);
     test_engine_close(single.engine, &single.arena, model);
@@ -451,11 +477,13 @@ static void test_mixes(void **state)
         OK(file_remove_all(folder, err));
     }
     backend_destroy(backend);
-    print_message(
-        "%lld tokens compared, %lld completions cancelled, %lld times set back with %lld tokens, %lld tokens known\n",
-        (long long)compared, (long long)cancelled, (long long)set_back, (long long)set_back_tokens,
-        (long long)known_tokens);
+    print_message("%lld tokens compared, %lld completions cancelled, %lld times set back with %lld tokens, %lld tokens "
+                  "known, %lld drafted "
+                  "and %lld of these drawn\n",
+                  (long long)compared, (long long)cancelled, (long long)set_back, (long long)set_back_tokens,
+                  (long long)known_tokens, (long long)drafted, (long long)accepted);
     assert_true(set_back > 0 && (known_tokens > 0 || test_options.small) && (cancelled > 0 || test_options.small));
+    assert_true(accepted > 0 && accepted < drafted);
 }
 
 /* Takes --cases and --seed out of the arguments. */
