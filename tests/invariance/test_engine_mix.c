@@ -155,6 +155,7 @@ static void draw_request(struct source *s, struct asked *all, int32_t at, uint64
     a->ask.caller = (uint64_t)pick(s, 3);
     a->ask.n_top = chance(s, 4) ? 1 + pick(s, 4) : 0;
     a->ask.prompt_logp = chance(s, 5);
+    a->ask.logp_temperature = chance(s, 5) ? 0.7f : 0.0f;
     a->ask.min_tokens = chance(s, 3) ? pick(s, a->ask.max_tokens + 1) : 0;
     if (chance(s, 4)) {
         a->ask.stop_ids = &a->eos[MOST_EOS - 1];
