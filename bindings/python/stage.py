@@ -12,7 +12,7 @@ SOURCES = os.path.join(HERE, "..", "..", "src")
 WORKERS = (("reward/python_worker.py", "_worker.py"), ("environment/tools_worker.py", "_tools_worker.py"))
 CLASSES = (("GRPOConfig", "grpo", "GRPO"), ("RLOOConfig", "rloo", "RLOO"), ("SFTConfig", "sft", "supervised fine-tuning"),
            ("DPOConfig", "dpo", "DPO"), ("KTOConfig", "kto", "KTO"), ("ORPOConfig", "orpo", "ORPO"), ("CPOConfig", "cpo", "CPO"),
-           ("RewardConfig", "reward", "reward models"))
+           ("RewardConfig", "reward", "reward models"), ("DistillationConfig", "distill", "distillation from a teacher"))
 # Arguments of a trainer, or places that it chooses.
 NOT_ARGUMENTS = {"config", "model", "out", "data", "eval_data", "reward"}
 TYPES = {"bool": "bool", "int": "int", "float": "float", "text": "str", "word": "str", "list": "Union[str, Sequence[Any], Mapping[str, Any]]"}

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Guess a digit: an environment for cohort grpo (docs/ENVIRONMENTS.md). The model says a digit, hears "higher" or "lower", and has a few turns. The
-only reward comes at the end: 1 for the digit, less the later."""
+"""Guess a digit: an environment for cohort grpo (docs/ENVIRONMENTS.md). The model says a digit, hears "+" (mine is higher) or "-" (lower), and has
+four turns. The only reward comes at the end: 1 for the digit, less the later."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ for line in sys.stdin:
         elif m["turn"] == TURNS:
             say(type="end", id=m["id"], turn=m["turn"], reward=0, metrics={"won": 0})
         else:
-            hint = "?" if len(said) != 1 or not said.isdigit() else "higher" if int(said) < secret else "lower"
+            hint = "?" if len(said) != 1 or not said.isdigit() else "+" if int(said) < secret else "-"
             say(type="reply", id=m["id"], turn=m["turn"], messages=[{"role": "user", "content": hint}])
     elif m["type"] == "finish":
         say(type="end", id=m["id"], reward=0, metrics={"won": 0})

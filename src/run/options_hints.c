@@ -49,11 +49,11 @@ static const char LORA_OPTIONS[] =
 static const char NO_CACHE[] =
     "prompts are computed once for all their completions; no cache is kept between runs; leave it out";
 static const char NO_DISTILLATION[] =
-    "cohort has no distillation; its trainers are sft, grpo, dpo, kto, orpo, cpo and reward";
+    "cohort distill does not have it: a teacher scores what the model itself samples (docs/TRAINERS.md)";
 static const char NO_DRAFTS[] =
     "cohort has no drafting";
 static const char NO_PREFERENCE[] =
-    "cohort does not have it; its trainers are sft, grpo, dpo, kto, orpo, cpo and reward";
+    "cohort does not have it; its trainers are sft, grpo, rloo, distill, dpo, kto, orpo, cpo and reward";
 static const char NO_QUANTISATION[] =
     "cohort does not quantise: weights are bf16 or f32 (dtype); --moments-dtype bf16 and recompute save "
     "memory";
@@ -442,7 +442,9 @@ static const struct option_hint hints[] = {
     {"tau_neg", "sapo_temperature_neg", NULL},
     {"tau_pos", "sapo_temperature_pos", NULL},
     {"teacher_*", NULL, NO_DISTILLATION},
-    {"teacher_temperature", "temperature", "without a teacher"},
+    {"teacher_model_init_kwargs", NULL, LOCAL_MODEL},
+    {"teacher_model_revision", NULL, LOCAL_MODEL},
+    {"teacher_temperature", "temperature", "one temperature for both distributions"},
     {"temp", "temperature", NULL},
     {"tensor_parallel_size", NULL, ONE_DEVICE},
     {"test", NULL, COMMAND},

@@ -7,6 +7,7 @@ import doctest
 import gc
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -465,6 +466,59 @@ class Training(unittest.TestCase):
         run.train()
         self.assertEqual(len(run.state.log_history), 2)
         self.assertIn("rewards/distinct/mean", run.state.log_history[0])
+
+    def test_distillation(self):
+        teacher, out = os.path.join(WORK.name, "teacher"), folder()
+        cohort.init(teacher, preset="nano", tokenizer="bytes", seed=2)
+        config = cohort.DistillationConfig(folder(), max_steps=8, max_completion_length=8, beta=0.5, learning_rate=1e-2, logging_steps=1,
+                                           disable_tqdm=True, use_cpu=True)
+        run = cohort.DistillationTrainer(MODEL, teacher, config, ROWS, ROWS)
+        before = run.evaluate()["eval_loss"]
+        run.train()
+        losses = [row["loss"] for row in run.state.log_history if "loss" in row]
+        self.assertLess(losses[-1], losses[0])
+        self.assertLess(run.evaluate()["eval_loss"], before)
+        values = [part for name, value in config.values() for part in ("--" + name.replace("_", "-"), cohort._library.as_text(value))]
+        subprocess.run([PROGRAM, "distill", "--model", MODEL, "--teacher-model", teacher, "--data", run._files + "/train.jsonl", "--out", out, *values],
+                       check=True, capture_output=True)
+        self.assertEqual(digest(run.output_dir), digest(out))
+        measured = cohort.DistillationTrainer(MODEL, args=cohort.DistillationConfig(folder(), max_steps=1, max_completion_length=4, disable_tqdm=True,
+                                                                                    use_cpu=True, teacher_model_name_or_path=teacher, logging_steps=1),
+                                              train_dataset=ROWS, reward_funcs=distinct)
+        measured.train()
+        self.assertIn("rewards/distinct/mean", measured.state.log_history[0])
+        with self.assertRaisesRegex(ValueError, "teacher_model is missing"):
+            cohort.DistillationTrainer(MODEL, train_dataset=ROWS)
+        with self.assertRaises(TypeError):
+            cohort.DistillationTrainer(MODEL, teacher, train_dataset=ROWS, quantization_config={})
+
+    def test_evaluate(self):
+        """What evaluate() says before and after training is what the evaluations of the run said."""
+        rows = [{"prompt": "Is %d even?" % i, "completion": " yes" if i % 2 == 0 else " no"} for i in range(6)]
+        pairs = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": " perhaps"} for row in rows]
+        for trainer, config, data, more in (
+                (SFTTrainer, SFTConfig, rows, {}), (SFTTrainer, SFTConfig, rows, {"peft_config": {"r": 4}}),
+                (cohort.CPOTrainer, cohort.CPOConfig, pairs, {}), (cohort.RewardTrainer, cohort.RewardConfig, pairs, {})):
+            run = trainer(MODEL, args=config(folder(), max_steps=3, learning_rate=1e-2, eval_strategy="steps", eval_steps=3, disable_tqdm=True,
+                                             use_cpu=True), train_dataset=data, eval_dataset=data[:3], **more)
+            before = run.evaluate()
+            run.train()
+            after = run.evaluate()
+            evaluated = [row for row in run.state.log_history if "eval_loss" in row and row["step"] in (0, 3)]
+            self.assertEqual(len(evaluated), 4, trainer.__name__)
+            for name, value in before.items():
+                self.assertEqual(value, evaluated[1][name], name)
+            for name, value in after.items():
+                self.assertEqual(value, evaluated[2][name], name)
+            self.assertLess(after["eval_loss"], before["eval_loss"])
+            self.assertEqual([name for name in os.listdir(run._files) if name.startswith("evaluate-")], [])
+        run = cohort.DPOTrainer(MODEL, args=cohort.DPOConfig(folder(), max_steps=1, disable_tqdm=True, use_cpu=True), train_dataset=pairs)
+        self.assertAlmostEqual(run.evaluate(pairs)["eval_loss"], math.log(2), places=6)
+        run.train()
+        with self.assertRaisesRegex(cohort.UnsupportedError, "the reference is no longer there"):
+            run.evaluate(pairs)
+        with self.assertRaises(ValueError):
+            SFTTrainer(MODEL, SFTConfig(folder()), train_dataset=rows).evaluate()
 
     def test_lora(self):
         trainer = GRPOTrainer(MODEL, distinct, args(max_steps=2), train_dataset=ROWS, peft_config={"r": 4, "lora_alpha": 8,

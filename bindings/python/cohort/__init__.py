@@ -20,8 +20,8 @@ from ._run import output_of
 from .callbacks import TrainerCallback, TrainerControl, TrainerState
 from .model import Completion, Model, Token
 from .trainer import (
-    CPOConfig, CPOTrainer, DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer, ORPOConfig, ORPOTrainer, RLOOConfig, RLOOTrainer,
-    RewardConfig, RewardTrainer, SFTConfig, SFTTrainer, TrainOutput,
+    CPOConfig, CPOTrainer, DPOConfig, DPOTrainer, DistillationConfig, DistillationTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer, ORPOConfig,
+    ORPOTrainer, RLOOConfig, RLOOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer, TrainOutput,
 )
 
 __version__ = version()
@@ -33,7 +33,7 @@ def init(out: Union[str, "os.PathLike[str]"], **options: Any) -> None:
 
 
 __all__ = [
-    "ArgumentError", "CPOConfig", "CPOTrainer", "Completion", "DPOConfig", "DPOTrainer", "KTOConfig", "KTOTrainer", "ORPOConfig", "ORPOTrainer",
+    "ArgumentError", "CPOConfig", "CPOTrainer", "Completion", "DPOConfig", "DPOTrainer", "DistillationConfig", "DistillationTrainer", "KTOConfig", "KTOTrainer", "ORPOConfig", "ORPOTrainer",
     "RLOOConfig", "RLOOTrainer", "RewardConfig", "RewardTrainer", "Error", "FileError", "FormatError", "GRPOConfig", "GRPOTrainer", "InternalError", "Model", "NumericError",
     "OutOfMemoryError", "RewardError", "SFTConfig", "SFTTrainer", "StateError", "Stopped", "Token", "TrainOutput", "TrainerCallback",
     "TrainerControl", "TrainerState", "UnsupportedError", "init", "rewards", "version",

@@ -18,6 +18,7 @@ TRAINING_DEFAULTS: Dict[str, Any] = {"lr_scheduler_type": "linear", "num_train_e
 DEFAULTS: Dict[str, Dict[str, Any]] = {
     "grpo": {**TRAINING_DEFAULTS, "per_device_train_batch_size": 8},
     "rloo": {**TRAINING_DEFAULTS, "per_device_train_batch_size": 8},
+    "distill": {**TRAINING_DEFAULTS, "per_device_train_batch_size": 8},
     **{command: {**TRAINING_DEFAULTS, "per_device_train_batch_size": 8} for command in ("sft", "dpo", "kto", "orpo", "cpo", "reward")},
 }
 
@@ -57,6 +58,12 @@ def _model_init(value: Any, _given: Dict[str, Any]) -> Values:
     for name in sorted(value):
         say("model_init_kwargs: %s has no meaning here: the folder is what it is" % name)
     return [] if dtype is None else [("dtype", _dtype(dtype))]
+
+
+def _teacher_init(value: Any, _given: Dict[str, Any]) -> Values:
+    for name in sorted(dict(value or {})):
+        say("teacher_model_init_kwargs: %s has no meaning here: the teacher is what its folder is, and computes as the model does (dtype)" % name)
+    return []
 
 
 def _dtype(value: Any) -> str:
@@ -113,7 +120,7 @@ def _weighted_advantages(value: Any, _given: Dict[str, Any]) -> Values:
 # TRL's names that stand for something else than one option of the same name.
 TRANSLATED: Dict[str, Any] = {
     "eval_strategy": _strategy("eval_strategy", "eval_steps"), "save_strategy": _strategy("save_strategy", "save_steps"), "generation_kwargs": _kwargs,
-    "chat_template_kwargs": _template, "model_init_kwargs": _model_init, "scale_rewards": _scale, "report_to": _report,
+    "chat_template_kwargs": _template, "model_init_kwargs": _model_init, "teacher_model_init_kwargs": _teacher_init, "scale_rewards": _scale, "report_to": _report,
     "repetition_penalty": _repetition, "use_cpu": _cpu, "no_cuda": _cpu, "bf16": _precision, "fp16": _precision, "tf32": _precision,
     "bf16_full_eval": _precision, "fp16_full_eval": _precision, "gradient_checkpointing": _checkpointing,
     "gradient_checkpointing_kwargs": _checkpointing, "max_steps": _steps, "num_train_epochs": _epochs,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from typing import Any, Dict, List, Optional, Union
 
 from . import _library as c
 from ._config import Config, say
-from ._configs import CPOConfig, DPOConfig, GRPOConfig, KTOConfig, ORPOConfig, RLOOConfig, RewardConfig, SFTConfig
+from ._configs import CPOConfig, DPOConfig, DistillationConfig, GRPOConfig, KTOConfig, ORPOConfig, RLOOConfig, RewardConfig, SFTConfig
 from ._data import data_file, lora_options, model_folder, template_of
 from ._environment import Environment
 from ._rewards import Rewards, name_of
@@ -92,11 +93,36 @@ class _Log(Watcher):
         trainer.handlers.call("on_log", trainer.args, trainer.state, self.control, logs=dict(row))
 
 
+# Of a run's options, what an evaluation is not about.
+NOT_EVALUATED = ("epochs", "resume", "eval_strategy", "eval_steps", "load_best_model_at_end", "metric_for_best_model", "greater_is_better",
+                 "early_stopping_patience", "early_stopping_threshold", "report_to", "save_total_limit", "log_completions")
+
+
+def _made(folder: str) -> str:
+    os.makedirs(folder, exist_ok=True)
+    return folder
+
+
+class _FirstEvaluation(Watcher):
+    """Ends a run with its first evaluation."""
+
+    def __init__(self, stop: c.Stop) -> None:
+        self.stop = stop
+        self.figures: Optional[Dict[str, Any]] = None
+
+    def on_metrics(self, metrics: Dict[str, Optional[float]]) -> None:
+        evaluated = {name: value for name, value in metrics.items() if name.startswith("eval_")}
+        if evaluated and self.figures is None:
+            self.figures = evaluated
+            self.stop.trigger()
+
+
 class Trainer:
     """What the trainers share."""
 
     command = ""
     config: Any = Config
+    compares = False  # with the model as it was before training
 
     def __init__(self, model: Any, args: Optional[Config] = None, train_dataset: Any = None, eval_dataset: Any = None, processing_class: Any = None,
                  callbacks: Optional[List[Any]] = None, peft_config: Any = None, **unused: Any) -> None:
@@ -208,9 +234,44 @@ class Trainer:
             shutil.copyfile(os.path.join(final, name), os.path.join(output_dir, name))
 
     def evaluate(self, eval_dataset: Any = None) -> Dict[str, Any]:
-        """Held-out figures of the trained model (before training: of the model itself), under names that begin with "eval_"."""
-        raise c.UnsupportedError("%s.evaluate is not there; give eval_dataset and eval_strategy='steps', whose figures stand in state.log_history"
-                                 % type(self).__name__)
+        """Held-out figures of the trained model (before training: of the model itself), under names that begin with "eval_": those that an
+        evaluation of train() has."""
+        data = eval_dataset if eval_dataset is not None else self.eval_dataset
+        if data is None:
+            raise ValueError("there is no eval_dataset")
+        if self.compares and self.final != self._base():
+            raise c.UnsupportedError("%s.evaluate: after training the reference is no longer there, which held-out figures compare with; give"
+                                     " eval_dataset and eval_strategy='steps', whose figures stand in state.log_history" % type(self).__name__)
+        options, stop, before = c.Options(self.command), c.Stop(), self.eval_dataset
+        bridge = Bridge(stop)
+        looked = _FirstEvaluation(stop)
+        with tempfile.TemporaryDirectory(dir=_made(self._files), prefix="evaluate-") as folder:
+            try:
+                self.eval_dataset = data
+                values = {name: value for name, value in self._values().items() if name not in NOT_EVALUATED}
+                given = self._eval_value()
+                # A run that ends at the evaluation before its first step: it needs rows to train on, and takes none.
+                values.update(eval_data=given, data=given[0].split("=", 1)[1] if isinstance(given, list) else given, out=os.path.join(folder, "run"),
+                              steps=1, save_steps=0)
+                if os.path.exists(os.path.join(self.final, "adapter_config.json")):
+                    values = {name: value for name, value in values.items() if name != "use_peft" and not name.startswith("lora_")}
+                    values["adapter"] = self.final
+                else:
+                    values["model"] = self.final
+                for name, value in values.items():
+                    options.set(name, value)
+                self.add_rewards(options, bridge)
+                run_command(options, looked, stop, bridge)
+            except c.Stopped:
+                if looked.figures is None:
+                    raise
+            finally:
+                self.eval_dataset = before
+                options.close()
+                self.close_rewards()
+        figures = looked.figures or {}
+        self.state.log_history.append({**figures, "step": self.state.global_step, "epoch": self.state.epoch})
+        return figures
 
     def report(self, path: Union[str, "os.PathLike[str]", None] = None) -> str:
         """Writes the page about this run (unset: report.html in its folder), shows it in a notebook, and returns its path."""
@@ -260,6 +321,7 @@ class GRPOTrainer(Trainer):
 
     command = "grpo"
     config: Any = GRPOConfig
+    rewarded = True  # there is nothing to learn from but rewards
 
     def __init__(self, model: Any, reward_funcs: Any = None, args: Optional[GRPOConfig] = None, train_dataset: Any = None, eval_dataset: Any = None,
                  processing_class: Any = None, reward_processing_classes: Any = None, callbacks: Optional[List[Any]] = None,
@@ -279,7 +341,7 @@ class GRPOTrainer(Trainer):
         self._environment_rewards = environment is not None and environment.rewards
         self._answers: Optional[Environment] = None
         self.reward_funcs: List[Any] = list(reward_funcs) if isinstance(reward_funcs, (list, tuple)) else [] if reward_funcs is None else [reward_funcs]
-        if not self.reward_funcs and not self._environment_rewards:
+        if not self.reward_funcs and not self._environment_rewards and self.rewarded:
             raise ValueError("reward_funcs is missing; give a function with TRL's signature, such as lambda completions, **kwargs: [float(len(text))"
                              " for text in completions], or the name of one of the library's (docs/REWARDS.md)")
         for i, reward in enumerate(self.reward_funcs):
@@ -302,7 +364,8 @@ class GRPOTrainer(Trainer):
 
     def _values(self) -> Dict[str, Any]:
         values = super()._values()
-        values.setdefault("num_generations_eval", values.get("num_generations", 8))
+        if self.rewarded:
+            values.setdefault("num_generations_eval", values.get("num_generations", 8))
         return self._with_rewards(values)
 
     def _with_rewards(self, values: Dict[str, Any]) -> Dict[str, Any]:
@@ -372,6 +435,35 @@ class RLOOTrainer(GRPOTrainer):
     command, config = "rloo", RLOOConfig
 
 
+class DistillationTrainer(GRPOTrainer):
+    """On-policy distillation with TRL's arguments: the model learns from a teacher what comes next in what it says itself (docs/TRAINERS.md).
+
+    teacher_model: a folder, or the name of a model of the Hub's, or a model of transformers; it has the model's vocabulary. reward_funcs (not in TRL)
+    are measured, and not learned from.
+    """
+
+    command, config = "distill", DistillationConfig
+    rewarded = False
+
+    def __init__(self, model: Any, teacher_model: Any = None, args: Optional[DistillationConfig] = None, train_dataset: Any = None,
+                 eval_dataset: Any = None, processing_class: Any = None, callbacks: Optional[List[Any]] = None, optimizers: Any = (None, None),
+                 quantization_config: Any = None, peft_config: Any = None, tools: Optional[List[Any]] = None, reward_funcs: Any = None) -> None:
+        if quantization_config is not None:
+            raise TypeError("quantization_config is not there: the library does not quantise")
+        super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, processing_class, None, callbacks, optimizers, peft_config, tools)
+        self.teacher_model = teacher_model if teacher_model is not None else self.args.given.get("teacher_model_name_or_path")
+        if self.teacher_model is None:
+            raise ValueError("teacher_model is missing; give the folder of a model with the same vocabulary")
+
+    def _values(self) -> Dict[str, Any]:
+        values = super()._values()
+        values["teacher_model_name_or_path"] = model_folder(self.teacher_model, self.processing_class, os.path.join(self._files, "teacher"))
+        return values
+
+    def evaluate(self, eval_dataset: Any = None) -> Dict[str, Any]:
+        return Trainer.evaluate(self, eval_dataset)
+
+
 class PreferenceTrainer(Trainer):
     """What the trainers on preferences share. train_dataset: rows with prompt, chosen and rejected (docs/TRAINERS.md)."""
 
@@ -388,12 +480,14 @@ class DPOTrainer(PreferenceTrainer):
     """DPO and its family with TRL's arguments."""
 
     command, config = "dpo", DPOConfig
+    compares = True
 
 
 class KTOTrainer(PreferenceTrainer):
     """KTO with TRL's arguments: rows with prompt, completion and label, or pairs."""
 
     command, config = "kto", KTOConfig
+    compares = True
 
 
 class ORPOTrainer(PreferenceTrainer):
@@ -438,6 +532,6 @@ def _flat(figures: Dict[str, Any], before: str = "") -> Dict[str, Any]:
 
 
 __all__ = [
-    "CPOConfig", "CPOTrainer", "DPOConfig", "DPOTrainer", "GRPOConfig", "GRPOTrainer", "KTOConfig", "KTOTrainer", "ORPOConfig", "ORPOTrainer", "RLOOConfig",
+    "CPOConfig", "CPOTrainer", "DPOConfig", "DPOTrainer", "DistillationConfig", "DistillationTrainer", "GRPOConfig", "GRPOTrainer", "KTOConfig", "KTOTrainer", "ORPOConfig", "ORPOTrainer", "RLOOConfig",
     "RLOOTrainer", "RewardConfig", "RewardTrainer", "SFTConfig", "SFTTrainer", "TrainOutput", "output_of",
 ]
