@@ -1,5 +1,9 @@
-import type { GRPOOptions, ModelOptions } from './options';
-export type { GRPOOptions, ModelOptions, SFTOptions } from './options';
+import type {
+  CPOOptions, DPOOptions, DistillationOptions, GRPOOptions, KTOOptions, ModelOptions, ORPOOptions, RewardOptions, SFTOptions,
+} from './options';
+export type {
+  CPOOptions, DPOOptions, DistillationOptions, GRPOOptions, KTOOptions, ModelOptions, ORPOOptions, RewardOptions, SFTOptions,
+} from './options';
 
 /** Version of the library. */
 export declare const version: string;
@@ -470,6 +474,112 @@ export declare class GRPOTrainer<T = unknown> {
   on(event: 'message' | 'checkpoint', listener: (text: string) => void): this;
   on(event: 'progress', listener: (progress: Progress) => void): this;
   off(event: string, listener: (...values: never[]) => void): this;
+}
+
+// ---- Training on rows, on preferences, and from a teacher
+
+/** A row of a data set (docs/SFT.md, docs/TRAINERS.md): text, messages, prompt and completion, chosen and rejected, label ... */
+export type Row = Record<string, unknown>;
+
+type RunOptions = 'model' | 'out' | 'data' | 'evalData' | 'reward' | 'resume' | 'config';
+/** Settings of every trainer but GRPOTrainer; names of MLX-Node's (numEpochs, batchSize ...), and: */
+export interface RunSettings {
+  modelPath?: string;
+  /** The run folder: './outputs'. */
+  outputDir?: string;
+  resumeFromCheckpoint?: string | boolean;
+  evalDataset?: Iterable<Row> | string;
+  evalInterval?: number;
+  numEpochs?: number;
+  maxSteps?: number;
+  /** Rows of a step; of DistillationTrainer prompts. */
+  batchSize?: number;
+  gradientClipNorm?: number;
+  logInterval?: number;
+  saveInterval?: number;
+  maxCheckpoints?: number;
+  logConsole?: boolean;
+  signal?: StopSignal;
+}
+export type SFTTrainerConfig = Omit<SFTOptions, RunOptions> & RunSettings & { maxSeqLength?: number };
+export type DPOTrainerConfig = Omit<DPOOptions, RunOptions> & RunSettings;
+export type KTOTrainerConfig = Omit<KTOOptions, RunOptions> & RunSettings;
+export type ORPOTrainerConfig = Omit<ORPOOptions, RunOptions> & RunSettings;
+export type CPOTrainerConfig = Omit<CPOOptions, RunOptions> & RunSettings;
+export type RewardTrainerConfig = Omit<RewardOptions, RunOptions> & RunSettings;
+export type DistillationTrainerConfig = Omit<DistillationOptions, RunOptions> & RunSettings & {
+  teacherModelPath?: string;
+  maxNewTokens?: number;
+  groupSize?: number;
+  enableThinking?: boolean;
+  /** Measured, and not learned from. */
+  rewardFunction?: RewardFunction;
+  rewardTimeout?: number;
+};
+
+export interface RunStepMetrics {
+  step: number;
+  loss: number;
+  epoch: number;
+  gradNorm: number;
+  learningRate: number;
+  /** All figures under the names of metrics.jsonl. */
+  raw: Record<string, number | null>;
+}
+
+export interface RunSummary {
+  steps: number;
+  stopped: boolean;
+  metrics: RunStepMetrics | null;
+  outputDir: string;
+  finalPath: string | null;
+  checkpoint: string | null;
+}
+
+declare class RunTrainer<C> {
+  constructor(model: Qwen3Model | null, config?: C);
+  static findLatestCheckpoint(outputDir?: string): string | null;
+  readonly modelPath: string;
+  outputDir: string;
+  train(dataset: Iterable<Row> | string): Promise<RunSummary>;
+  /** Held-out figures of the trained model, before training of the model itself. DPO and KTO: before training alone. */
+  evaluate(dataset?: Iterable<Row> | string): Promise<Record<string, number | null>>;
+  /** Asks train() to save a checkpoint and end. */
+  stop(): void;
+  getOutputStore(): Promise<OutputStore>;
+  close(): void;
+  on(event: 'step', listener: (metrics: RunStepMetrics) => void): this;
+  on(event: 'evaluation', listener: (metrics: Record<string, number | null>) => void): this;
+  on(event: 'message' | 'checkpoint', listener: (text: string) => void): this;
+  on(event: 'progress', listener: (progress: Progress) => void): this;
+}
+
+export declare class SFTTrainer extends RunTrainer<SFTTrainerConfig> {
+  static create(config: SFTTrainerConfig): Promise<SFTTrainer>;
+}
+
+export declare class DPOTrainer extends RunTrainer<DPOTrainerConfig> {
+  static create(config: DPOTrainerConfig): Promise<DPOTrainer>;
+}
+
+export declare class KTOTrainer extends RunTrainer<KTOTrainerConfig> {
+  static create(config: KTOTrainerConfig): Promise<KTOTrainer>;
+}
+
+export declare class ORPOTrainer extends RunTrainer<ORPOTrainerConfig> {
+  static create(config: ORPOTrainerConfig): Promise<ORPOTrainer>;
+}
+
+export declare class CPOTrainer extends RunTrainer<CPOTrainerConfig> {
+  static create(config: CPOTrainerConfig): Promise<CPOTrainer>;
+}
+
+export declare class RewardTrainer extends RunTrainer<RewardTrainerConfig> {
+  static create(config: RewardTrainerConfig): Promise<RewardTrainer>;
+}
+
+export declare class DistillationTrainer extends RunTrainer<DistillationTrainerConfig> {
+  static create(config: DistillationTrainerConfig): Promise<DistillationTrainer>;
 }
 
 // ---- Records of runs

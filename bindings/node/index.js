@@ -9,6 +9,9 @@ const {
   accuracyReward, ALL_REWARD_FUNCTIONS,
 } = require('./lib/rewards.js');
 const { GRPOTrainer, DEFAULT_GRPO_CONFIG } = require('./lib/trainer.js');
+const {
+  SFTTrainer, DPOTrainer, KTOTrainer, ORPOTrainer, CPOTrainer, RewardTrainer, DistillationTrainer,
+} = require('./lib/runs.js');
 const { OutputStore } = require('./lib/store.js');
 const {
   SYSTEM_PROMPT, XML_COT_FORMAT, defaultPromptTemplate, extractXmlAnswer, extractXmlReasoning, extractHashAnswer, extractGsm8kAnswer,
@@ -21,7 +24,8 @@ const version = native.version();
 module.exports = {
   version, CohortError, RewardTimeoutError, Qwen3Model, ModelLoader, loadModel, initModel, GenerationResult, BatchGenerationResult, ChatResult,
   createToolDefinition, formatToolResponse, NativeRewardRegistry, createRewardRegistry, ofTokens, correctnessReward, integerReward,
-  strictFormatReward, softFormatReward, xmlCountReward, accuracyReward, ALL_REWARD_FUNCTIONS, GRPOTrainer, DEFAULT_GRPO_CONFIG, OutputStore,
+  strictFormatReward, softFormatReward, xmlCountReward, accuracyReward, ALL_REWARD_FUNCTIONS, GRPOTrainer, DEFAULT_GRPO_CONFIG,
+  SFTTrainer, DPOTrainer, KTOTrainer, ORPOTrainer, CPOTrainer, RewardTrainer, DistillationTrainer, OutputStore,
   SYSTEM_PROMPT, XML_COT_FORMAT, defaultPromptTemplate, extractXmlAnswer, extractXmlReasoning, extractHashAnswer, extractGsm8kAnswer,
   createDatasetExample, validateDatasetExample, loadLocalGsm8kDataset, LocalGsm8kDatasetLoader,
   parseToolCallsFromText, buildRewardOutputs,

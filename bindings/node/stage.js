@@ -25,7 +25,10 @@ function typeOf(option) {
 }
 
 let text = '// Made from the option table (stage.js): do not edit.\n';
-for (const [name, command, what] of [['GRPOOptions', 'grpo', 'grpo'], ['SFTOptions', 'sft', 'sft'], ['ModelOptions', 'generate', 'generate']]) {
+for (const [name, command, what] of [
+  ['GRPOOptions', 'grpo', 'grpo'], ['SFTOptions', 'sft', 'sft'], ['DPOOptions', 'dpo', 'dpo'], ['KTOOptions', 'kto', 'kto'], ['ORPOOptions', 'orpo', 'orpo'],
+  ['CPOOptions', 'cpo', 'cpo'], ['RewardOptions', 'reward', 'reward'], ['DistillationOptions', 'distill', 'distill'], ['ModelOptions', 'generate', 'generate'],
+]) {
   text += `\n/** Options of \`cohort ${what}\` (docs/OPTIONS.md), in camelCase. */\nexport interface ${name} {\n`;
   for (const option of JSON.parse(native.optionsList(command))) {
     const fallback = option.fallback === null ? '' : ` (${option.fallback})`;

@@ -1,7 +1,7 @@
 // Compiled by test_node.sh with tsc --strict: what a program writes has types.
 import {
   ChatMessage, CohortError, DEFAULT_GRPO_CONFIG, GRPOConfig, GRPOTrainer, ModelLoader, NativeRewardRegistry, OutputStore, Qwen3Model, RewardOutput,
-  ALL_REWARD_FUNCTIONS, createRewardRegistry, createToolDefinition, formatToolResponse, loadLocalGsm8kDataset, loadModel, ofTokens, version,
+  ALL_REWARD_FUNCTIONS, DistillationTrainer, SFTTrainer, createRewardRegistry, createToolDefinition, formatToolResponse, loadLocalGsm8kDataset, loadModel, ofTokens, version,
 } from 'cohort';
 
 async function generation(): Promise<string> {
@@ -53,4 +53,14 @@ async function training(): Promise<void> {
   console.log(wrong);
 }
 
-training().catch((error: unknown) => console.error(error instanceof CohortError ? error.code : error)).then(generation);
+async function others(): Promise<number | null> {
+  const trainer = await SFTTrainer.create({ modelPath: 'model', numEpochs: 1, batchSize: 2, packing: true, evalInterval: 5 });
+  trainer.on('step', ({ step, loss }) => console.log(step, loss.toFixed(2)));
+  const { steps } = await trainer.train([{ prompt: 'a', completion: 'b' }]);
+  const distilled = new DistillationTrainer(null, { modelPath: 'model', teacherModelPath: 'teacher', beta: 0.5, rewardFunction: combined });
+  // @ts-expect-error: sft has no rewards
+  await SFTTrainer.create({ modelPath: 'model', rewardFunction: combined });
+  return (await distilled.evaluate('rows.jsonl')).eval_loss ?? steps;
+}
+
+training().then(others).catch((error: unknown) => console.error(error instanceof CohortError ? error.code : error)).then(generation);
