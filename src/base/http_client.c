@@ -142,6 +142,8 @@ static void configure(struct http_client *client, struct request *request, struc
     lib->curl_easy_setopt(curl, CURLOPT_URL, post->url);
     lib->curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
     lib->curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
+    if (post->ca != NULL)
+        lib->curl_easy_setopt(curl, CURLOPT_CAINFO, post->ca);
     lib->curl_easy_setopt(curl, CURLOPT_USERAGENT, "cohort");
     lib->curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     lib->curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)post->length);
@@ -176,6 +178,7 @@ cohort_status http_client_post(struct http_client *client, const struct http_pos
         return COHORT_OK;
     }
     if (result != CURLE_OK) {
+        answer->untrusted = result == CURLE_PEER_FAILED_VERIFICATION || result == CURLE_SSL_CACERT_BADFILE;
         snprintf(answer->problem, sizeof answer->problem, "%s",
                  client->error[0] != '\0' ? client->error : lib->curl_easy_strerror(result));
         return COHORT_OK;

@@ -14,6 +14,7 @@ struct http_post {
     const char *url;
     const char *body; /* JSON */
     size_t length;
+    const char *ca;    /* PEM file of the certificates that an https server is trusted by; NULL: the system's */
     const char *key;   /* sent as a bearer token; NULL: none. It is in no message. */
     double timeout_s;  /* > 0 */
     size_t most_bytes; /* of an answer */
@@ -24,6 +25,7 @@ struct http_answer {
     int code; /* of the answer; 0: none came, and problem says why */
     struct text body;
     double retry_after_s; /* what the server asks to wait; negative: it does not say */
+    bool untrusted;       /* none came, for the server's certificate is not trusted, or ca cannot be read */
     char problem[256];
 };
 

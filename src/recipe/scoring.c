@@ -100,6 +100,7 @@ static cohort_status create_named(struct scoring *scoring, const struct options 
         .judge_model = options_string(options, OPTION_JUDGE_MODEL),
         .judge_rubric = options_string(options, OPTION_JUDGE_RUBRIC),
         .judge_key_env = options_string(options, OPTION_JUDGE_KEY_ENV),
+        .judge_ca = options_string(options, OPTION_JUDGE_CA),
         .judge_least = scale ? options_list_number(options, OPTION_JUDGE_SCALE, 0) : 0.0,
         .judge_most = scale ? options_list_number(options, OPTION_JUDGE_SCALE, 1) : 1.0,
         .judge_retries = (int)options_int(options, OPTION_JUDGE_RETRIES),

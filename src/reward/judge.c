@@ -23,11 +23,11 @@
 #include <string.h>
 #include <time.h>
 
-enum { ANSWER_BYTES = 4 << 20, RUBRIC_BYTES = 1 << 20, STACK_BYTES = 512 << 10 };
+enum { ANSWER_BYTES = 4 << 20, RUBRIC_BYTES = 1 << 20, CA_BYTES = 16 << 20, STACK_BYTES = 512 << 10 };
 static const double FIRST_PAUSE = 0.5, LONGEST_PAUSE = 30.0;
 
 struct judge_state {
-    char *url, *model, *rubric, *key;
+    char *url, *model, *rubric, *key, *ca;
     double least, most, timeout_s;
     int workers, retries;
     const struct stop *stop;
@@ -64,15 +64,21 @@ static cohort_status pause_for(double seconds, const struct stop *stop, cohort_e
     return stop_check(stop, err);
 }
 
-static bool worth_another(int code) { return code == 0 || code == 408 || code == 409 || code == 429 || code >= 500; }
-
-static const char *advice(int code)
+static bool worth_another(const struct http_answer *answer)
 {
-    return code == 401 || code == 403 ? "; see that the key is right (--judge-key-env)"
-           : code == 404              ? "; see that the URL and --judge-model name what the server has"
-           : code == 429              ? "; it is asked too often: lower --reward-workers"
-           : code == 0                ? "; see that the server runs and that --reward-timeout is long enough"
-                                      : "";
+    const int code = answer->code;
+    return (code == 0 && !answer->untrusted) || code == 408 || code == 409 || code == 429 || code >= 500;
+}
+
+static const char *advice(const struct http_answer *answer)
+{
+    const int code = answer->code;
+    return answer->untrusted ? "; give the PEM file of the certificates that it is trusted by: --judge-ca FILE"
+           : code == 401 || code == 403 ? "; see that the key is right (--judge-key-env)"
+           : code == 404                ? "; see that the URL and --judge-model name what the server has"
+           : code == 429                ? "; it is asked too often: lower --reward-workers"
+           : code == 0                  ? "; see that the server runs and that --reward-timeout is long enough"
+                                        : "";
 }
 
 /* One row: rewards[i], or NaN with the problem. */
@@ -88,6 +94,7 @@ static cohort_status ask_row(const struct judge_state *state, struct http_client
         const struct http_post post = {.url = state->url,
                                        .body = request.data,
                                        .length = request.length,
+                                       .ca = state->ca,
                                        .key = state->key,
                                        .timeout_s = state->timeout_s,
                                        .most_bytes = ANSWER_BYTES,
@@ -102,11 +109,11 @@ static cohort_status ask_row(const struct judge_state *state, struct http_client
             break;
         }
         if (answer.code == 0)
-            snprintf(problem, bytes, "%.200s%s", answer.problem, advice(0));
+            snprintf(problem, bytes, "%.200s%s", answer.problem, advice(&answer));
         else
             snprintf(problem, bytes, "HTTP %d: %.80s%s", answer.code, answer.body.data == NULL ? "" : answer.body.data,
-                     advice(answer.code));
-        if (attempt >= state->retries || !worth_another(answer.code))
+                     advice(&answer));
+        if (attempt >= state->retries || !worth_another(&answer))
             break;
         const double wait = answer.retry_after_s > pause ? answer.retry_after_s : pause;
         status = pause_for(wait < LONGEST_PAUSE ? wait : LONGEST_PAUSE, state->stop, err);
@@ -230,6 +237,7 @@ static void judge_destroy(void *opaque)
     mem_free(state->url);
     mem_free(state->model);
     mem_free(state->rubric);
+    mem_free(state->ca);
     mem_free(state);
 }
 
@@ -344,6 +352,15 @@ cohort_status reward_judge_create(void **out, const char *url, const struct rewa
                            "--judge-key-env %.80s: there is no such environment variable; set it to the server's key",
                            variable);
         goto cleanup;
+    }
+    if (options->judge_ca != NULL) {
+        struct text pem = {0};
+        status = file_read(options->judge_ca, CA_BYTES, &pem, err);
+        text_free(&pem);
+        if (status == COHORT_OK)
+            status = mem_strdup(&state->ca, options->judge_ca, strlen(options->judge_ca), err);
+        if (status != COHORT_OK)
+            goto cleanup;
     }
     if (key != NULL && *key != '\0')
         TRY_GOTO(mem_strdup(&state->key, key, strlen(key), err));

@@ -90,6 +90,7 @@ struct reward_options {
      * least to most (both 0: 0 to 1), and how often a request is tried again. timeout_s is a request's; workers: requests at
      * once. */
     const char *judge_model, *judge_rubric, *judge_key_env;
+    const char *judge_ca; /* PEM file of the certificates that an https server is trusted by; NULL: the system's */
     double judge_least, judge_most;
     int judge_retries;
 };

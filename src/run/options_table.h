@@ -225,6 +225,8 @@ OPTION(JUDGE_SCALE, "judge_scale", NUMBERS(-BIG, BIG), NULL, FOR_SCORED, "Reward
        "judge: LEAST,MOST of its scores, such as 1,10; the reward is from 0 to 1; unset: 0,1")
 OPTION(JUDGE_RETRIES, "judge_retries", INT(0, 100), "3", FOR_SCORED, "Reward", FREE,
        "judge: how often a request that failed is tried again, after pauses that double from 0.5 s on")
+OPTION(JUDGE_CA, "judge_ca", FILE_NAME, NULL, FOR_SCORED, "Reward", FREE,
+       "judge: PEM file of the certificates that an https server is trusted by; unset: the system's")
 OPTION(JUDGE_KEY_ENV, "judge_key_env", TEXT, NULL, FOR_SCORED, "Reward", FREE,
        "judge: environment variable with the server's key; unset: OPENAI_API_KEY, if it is there")
 OPTION(PYTHON, "python", TEXT, NULL, FOR_SCORED, "Reward", FREE,

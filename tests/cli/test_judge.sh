@@ -72,5 +72,30 @@ COHORT_TEST_KEY=secret-of-the-judge succeeds "$COHORT" grpo --model m --data d.j
     --max-completion-length 4 --out run
 has run/metrics.jsonl '"rewards/judge/mean": 0.5'
 has run/metrics.jsonl '"judge/unscored": 0'
+# --- by https: a certificate that is not trusted, and one that is ---
+if command -v openssl >/dev/null; then
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out ca.pem 2>openssl.log ||
+        wrong "no certificate: $(cat openssl.log)"
+    cat ca.pem key.pem >both.pem
+    python3 -I "$SOURCE/tests/support/judge_server.py" tls-port tls-requests.jsonl both.pem &
+    tls_server=$!
+    trap 'kill $server $tls_server 2>/dev/null; rm -rf "$SCRATCH"' EXIT
+    for _ in $(seq 1 100); do [ -s tls-port ] && break; sleep 0.05; done
+    tls() { "$COHORT" score --reward "judge:https://$1:$(cat tls-port)/v1" --reward-timeout 5 "${@:2}"; }
+    rows 'say 0.75'
+    SECONDS=0
+    fails 1 'give the PEM file of the certificates that it is trusted by: --judge-ca FILE' tls 127.0.0.1 --data rows.jsonl --judge-retries 5
+    [ $SECONDS -lt 8 ] || wrong "a server that is not trusted was asked again"
+    [ ! -e tls-requests.jsonl ] || wrong "a server that is not trusted was told something"
+    succeeds tls 127.0.0.1 --data rows.jsonl --judge-ca ca.pem
+    cp out scores.jsonl
+    is "$(scores)" "0.75 " "scores by https"
+    # Of another name than the certificate's, by another one, and what is no certificate.
+    fails 1 '--judge-ca FILE' tls localhost --data rows.jsonl --judge-ca ca.pem --judge-retries 0
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=other -keyout other-key.pem -out other.pem 2>openssl.log
+    fails 1 '--judge-ca FILE' tls 127.0.0.1 --data rows.jsonl --judge-ca other.pem --judge-retries 0
+    fails 1 '--judge-ca FILE' tls 127.0.0.1 --data rows.jsonl --judge-ca key.pem --judge-retries 0
+    fails 1 'absent.pem' tls 127.0.0.1 --data rows.jsonl --judge-ca absent.pem
+fi
 if grep -rq secret-of-the-judge run out err 2>/dev/null; then wrong "the key stands in the run"; fi
 done_testing

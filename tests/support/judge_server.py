@@ -1,9 +1,10 @@
 """A server as judge: rewards ask one, for tests/cli/test_judge.sh: what it does follows from the text that is to be scored.
 
 Writes its port to the file of the first argument, and to that of the second a JSON line for each request: the words of the completion, the key,
-the model, the system's message, how many requests were under way.
+the model, the system's message, how many requests were under way. A third is the PEM file of a certificate and its key, to serve by https.
 """
 import json
+import ssl
 import sys
 import threading
 import time
@@ -86,6 +87,10 @@ class Judge(BaseHTTPRequestHandler):
 
 server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
 server.daemon_threads = True
+if len(sys.argv) > 3:  # by https: a PEM file of the certificate and its key
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[3])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
 with open(sys.argv[1], "w", encoding="utf-8") as out:
     print(server.server_address[1], file=out)
 server.serve_forever()
