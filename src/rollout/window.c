@@ -17,6 +17,7 @@ void decode_window_free(struct decode_window *w)
 cohort_status decode_window_create(struct decode_window *w, int32_t max_sequences, cohort_error *err)
 {
     const size_t n = (size_t)max_sequences;
+    w->most = DECODE_WINDOW;
     TRY(mem_alloc(&w->slots, n, sizeof *w->slots, "decoding slots", err));
     TRY(mem_alloc(&w->tokens, n * DECODE_WINDOW, sizeof *w->tokens, "decoded tokens", err));
     TRY(mem_alloc(&w->logp, n * DECODE_WINDOW, sizeof *w->logp, "decoded tokens", err));
@@ -88,9 +89,44 @@ static void fill_slots(struct decode_window *w, const struct step *step, const s
     }
 }
 
+enum { WASTE_MOST = 8, WASTE_LITTLE = 32, LEAST_STEPS = DECODE_WINDOW / 4 };
+
+int32_t decode_window_steps(const struct decode_window *w, const struct scheduler *scheduler)
+{
+    const int32_t n = scheduler->n_running;
+    int32_t steps = w->most, longest = 0;
+    for (int32_t i = 0; i < n; i++) {
+        const struct sequence *s = scheduler->running[i];
+        const int32_t left = s->request->max_tokens - s->n_tokens,
+                      early = s->request->ask.min_tokens - s->n_tokens; /* draws that may not end it */
+        steps = early > 0 && early < steps ? early : steps;
+        longest = left > longest ? left : longest;
+    }
+    steps = longest < steps ? longest : steps;
+    for (; steps > 1; steps--) {
+        int64_t wasted = 0;
+        for (int32_t i = 0; i < n; i++) {
+            const int32_t left = scheduler->running[i]->request->max_tokens - scheduler->running[i]->n_tokens;
+            wasted += left < steps ? steps - left : 0;
+        }
+        if (wasted * WASTE_MOST <= (int64_t)n * steps)
+            break;
+    }
+    return steps;
+}
+
+void decode_window_note(struct decode_window *w, int64_t draws, int64_t wasted)
+{
+    if (wasted * WASTE_MOST > draws && w->most > LEAST_STEPS)
+        w->most /= 2;
+    else if (wasted * WASTE_LITTLE < draws && w->most < DECODE_WINDOW)
+        w->most *= 2;
+}
+
 static cohort_status take_window(struct decode_window *w, struct scheduler *scheduler, cohort_error *err)
 {
     const int32_t n = scheduler->n_running;
+    int64_t wasted = 0;
     for (int32_t step = 0; step < w->steps; step++)
         for (int32_t i = 0; i < n; i++) {
             struct sequence *s = scheduler->running[i];
@@ -98,7 +134,10 @@ static cohort_status take_window(struct decode_window *w, struct scheduler *sche
             const struct sample_row draw = {.token = w->tokens[at], .logp = w->logp[at], .entropy = w->entropy[at]};
             if (s->state == SEQUENCE_RUNNING && draw.token != DECODE_STOPPED)
                 TRY(scheduler_take(scheduler, s, &draw, err));
+            else
+                wasted += s->finish_reason == FINISH_LENGTH ? 0 : 1;
         }
+    decode_window_note(w, (int64_t)w->steps * n, wasted);
     return COHORT_OK;
 }
 
@@ -106,16 +145,7 @@ cohort_status decode_window_run(struct decode_window *w, struct step *step, stru
                                 cohort_error *err)
 {
     struct backend *be = step->model->backend;
-    w->steps = DECODE_WINDOW;
-    for (int32_t i = 0, longest = 0; i < scheduler->n_running; i++) {
-        int32_t left = scheduler->running[i]->request->max_tokens - scheduler->running[i]->n_tokens;
-        const int32_t early = scheduler->running[i]->request->ask.min_tokens -
-                              scheduler->running[i]->n_tokens; /* draws that may not end it */
-        w->steps = early > 0 && early < w->steps ? early : w->steps;
-        longest = left > longest ? left : longest;
-        if (i == scheduler->n_running - 1 && longest < w->steps)
-            w->steps = longest;
-    }
+    w->steps = decode_window_steps(w, scheduler);
     int32_t rows = decode_rows(scheduler->n_running);
     rows = rows < step->config.max_sequences ? rows : step->config.max_sequences;
     fill_slots(w, step, scheduler);

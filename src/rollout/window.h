@@ -2,7 +2,7 @@
  *
  * Owns what is handed over (a slot for every running sequence) and what comes back (tokens, log-probs and entropies of
  * all steps); works with the step's buffers. While a window runs nothing is admitted and the host does not look: what a
- * sequence draws between its stop string and the end of the window is wasted.
+ * sequence draws between its end and that of the window is wasted; where many end, windows are shorter.
  *
  * Keeps I1 (a step of the window is decoder_layers and the head as everywhere) and I3 (its draws are keyed as those of
  * single steps: the same tokens). */
@@ -11,7 +11,7 @@
 
 #include "rollout/step.h"
 
-/* Steps between two looks of the host. More steps would waste more work on sequences that end in between. */
+/* Steps between two looks of the host, at most. More steps would waste more work on sequences that end in between. */
 enum { DECODE_WINDOW = DECODE_STEPS_MOST };
 
 struct decode_window {
@@ -19,9 +19,17 @@ struct decode_window {
     int32_t *tokens;           /* [DECODE_WINDOW, n] of n running sequences */
     float *logp, *entropy;     /* likewise */
     int32_t steps;
+    int32_t most; /* steps of the next one, as many stopped early in those before */
 };
 cohort_status decode_window_create(struct decode_window *window, int32_t max_sequences, cohort_error *err);
 void decode_window_free(struct decode_window *window);
+
+/* How many steps the next window has: where many sequences come to their longest it ends before an eighth of its work would be
+ * for nothing, so that others take their rows; and within most. */
+int32_t decode_window_steps(const struct decode_window *window, const struct scheduler *scheduler);
+/* Of that many draws so many stood behind an end that nobody foresaw: windows are halved where that is more than an eighth, to
+ * no less than a quarter, and doubled again where it is less than a 32nd. */
+void decode_window_note(struct decode_window *window, int64_t draws, int64_t wasted);
 
 /* Draws several tokens for every running sequence, of which there is at least one. */
 cohort_status decode_window_run(struct decode_window *window, struct step *step, struct scheduler *scheduler,
