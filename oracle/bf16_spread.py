@@ -1,4 +1,5 @@
-"""How far transformers itself is from the float32 numbers of tests/fixtures/model_bf16 when it computes in bf16.
+"""How far transformers itself is from the float32 numbers of tests/fixtures/model_bf16 and model_experts_bf16 when it
+computes in bf16.
 
 tests/parity/test_model.c takes the size of its bf16 tolerances from what this prints.
 Written with torch 2.15.0, transformers 5.23.0, safetensors 0.8.0, on the CPU.
@@ -7,31 +8,29 @@ Written with torch 2.15.0, transformers 5.23.0, safetensors 0.8.0, on the CPU.
 """
 
 import json
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from transformers import Qwen3ForCausalLM
+from model_transformers import FIXTURES, MODELS, checkpoint_gradients
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
-
-FOLDER = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "model_bf16"
 
 
 def relative_max(a, b):
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
-def main():
-    transformers_logging.disable_progress_bar()
-    torch.set_num_threads(1)
-    expected = load_file(FOLDER / "expected.safetensors")
-    model = Qwen3ForCausalLM.from_pretrained(FOLDER, dtype=torch.bfloat16, attn_implementation="eager")
+def spread(kind):
+    folder = FIXTURES / f"model_{kind}"
+    expected = load_file(folder / "expected.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager",
+                                                 experts_implementation="eager")
     worst = {"logp": 0.0, "entropy": 0.0, "L": 0.0, "gradient norm": 0.0}
 
     def note(key, value):
         worst[key] = max(worst[key], value)
 
-    for case in json.loads((FOLDER / "cases.json").read_text())["cases"]:
+    for case in json.loads((folder / "cases.json").read_text())["cases"]:
         if not case["gradients"]:
             continue
         name, loss = case["name"], 0.0
@@ -48,10 +47,17 @@ def main():
                     loss = loss + (logp * expected[f"{name}.{i}.c"]).sum() + (entropy * expected[f"{name}.{i}.e"]).sum()
         loss.backward()
         note("L", abs(loss.item() - expected[f"{name}.loss"].item()))
-        for key, p in model.named_parameters():
+        for key, grad in checkpoint_gradients(model, MODELS[kind]):
             want = expected[f"{name}.grad.{key}"]
-            note("gradient norm", ((p.grad.float() - want).norm() / want.norm()).item())
-    print(", ".join(f"{k} {v:.1e}" for k, v in worst.items()))
+            note("gradient norm", ((grad.float() - want).norm() / want.norm()).item())
+    print(f"{kind}:", ", ".join(f"{k} {v:.1e}" for k, v in worst.items()))
+
+
+def main():
+    transformers_logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    for kind in ("bf16", "experts_bf16"):
+        spread(kind)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,11 @@ MODELS = {
                         config=Qwen3MoeConfig, f16=True,
                         keys=dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, norm_topk_prob=True,
                                    mlp_only_layers=[0])),
+    # in bf16, where rounding would choose other experts: all of them are chosen
+    "experts_bf16": dict(H=2, K=1, D=16, C=32, F=40, L=2, V=64, tie=False, theta=1e6, std=0.3, seed=41, fewer=True,
+                         config=Qwen3MoeConfig, bf16=True,
+                         keys=dict(num_experts=4, num_experts_per_tok=4, moe_intermediate_size=16, norm_topk_prob=True,
+                                    mlp_only_layers=[0])),
     "mixtral": dict(H=4, K=2, D=8, C=32, F=24, L=2, V=64, tie=False, theta=1e6, std=0.3, seed=19, config=MixtralConfig,
                     keys=dict(num_local_experts=4, num_experts_per_tok=2)),
 }
@@ -176,7 +181,7 @@ def check_routing(model, sequences):
     """No choice of experts hangs on rounding."""
     chosen = getattr(model.config, "num_experts_per_tok", 0)
     least = 1.0
-    for s in sequences if chosen else []:
+    for s in sequences if chosen not in (0, getattr(model.config, "num_experts", None)) else []:
         with torch.no_grad():
             for logits in model(input_ids=torch.tensor([s["tokens"]]), output_router_logits=True).router_logits:
                 p = torch.softmax(logits.reshape(-1, logits.shape[-1]), -1).sort(-1, descending=True).values
