@@ -130,13 +130,12 @@ static cohort_status generate(struct engine *engine, int64_t prompt_tokens, doub
     return COHORT_OK;
 }
 
-cohort_status bench_prefill(struct bench *bench, cohort_error *err)
+static bool on_gpu(const struct bench *bench) { return !bench->session.backend->host_memory; }
+
+static cohort_status prefill_case(struct bench *bench, int32_t n_prompt, cohort_error *err)
 {
-    int32_t n_prompt = 512;
     struct engine *engine = NULL;
     cohort_status status = COHORT_OK;
-    if (n_prompt > bench->session.model->max_context - 1)
-        n_prompt = bench->session.model->max_context - 1;
     char what[sizeof bench->rows->what];
     snprintf(what, sizeof what, "%d tokens", (int)n_prompt);
     TRY(open_engine(bench, n_prompt, 1, 1, 1, "prefill", what, &engine, err));
@@ -157,6 +156,17 @@ cohort_status bench_prefill(struct bench *bench, cohort_error *err)
 cleanup:
     close_engine(bench, engine);
     return status;
+}
+
+/* On a GPU also as many as its products need to be what bounds them, of experts too. */
+cohort_status bench_prefill(struct bench *bench, cohort_error *err)
+{
+    static const int32_t sizes[] = {512, 8192};
+    const int32_t most = bench->session.model->max_context - 1;
+    for (int i = 0; i < (on_gpu(bench) ? 2 : 1); i++)
+        if (i == 0 || sizes[i] <= most)
+            TRY(prefill_case(bench, sizes[i] < most ? sizes[i] : most, err));
+    return COHORT_OK;
 }
 
 /* requests prompts with group completions each. whole: also a figure that counts the time of the prompts. */
@@ -214,8 +224,6 @@ cleanup:
     close_engine(bench, engine);
     return status;
 }
-
-static bool on_gpu(const struct bench *bench) { return !bench->session.backend->host_memory; }
 
 /* Above these sizes the model is one that a GPU's canonical measurements call large (8B). */
 static bool is_large(const struct bench *bench) { return bench->session.model->base.table.n_weights > 2000000000; }
