@@ -368,6 +368,45 @@ static json_t *typed(json_t *text, const json_t *schema)
     return json_incref(text);
 }
 
+/* A text among a call's arguments, without the blanks around it, in the type of its schema; else as it is, as in transformers. A new reference. */
+static json_t *argument_of(json_t *text, const json_t *schema)
+{
+    const char *raw = json_string_value(text);
+    const size_t length = json_string_length(text);
+    size_t from = 0, to = length;
+    while (from < to && blank(raw[from]))
+        from++;
+    while (to > from && blank(raw[to - 1]))
+        to--;
+    json_t *stripped = json_stringn(raw + from, to - from);
+    json_t *value = stripped == NULL ? NULL : typed(stripped, schema);
+    if (value == stripped && value != NULL) {
+        json_decref(value);
+        value = json_incref(text);
+    }
+    json_decref(stripped);
+    return value;
+}
+
+/* What a model wrote as a text although the tool's schema has a number, a truth, a list ... there becomes that. */
+static cohort_status take_types(const struct scan *scan, struct response_call *call)
+{
+    const char *key = NULL;
+    void *next = NULL;
+    json_t *value = NULL;
+    if (scan->tools == NULL || call->name == NULL || !json_is_object(call->arguments))
+        return COHORT_OK;
+    json_object_foreach_safe(call->arguments, next, key, value)
+    {
+        const json_t *schema = json_is_string(value) ? schema_of(scan->tools, call->name, key) : NULL;
+        if (schema == NULL)
+            continue;
+        if (json_object_set_new(call->arguments, key, argument_of(value, schema)) != 0)
+            return error_set(scan->err, COHORT_ERR_MEMORY, "a call: out of memory");
+    }
+    return COHORT_OK;
+}
+
 /* The <parameter=KEY>value</parameter> within [at, to). */
 static cohort_status read_parameters(const struct scan *scan, size_t at, size_t to, struct response_call *call)
 {
@@ -653,6 +692,8 @@ cohort_status response_parse(struct response *out, const char *text, size_t leng
     TRY(take_beginning(&scan, in_thinking, &at));
     while (at < length)
         TRY(take_content(&scan, &at));
+    for (size_t i = 0; form != RESPONSE_XML && i < out->n_calls; i++)
+        TRY(take_types(&scan, &out->calls[i]));
     return COHORT_OK;
 }
 

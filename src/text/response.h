@@ -57,8 +57,8 @@ struct response {
 };
 
 /* text: a completion, decoded with its special tokens and without the token that ended it. in_thinking: see
- * response_opens_thinking. tools (an array of schemas, or NULL) give RESPONSE_XML's values their types; without, they stay
- * text. Zero-initialise out; free it with response_free. Out of memory is the only error. */
+ * response_opens_thinking. tools (an array of schemas, or NULL) give arguments that were written as text their types, all of
+ * RESPONSE_XML's among them; without, they stay text. Zero-initialise out; free it with response_free. Out of memory is the only error. */
 cohort_status response_parse(struct response *out, const char *text, size_t length, enum response_form form,
                              bool in_thinking, const json_t *tools, cohort_error *err);
 void response_free(struct response *response);

@@ -99,6 +99,15 @@ static const struct {
     {RESPONSE_HERMES, "<tool_call>{\"arguments\": {}}</tool_call>", "||!{}"},
     {RESPONSE_HERMES, "<tool_call>{bad}</tool_call>\n<tool_call>{\"name\": \"g\"}</tool_call>", "||!|g{}"},
     {RESPONSE_HERMES, "<tool_call>{\"name\": \"f\" <tool_call>{\"name\": \"g\"}</tool_call>", "||!"},
+    /* A text where the tool's schema has another type, as transformers reads it. */
+    {RESPONSE_HERMES,
+     "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \" 3.0 \", \"b\": \"4\", \"c\": \"5\"}}</tool_call>",
+     "||f{\"a\":3,\"b\":\"4\",\"c\":\"5\"}"},
+    {RESPONSE_HERMES, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \" seven \"}}</tool_call>",
+     "||f{\"a\":\" seven \"}"},
+    {RESPONSE_HERMES, "<tool_call>{\"name\": \"g\", \"arguments\": {\"a\": \"3\"}}</tool_call>", "||g{\"a\":\"3\"}"},
+    {RESPONSE_LLAMA, "{\"name\": \"f\", \"parameters\": {\"a\": \"3\"}}", "||f{\"a\":3}"},
+    {RESPONSE_MISTRAL, "[TOOL_CALLS]f[ARGS]{\"a\": \"3\"}", "||f{\"a\":3}"},
     /* XML */
     {RESPONSE_XML,
      "ok\n<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\nx y\n</parameter>\n</function>\n</"
