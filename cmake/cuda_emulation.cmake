@@ -90,7 +90,7 @@ if(COHORT_EMULATED)
 endif()
 
 # Every tests/cuda/test_*.c, and those tests/kernels/test_*.c that run on any backend: on the GPU as they are (label cuda), on the
-# emulation with --small (label cuda-emulated).
+# emulation with --small or --brief (label cuda-emulated).
 foreach(source ${COHORT_TEST_SOURCES})
   get_filename_component(name ${source} NAME_WE)
   get_filename_component(dir ${source} DIRECTORY)
@@ -118,7 +118,13 @@ foreach(source ${COHORT_TEST_SOURCES})
   if(COHORT_EMULATED)
     add_executable(${name}_emulated ${source} ${COHORT_TEST_SUPPORT})
     cohort_link_emulated(${name}_emulated)
-    add_test(NAME ${name}_emulated COMMAND ${name}_emulated ${arguments} --small)
+    set(size --small)
+    if(name STREQUAL test_attention) # takes longest: the small run is of the slow tests
+      set(size --brief)
+      add_test(NAME ${name}_emulated_small COMMAND ${name}_emulated ${arguments} --small)
+      set_tests_properties(${name}_emulated_small PROPERTIES LABELS slow TIMEOUT 600)
+    endif()
+    add_test(NAME ${name}_emulated COMMAND ${name}_emulated ${arguments} ${size})
     set_tests_properties(${name}_emulated PROPERTIES LABELS cuda-emulated TIMEOUT 300)
     list(APPEND targets ${name}_emulated)
   endif()

@@ -100,20 +100,22 @@ static void run(const struct world *w, int first, int end, struct guide *const *
     test_engine_close(engine, &arena, w->model);
 }
 
+static int n_requests(void) { return test_options.small ? REQUESTS / 4 : (int)REQUESTS; }
+
 static void check(const struct world *w, int *finished)
 {
     static struct completion together[REQUESTS], alone[REQUESTS];
     struct guide *guides[GUIDES];
     for (int g = 0; g < GUIDES; g++)
         guides[g] = guide_of(w, g);
-    run(w, 0, REQUESTS, guides, 17, together);
+    run(w, 0, n_requests(), guides, 17, together);
     int64_t flushes = 0;
     for (int g = 0; g < GUIDES; g++) {
         flushes += guide_stats(guides[g]).flushes;
         guide_release(guides[g]);
     }
     assert_true(flushes > 20);
-    for (int i = 0; i < REQUESTS; i++) {
+    for (int i = 0; i < n_requests(); i++) {
         struct guide *own[GUIDES] = {NULL};
         own[i % GUIDES] = guide_of(w, i % GUIDES);
         run(w, i, i + 1, own, 0, alone);
@@ -155,7 +157,7 @@ static void test_batch(void **state)
         OK(model_load(&w.model, w.backend, folder, DTYPE_F32, 0, err));
         assert_in_range(w.vocabulary->size, 1, w.model->config.vocab_size);
         check(&w, &finished);
-        assert_true(finished > REQUESTS / 2);
+        assert_true(finished > n_requests() / 2);
         model_destroy(w.model);
         backend_destroy(w.backend);
         if (test_options.small)
