@@ -66,7 +66,7 @@ if(COHORT_TESTS AND TARGET test_invariance)
 
   set(attention ${PROJECT_SOURCE_DIR}/src/backend/cpu/kernel_attention.c)
   set(broken_attention)
-  foreach(isa portable avx2 avx512)
+  foreach(isa portable avx2 avx512 avx512bf16)
     if(TARGET cohort_kernels_${isa})
       get_target_property(flags cohort_kernels_${isa} COMPILE_OPTIONS)
       cohort_broken_objects(broken_attention_${isa} COHORT_BREAK_ATTENTION ${attention} ${flags})

@@ -158,13 +158,14 @@ cleanup:
     return status;
 }
 
-/* On a GPU also as many as its products need to be what bounds them, of experts too. */
+/* A prompt in which products of weights are nearly all, and one in which attention counts; on a GPU as many tokens as its
+ * products need to be what bounds them, of experts too. */
 cohort_status bench_prefill(struct bench *bench, cohort_error *err)
 {
-    static const int32_t sizes[] = {512, 8192};
+    const int32_t sizes[] = {512, on_gpu(bench) ? 8192 : 2048};
     const int32_t most = bench->session.model->max_context - 1;
-    for (int i = 0; i < (on_gpu(bench) ? 2 : 1); i++)
-        if (i == 0 || sizes[i] <= most)
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (i == 0 || (on_gpu(bench) ? sizes[i] <= most : sizes[0] < most))
             TRY(prefill_case(bench, sizes[i] < most ? sizes[i] : most, err));
     return COHORT_OK;
 }

@@ -55,6 +55,12 @@ static inline void batch_free(struct batch *b)
 static inline int64_t query_width(const struct batch *b) { return (int64_t)b->f.n_heads * b->f.head_dim; }
 static inline int64_t key_width(const struct batch *b) { return (int64_t)b->f.n_kv_heads * b->f.head_dim; }
 
+/* Whether this provider of a CPU rounds weights to bf16 before their products. */
+static inline bool packed_weights(const struct batch *b)
+{
+    return b->f.act == DTYPE_BF16 && strcmp(provider, "avx512-bf16") == 0;
+}
+
 /* ---- Layout ---- */
 
 static inline void add_token(struct batch *b, uint32_t what, int32_t position)

@@ -225,10 +225,11 @@ static void destroy(struct backend *backend)
 }
 
 /* One table for each instruction set the kernel files are compiled for. */
-#define FIELD_portable(type, name, params) .name = name##_portable,
-#define FIELD_avx2(type, name, params)     .name = name##_avx2,
-#define FIELD_avx512(type, name, params)   .name = name##_avx512,
-#define OPS(isa)                                                                                                       \
+#define FIELD_portable(type, name, params)   .name = name##_portable,
+#define FIELD_avx2(type, name, params)       .name = name##_avx2,
+#define FIELD_avx512(type, name, params)     .name = name##_avx512,
+#define FIELD_avx512bf16(type, name, params) .name = name##_avx512bf16,
+#define OPS(isa, attention)                                                                                            \
     {                                                                                                                  \
         .name = "cpu", .alloc = cpu_alloc, .free = cpu_free, .upload = copy_bytes, .download = copy_bytes,             \
         .download_beside = copy_beside, .zero = zero_bytes, .copy = copy_bytes, .check = check,                        \
@@ -240,24 +241,26 @@ static void destroy(struct backend *backend)
         .grouped_forward = cpu_grouped_forward, .grouped_backward_input = cpu_grouped_backward_input,                  \
         .grouped_backward_weight = cpu_grouped_backward_weight, .grouped_change_forward = cpu_grouped_change_forward,  \
         .grouped_change_backward = cpu_grouped_change_backward,                                                        \
-        CPU_KERNELS(FIELD_##isa).sum_squares = sum_squares_##isa, .destroy = destroy,                                  \
+        CPU_KERNELS(FIELD_##isa) CPU_ATTENTION_KERNELS(FIELD_##attention).sum_squares = sum_squares_##isa,             \
+        .destroy = destroy,                                                                                            \
     }
-static const struct backend_ops ops_portable = OPS(portable);
+static const struct backend_ops ops_portable = OPS(portable, portable);
 #if defined(COHORT_X86)
-static const struct backend_ops ops_avx2 = OPS(avx2);
-static const struct backend_ops ops_avx512 = OPS(avx512);
+static const struct backend_ops ops_avx2 = OPS(avx2, avx2);
+static const struct backend_ops ops_avx512 = OPS(avx512, avx512);
+static const struct backend_ops ops_avx512bf16 = OPS(avx512, avx512bf16);
 #endif
 
 struct level {
     const struct backend_ops *ops;
     const struct cpu_matmul *bf16, *f32, *f16;
 };
-#define LEVEL(id, word, kernels, product)                                                                              \
-    [CPU_ISA_##id] = {&ops_##kernels, &matmul_bf16_##product, &matmul_f32_##kernels, &matmul_f16_##kernels},
+#define LEVEL(id, word, kernels, attention, product)                                                                   \
+    [CPU_ISA_##id] = {&ops_##attention, &matmul_bf16_##product, &matmul_f32_##kernels, &matmul_f16_##kernels},
 #if defined(COHORT_X86)
 static const struct level levels[N_CPU_ISAS] = {CPU_ISA_LIST(LEVEL)};
 #else
-static const struct level levels[] = {LEVEL(PORTABLE, , portable, portable)}; /* all that detect finds */
+static const struct level levels[] = {LEVEL(PORTABLE, , portable, portable, portable)}; /* all that detect finds */
 #endif
 
 static cohort_status choose_isa(enum cpu_isa asked, enum cpu_isa *out, cohort_error *err)

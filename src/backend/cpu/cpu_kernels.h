@@ -9,6 +9,11 @@
 #include "backend/cpu/sample_filters.h"
 #include "base/pool.h"
 
+/* What else is compiled for instruction sets that differ from these only in products of bf16. */
+#define CPU_ATTENTION_KERNELS(KERNEL)                                                                                  \
+    KERNEL(void, attention_forward, const struct attention_forward *)                                                  \
+    KERNEL(void, attention_backward, const struct attention_backward *)
+
 #define CPU_KERNELS(KERNEL)                                                                                            \
     KERNEL(void, embed_forward, const struct embed_forward *)                                                          \
     KERNEL(void, embed_backward, const struct embed_backward *)                                                        \
@@ -19,8 +24,6 @@
     KERNEL(void, rmsnorm_backward, const struct rmsnorm_backward *)                                                    \
     KERNEL(void, qkv_forward, const struct qkv_forward *)                                                              \
     KERNEL(void, qkv_backward, const struct qkv_backward *)                                                            \
-    KERNEL(void, attention_forward, const struct attention_forward *)                                                  \
-    KERNEL(void, attention_backward, const struct attention_backward *)                                                \
     KERNEL(void, swiglu_forward, const struct swiglu_forward *)                                                        \
     KERNEL(void, swiglu_backward, const struct swiglu_backward *)                                                      \
     KERNEL(void, bias_forward, const struct bias_forward *)                                                            \
@@ -55,6 +58,9 @@
     type name##_avx2(struct backend *, params);                                                                        \
     type name##_avx512(struct backend *, params);
 CPU_KERNELS(CPU_DECLARE_KERNEL)
+CPU_ATTENTION_KERNELS(CPU_DECLARE_KERNEL)
+#define CPU_DECLARE_BF16(type, name, params) type name##_avx512bf16(struct backend *, params);
+CPU_ATTENTION_KERNELS(CPU_DECLARE_BF16)
 
 double sum_squares_portable(struct backend *, const float *x, int64_t count);
 double sum_squares_avx2(struct backend *, const float *x, int64_t count);

@@ -14,7 +14,7 @@
 #endif
 
 /* (query, head) pairs in an item. */
-enum { BLOCK_PAIRS = 64 };
+enum { BLOCK_PAIRS = 128 };
 
 struct pair {
     const struct attention_seq *seq;
@@ -25,13 +25,14 @@ struct pair {
 struct block {
     int32_t n_pairs, n_keys_max, first_key; /* the first that any pair sees */
     struct pair pair[BLOCK_PAIRS];
-    float max[BLOCK_PAIRS], sum[BLOCK_PAIRS];
+    bool packed;                                                    /* operands are two bf16 in a word */
+    float max[BLOCK_PAIRS], sum[BLOCK_PAIRS], rounded[BLOCK_PAIRS]; /* rounded: the sum of packed weights */
     float score[BLOCK_PAIRS * CHUNK] __attribute__((aligned(64)));
     float q[BLOCK_PAIRS * MAX_HEAD_DIM] __attribute__((aligned(64)));
     float o[BLOCK_PAIRS * MAX_HEAD_DIM] __attribute__((aligned(64)));
     struct chunk_keys keys;                                     /* what k and v hold */
-    float k[MAX_HEAD_DIM * CHUNK] __attribute__((aligned(64))); /* [D][CHUNK] */
-    float v[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64))); /* [CHUNK][padded D] */
+    float k[MAX_HEAD_DIM * CHUNK] __attribute__((aligned(64))); /* [D][CHUNK]; packed: [D / 2][CHUNK] */
+    float v[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64))); /* [CHUNK][padded D]; packed: [CHUNK / 2][padded D] */
 };
 
 /* One step of the online softmax: scores of the keys in range become weights exp(score * scale - max), zero
@@ -73,6 +74,65 @@ static inline float softmax_update(float *score, struct chunk_range range, float
     return lane[0];
 }
 
+/* The same where products take pairs, for rows begin .. end of the block, whose scores are rows 0 .. of b->score. Maxima are
+ * those of score * scale * log2(e). The weights become bf16 in the first half of their row, in order; factors of 1 leave
+ * what was accumulated as it is. */
+#if defined(__AVX512BF16__)
+static inline void softmax_row_packed(float *score, struct chunk_range range, vf scale, float *max, float *old,
+                                      float *sum, float *rounded)
+{
+    const uint64_t lanes = range_lanes(range);
+    vf s[CHUNK / VW];
+    for (int i = 0; i < CHUNK / VW; i++)
+        s[i] = _mm512_mask_mul_ps(vf_set(-INFINITY), (__mmask16)(lanes >> (i * VW)), vf_load(score + i * VW), scale);
+    const float chunk_max = vf_max_lane(vf_max(vf_max(s[0], s[1]), vf_max(s[2], s[3])));
+    *old = *max;
+    *max = chunk_max > *max ? chunk_max : *max;
+    const vf shift = vf_set(*max);
+    for (int i = 0; i < CHUNK / VW; i++)
+        s[i] = exp2_fast(vf_sub(s[i], shift), (__mmask16)(lanes >> (i * VW)));
+    *sum = vf_sum(vf_add(vf_add(s[0], s[1]), vf_add(s[2], s[3])));
+    const __m512bh low = round_two(s[0], s[1]), high = round_two(s[2], s[3]);
+    _mm512_storeu_si512(score, (__m512i)low);
+    _mm512_storeu_si512(score + VW, (__m512i)high);
+    const __m512bh ones = (__m512bh)_mm512_set1_epi32(0x3f803f80);
+    *rounded = vf_sum(_mm512_dpbf16_ps(_mm512_dpbf16_ps(vf_zero(), low, ones), high, ones));
+}
+
+static inline void softmax_packed(struct block *b, int32_t begin, int32_t end, const struct chunk_range *ranges,
+                                  float scale, int64_t width)
+{
+    float old[BLOCK_PAIRS + VW], sum[BLOCK_PAIRS + VW], rounded[BLOCK_PAIRS + VW];
+    static_assert(CHUNK == 64, "a row of scores is four vectors");
+    for (int32_t i = 0; i < end - begin; i++)
+        softmax_row_packed(b->score + i * CHUNK, ranges[i], vf_set(scale * LOG2_E), &b->max[begin + i], &old[i],
+                           &sum[i], &rounded[i]);
+    for (int32_t i = 0; i < end - begin; i += VW) {
+        const __mmask16 rows = (__mmask16)(end - begin - i >= VW ? 0xffff : (1u << (end - begin - i)) - 1u);
+        const vf max = _mm512_maskz_loadu_ps(rows, b->max + begin + i);
+        const vf factor = exp2_fast(vf_sub(_mm512_maskz_loadu_ps(rows, old + i), max), rows);
+        const vf all = _mm512_maskz_loadu_ps(rows, b->sum + begin + i),
+                 of = _mm512_maskz_loadu_ps(rows, b->rounded + begin + i);
+        _mm512_mask_storeu_ps(b->sum + begin + i, rows, vf_fma(all, factor, _mm512_maskz_loadu_ps(rows, sum + i)));
+        _mm512_mask_storeu_ps(b->rounded + begin + i, rows,
+                              vf_fma(of, factor, _mm512_maskz_loadu_ps(rows, rounded + i)));
+        vf_store(old + i, factor);
+    }
+    for (int32_t i = 0; i < end - begin; i++)
+        if (old[i] != 1.0f) {
+            float *o = b->o + (begin + i) * width;
+            for (int64_t d = 0; d < width; d += VW)
+                vf_store(o + d, vf_mul(vf_load(o + d), vf_set(old[i])));
+        }
+}
+#else
+static inline void softmax_packed(struct block *b, int32_t begin, int32_t end, const struct chunk_range *ranges,
+                                  float scale, int64_t width)
+{
+    (void)b, (void)begin, (void)end, (void)ranges, (void)scale, (void)width;
+}
+#endif
+
 static void block_fill(struct block *b, const struct attention_forward *p, int64_t first_query, int32_t n_queries,
                        int32_t first_head, int32_t n_heads)
 {
@@ -81,6 +141,7 @@ static void block_fill(struct block *b, const struct attention_forward *p, int64
     while (first_query >= p->seqs[s].n_queries)
         first_query -= p->seqs[s++].n_queries;
     b->n_pairs = 0;
+    b->packed = is_packed(p->act);
     b->n_keys_max = 0;
     b->first_key = INT32_MAX;
     for (int32_t i = 0; i < n_queries; i++) {
@@ -98,8 +159,12 @@ static void block_fill(struct block *b, const struct attention_forward *p, int64
             const int32_t at = b->n_pairs++;
             b->pair[at] = (struct pair){seq, row, position, h};
             b->max[at] = -INFINITY;
-            b->sum[at] = 0.0f;
-            load_row(b->q + at * width, p->q, p->act, (row * p->n_heads + h) * p->head_dim, p->head_dim);
+            b->sum[at] = b->rounded[at] = 0.0f;
+            if (b->packed)
+                packed_load_row(b->q + at * packed_width(p->head_dim), p->q, (row * p->n_heads + h) * p->head_dim,
+                                p->head_dim);
+            else
+                load_row(b->q + at * width, p->q, p->act, (row * p->n_heads + h) * p->head_dim, p->head_dim);
         }
         first_query++;
     }
@@ -111,13 +176,13 @@ static void block_attend(struct block *b, const struct attention_forward *p, int
 {
     const int64_t width = padded(p->head_dim);
     struct chunk_range ranges[BLOCK_PAIRS];
-    int32_t most = 0;
-    for (int32_t i = begin; i < end; i++) {
+    for (int32_t i = begin; i < end; i++)
         ranges[i - begin] = seen(b->pair[i].position, p->window, chunk);
-        most = ranges[i - begin].end > most ? ranges[i - begin].end : most;
-    }
-    chunk_scores(b->score, b->q + begin * width, b->k, end - begin, most, p->head_dim);
-    for (int32_t i = begin; i < end; i++) {
+    const int64_t q_width = b->packed ? packed_width(p->head_dim) : width;
+    chunk_scores(b->score, b->q + begin * q_width, b->k, end - begin, ranges, p->head_dim, b->packed);
+    if (b->packed)
+        softmax_packed(b, begin, end, ranges, p->scale, width);
+    for (int32_t i = begin; i < end && !b->packed; i++) {
         const float old =
             softmax_update(b->score + (i - begin) * CHUNK, ranges[i - begin], p->scale, &b->max[i], &b->sum[i]);
         float *o = b->o + i * width;
@@ -130,14 +195,26 @@ static void block_attend(struct block *b, const struct attention_forward *p, int
                                    .a_row = CHUNK,
                                    .a_step = 1,
                                    .b = b->v,
-                                   .b_row = width};
+                                   .b_row = width,
+                                   .packed = b->packed};
     product_run_ranges(&values, end - begin, width, ranges);
+}
+
+static void block_load(struct block *b, const struct attention_forward *p, int32_t kv_head)
+{
+    const int64_t row_stride = (int64_t)p->n_kv_heads * p->head_dim;
+    const int64_t offset = (int64_t)kv_head * p->head_dim;
+    if (b->packed) {
+        packed_load_across(b->k, &b->keys, p->k, row_stride, offset, p->head_dim);
+        packed_load_keys(b->v, &b->keys, p->v, row_stride, offset, p->head_dim);
+    } else {
+        chunk_load_transposed(b->k, &b->keys, p->k, p->act, row_stride, offset, p->head_dim);
+        chunk_load(b->v, &b->keys, p->v, p->act, row_stride, offset, p->head_dim);
+    }
 }
 
 static void block_chunk(struct block *b, const struct attention_forward *p, int32_t kv_head, int32_t chunk)
 {
-    const int64_t row_stride = (int64_t)p->n_kv_heads * p->head_dim;
-    const int64_t offset = (int64_t)kv_head * p->head_dim;
     int32_t begin = 0, end = 0; /* pairs that wait for the gathered chunk */
     b->keys.n = 0;
     for (int32_t i = 0; i < b->n_pairs;) {
@@ -164,8 +241,7 @@ static void block_chunk(struct block *b, const struct attention_forward *p, int3
         }
         if (!same) {
             b->keys = keys;
-            chunk_load_transposed(b->k, &keys, p->k, p->act, row_stride, offset, p->head_dim);
-            chunk_load(b->v, &keys, p->v, p->act, row_stride, offset, p->head_dim);
+            block_load(b, p, kv_head);
         }
         if (begin == end)
             begin = i;
@@ -182,7 +258,7 @@ static void block_store(struct block *b, const struct attention_forward *p)
     for (int32_t i = 0; i < b->n_pairs; i++) {
         float *o = b->o + i * width;
         for (int64_t d = 0; d < width; d += VW)
-            vf_store(o + d, vf_div(vf_load(o + d), vf_set(b->sum[i])));
+            vf_store(o + d, vf_div(vf_load(o + d), vf_set(b->packed ? b->rounded[i] : b->sum[i])));
         const int64_t at = b->pair[i].row * p->n_heads + b->pair[i].head;
         int32_t d = 0;
         for (; d + VW <= p->head_dim; d += VW)
@@ -190,7 +266,7 @@ static void block_store(struct block *b, const struct attention_forward *p)
         for (; d < p->head_dim; d++)
             act_store(p->out, p->act, at * p->head_dim + d, o[d]);
         if (p->lse)
-            p->lse[at] = b->max[i] + logf(b->sum[i]);
+            p->lse[at] = (b->packed ? b->max[i] * LN_2 : b->max[i]) + logf(b->sum[i]);
     }
 }
 

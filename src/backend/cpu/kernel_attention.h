@@ -6,11 +6,13 @@
  * ascending order, one vf_fma each. Tiles only decide which elements are computed side by side, so
  * the tile shape, the other rows and the number of queries cannot change a bit. In particular the
  * score of a key is fma over d = 0 .. D-1 in one lane that belongs to that key: the chunk is
- * transposed once, keys lie across lanes, and no lane ever meets another. */
+ * transposed once, keys lie across lanes, and no lane ever meets another. (In bf16, where the instruction set has products
+ * of it, a step takes two terms: kernel_attention_packed.h.) */
 #ifndef COHORT_BACKEND_CPU_KERNEL_ATTENTION_H
 #define COHORT_BACKEND_CPU_KERNEL_ATTENTION_H
 
 #include "backend/cpu/cpu_kernels.h"
+#include "backend/cpu/kernel_attention_packed.h"
 #include "backend/cpu/simd.h"
 #include "backend/ops.h"
 
@@ -25,18 +27,22 @@ enum {
     TILE_ROWS = VW == 16 ? 6 : 4
 };
 
+#define LOG2_E 1.44269504088896341f
+#define LN_2   0.693147180559945309f
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-/* C[m, n] = A . B, or C += A . B. A's element (row, step) is a[row * a_row + step * a_step]. */
+/* C[m, n] = A . B, or C += A . B. A's element (row, step) is a[row * a_row + step * a_step]. An element of A and B is a
+ * float, or with pairs two neighbours in bf16, of which a step takes both (kernel_attention_packed.h). */
 struct product {
     float *c;
     const float *a, *b;
     int64_t c_row, a_row, a_step, b_row;
-    bool fresh;
+    bool fresh, packed;
 };
 
-ALWAYS_INLINE void product_tile(const struct product *p, int rows, int vectors, int64_t row, int64_t col, int64_t begin,
-                                int64_t end)
+ALWAYS_INLINE void product_tile(const struct product *p, bool packed, int rows, int vectors, int64_t row, int64_t col,
+                                int64_t begin, int64_t end)
 {
     vf acc[TILE_ROWS][TILE_VECTORS];
     float *c = p->c + row * p->c_row + col;
@@ -53,7 +59,7 @@ ALWAYS_INLINE void product_tile(const struct product *p, int rows, int vectors, 
         for (int r = 0; r < rows; r++) {
             const vf scalar = vf_set(a[r * a_row]);
             for (int v = 0; v < vectors; v++)
-                acc[r][v] = vf_fma(scalar, x[v], acc[r][v]);
+                acc[r][v] = packed ? packed_fma(scalar, x[v], acc[r][v]) : vf_fma(scalar, x[v], acc[r][v]);
         }
     }
     for (int r = 0; r < rows; r++)
@@ -61,23 +67,32 @@ ALWAYS_INLINE void product_tile(const struct product *p, int rows, int vectors, 
             vf_store(c + r * p->c_row + v * VW, acc[r][v]);
 }
 
-ALWAYS_INLINE void product_columns(const struct product *p, int rows, int64_t row, int64_t n, int64_t begin,
-                                   int64_t end)
+ALWAYS_INLINE void product_columns(const struct product *p, bool packed, int rows, int64_t row, int64_t n,
+                                   int64_t begin, int64_t end)
 {
     int64_t col = 0;
     for (; col + TILE_VECTORS * VW <= n; col += TILE_VECTORS * VW)
-        product_tile(p, rows, TILE_VECTORS, row, col, begin, end);
+        product_tile(p, packed, rows, TILE_VECTORS, row, col, begin, end);
     for (; col < n; col += VW)
-        product_tile(p, rows, 1, row, col, begin, end);
+        product_tile(p, packed, rows, 1, row, col, begin, end);
+}
+
+ALWAYS_INLINE void product_rows_of(const struct product *p, bool packed, int rows, int64_t row, int64_t n,
+                                   int64_t begin, int64_t end)
+{
+    switch (rows) {
+    case TILE_ROWS: product_columns(p, packed, TILE_ROWS, row, n, begin, end); break;
+    case 2: product_columns(p, packed, 2, row, n, begin, end); break;
+    default: product_columns(p, packed, 1, row, n, begin, end); break;
+    }
 }
 
 static inline void product_rows(const struct product *p, int rows, int64_t row, int64_t n, int64_t begin, int64_t end)
 {
-    switch (rows) {
-    case TILE_ROWS: product_columns(p, TILE_ROWS, row, n, begin, end); break;
-    case 2: product_columns(p, 2, row, n, begin, end); break;
-    default: product_columns(p, 1, row, n, begin, end); break;
-    }
+    if (HAVE_PACKED && p->packed)
+        product_rows_of(p, true, rows, row, n, begin, end);
+    else
+        product_rows_of(p, false, rows, row, n, begin, end);
 }
 
 static inline int product_height(int64_t rows_left)
@@ -97,11 +112,32 @@ struct chunk_range {
     int32_t begin, end;
 };
 
+/* The terms begin .. end of one row, where end of pairs, or begin, may be in the middle of one: there the other half of B
+ * is not looked at. */
+static inline void product_row_range(const struct product *p, int64_t row, int64_t n, int32_t begin, int32_t end)
+{
+    if (!(HAVE_PACKED && p->packed)) {
+        product_rows(p, 1, row, n, begin, end);
+        return;
+    }
+    if (begin % 2 != 0 && begin < end) {
+        packed_half(p->c + row * p->c_row, p->a[row * p->a_row + begin / 2 * p->a_step], p->b + begin / 2 * p->b_row, n,
+                    true);
+        begin++;
+    }
+    if (begin / 2 < end / 2)
+        product_rows(p, 1, row, n, begin / 2, end / 2);
+    if (end % 2 != 0 && begin < end)
+        packed_half(p->c + row * p->c_row, p->a[row * p->a_row + end / 2 * p->a_step], p->b + end / 2 * p->b_row, n,
+                    false);
+}
+
 /* The same, of rows that take the terms of their ranges only, and are added to. What lies outside in A and B is not even
  * read (a masked key contributes exactly nothing, NaN included). */
 static inline void product_run_ranges(const struct product *p, int64_t m, int64_t n, const struct chunk_range *ranges)
 {
     assert(!p->fresh);
+    const int32_t unit = HAVE_PACKED && p->packed ? 2 : 1;
     for (int64_t row = 0; row < m;) {
         const int rows = product_height(m - row);
         int32_t begin = ranges[row].begin, end = ranges[row].end;
@@ -109,20 +145,26 @@ static inline void product_run_ranges(const struct product *p, int64_t m, int64_
             begin = ranges[row + r].begin > begin ? ranges[row + r].begin : begin;
             end = ranges[row + r].end < end ? ranges[row + r].end : end;
         }
-        if (begin >= end) /* no term that all take */
+        begin = (begin + unit - 1) / unit * unit; /* whole steps that all take */
+        end = end / unit * unit;
+        if (begin >= end)
             begin = end = 0;
         for (int r = 0; r < rows && begin < end; r++)
             if (ranges[row + r].begin < begin)
-                product_rows(p, 1, row + r, n, ranges[row + r].begin, begin);
-        product_rows(p, rows, row, n, begin, end);
+                product_row_range(p, row + r, n, ranges[row + r].begin, begin);
+        if (begin < end)
+            product_rows(p, rows, row, n, begin / unit, end / unit);
         for (int r = 0; r < rows; r++) {
             const int32_t from = begin < end || ranges[row + r].begin < end ? end : ranges[row + r].begin;
             if (ranges[row + r].end > from)
-                product_rows(p, 1, row + r, n, from, ranges[row + r].end);
+                product_row_range(p, row + r, n, from, ranges[row + r].end);
         }
         row += rows;
     }
 }
+
+/* Whether the operands of products are pairs. */
+static inline bool is_packed(enum dtype act) { return HAVE_PACKED && act == DTYPE_BF16; }
 
 /* vf_exp, but NaN stays NaN: a broken score must be seen in the output, not counted as a masked
  * key. */
@@ -295,20 +337,115 @@ static inline void chunk_load_transposed(float *to, const struct chunk_keys *key
     }
 }
 
-/* Scores before scaling, [rows][CHUNK]: rows of q (padded D apart) against a transposed chunk of n
- * keys. */
-static inline void chunk_scores(float *scores, const float *q, const float *k_transposed, int64_t rows, int32_t n,
-                                int32_t head_dim)
+/* How far rows of pairs along a head lie apart, in pairs: whole vectors. */
+static inline int64_t packed_width(int64_t head_dim) { return (head_dim + 2 * VW - 1) / (2 * VW) * VW; }
+
+#if defined(__AVX512BF16__)
+
+/* One row of head_dim elements from index at as pairs, zeros behind it. */
+static inline void packed_load_row(float *to, const void *from, int64_t at, int32_t head_dim)
+{
+    for (int32_t d = 0; d < head_dim; d += 2 * VW)
+        _mm512_storeu_si512(to + d / 2,
+                            _mm512_maskz_loadu_epi16(first_of_32(head_dim - d), (const uint16_t *)from + at + d));
+}
+
+/* The chunk as [pairs along D][CHUNK], keys across; zeros where there is no key. */
+static inline void packed_load_across(float *to, const struct chunk_keys *keys, const void *from, int64_t row_stride,
+                                      int64_t offset, int32_t head_dim)
+{
+    for (int32_t j = 0; j < keys->n; j += VW)
+        for (int32_t d = 0; d < head_dim; d += 2 * VW) {
+            const __mmask32 mask = first_of_32(head_dim - d);
+            const uint16_t *base = (const uint16_t *)from + offset + d;
+            vf x[VW];
+            for (int32_t i = 0; i < VW; i++)
+                x[i] = j + i < keys->n
+                           ? _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(mask, base + keys->row[j + i] * row_stride))
+                           : vf_zero();
+            transpose(x);
+            for (int32_t i = 0; i < VW; i++)
+                vf_store(to + (d / 2 + i) * CHUNK + j, x[i]);
+        }
+}
+
+/* The chunk as [pairs of keys][padded D]; a last key alone is paired with zeros. */
+static inline void packed_load_keys(float *to, const struct chunk_keys *keys, const void *from, int64_t row_stride,
+                                    int64_t offset, int32_t head_dim)
+{
+    for (int32_t j = 0; j < keys->n; j += 2)
+        for (int32_t d = 0; d < head_dim; d += 2 * VW) {
+            const __mmask32 mask = first_of_32(head_dim - d);
+            const uint16_t *base = (const uint16_t *)from + offset + d;
+            const __m512i even = _mm512_maskz_loadu_epi16(mask, base + keys->row[j] * row_stride);
+            const __m512i odd = j + 1 < keys->n ? _mm512_maskz_loadu_epi16(mask, base + keys->row[j + 1] * row_stride)
+                                                : _mm512_setzero_si512();
+            packed_interleave(even, odd, to + j / 2 * padded(head_dim) + d, head_dim - d > VW);
+        }
+}
+
+/* Rows of pairs along a head, n of them, as [n / 2][padded D]: two rows in one, with zeros beside a last one alone. */
+static inline void packed_load_two(float *to, const float *rows, int32_t n, int32_t head_dim)
+{
+    const int64_t width = packed_width(head_dim);
+    for (int32_t i = 0; i < n; i += 2)
+        for (int32_t d = 0; d < head_dim; d += 2 * VW) {
+            const __m512i even = _mm512_loadu_si512(rows + i * width + d / 2);
+            const __m512i odd = i + 1 < n ? _mm512_loadu_si512(rows + (i + 1) * width + d / 2) : _mm512_setzero_si512();
+            packed_interleave(even, odd, to + i / 2 * padded(head_dim) + d, head_dim - d > VW);
+        }
+}
+
+/* A bit for each key of the chunk that is seen. */
+static inline uint64_t range_lanes(struct chunk_range range)
+{
+    return (~0ull >> (CHUNK - range.end)) & (~0ull << range.begin);
+}
+
+#else
+
+static inline void packed_load_two(float *to, const float *rows, int32_t n, int32_t head_dim)
+{
+    (void)to, (void)rows, (void)n, (void)head_dim;
+}
+static inline void packed_load_row(float *to, const void *from, int64_t at, int32_t head_dim)
+{
+    (void)to, (void)from, (void)at, (void)head_dim;
+}
+static inline void packed_load_across(float *to, const struct chunk_keys *keys, const void *from, int64_t row_stride,
+                                      int64_t offset, int32_t head_dim)
+{
+    (void)to, (void)keys, (void)from, (void)row_stride, (void)offset, (void)head_dim;
+}
+static inline void packed_load_keys(float *to, const struct chunk_keys *keys, const void *from, int64_t row_stride,
+                                    int64_t offset, int32_t head_dim)
+{
+    (void)to, (void)keys, (void)from, (void)row_stride, (void)offset, (void)head_dim;
+}
+
+#endif
+
+/* Scores before scaling, [rows][CHUNK]: rows of q (padded D apart, or packed_width) against the keys that lie across. What
+ * no row of a tile sees is not computed. */
+static inline void chunk_scores(float *scores, const float *q, const float *k_across, int64_t rows,
+                                const struct chunk_range *ranges, int32_t head_dim, bool packed)
 {
     const struct product p = {.c = scores,
                               .c_row = CHUNK,
                               .a = q,
-                              .a_row = padded(head_dim),
+                              .a_row = packed ? packed_width(head_dim) : padded(head_dim),
                               .a_step = 1,
-                              .b = k_transposed,
+                              .b = k_across,
                               .b_row = CHUNK,
-                              .fresh = true};
-    product_run(&p, rows, padded(n), head_dim);
+                              .fresh = true,
+                              .packed = packed};
+    for (int64_t row = 0; row < rows; row += product_height(rows - row)) {
+        const int height = product_height(rows - row);
+        int32_t end = 0;
+        for (int r = 0; r < height; r++)
+            end = ranges[row + r].end > end ? ranges[row + r].end : end;
+        product_rows(&p, height, row, padded(end), 0, packed ? (head_dim + 1) / 2 : head_dim);
+    }
 }
 
 /* How many keys of the chunk, from its first on, lie before the query at position or are its own. */

@@ -13,18 +13,23 @@ enum { BLOCK_PAIRS = 64 };
 struct work {
     const struct attention_backward *p;
     int32_t kv_head;
+    bool packed;                                                /* operands of products are two bf16 in a word */
     struct chunk_keys keys;                                     /* what the chunk's arrays hold; n = 0: nothing */
-    float k[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64))); /* [CHUNK][padded D] */
-    float k_transposed[MAX_HEAD_DIM * CHUNK] __attribute__((aligned(64))); /* [D][CHUNK] */
+    float k[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64))); /* [CHUNK][padded D]; packed: half as many rows */
+    float k_transposed[MAX_HEAD_DIM * CHUNK] __attribute__((aligned(64))); /* [D][CHUNK]; packed: half as many rows */
     float v_transposed[MAX_HEAD_DIM * CHUNK] __attribute__((aligned(64)));
     float dk[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64)));
     float dv[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64)));
+    /* [pairs][padded D]; packed: [pairs][packed_width], and in the second half [pairs / 2][padded D], two rows in one */
     float q[BLOCK_PAIRS * MAX_HEAD_DIM] __attribute__((aligned(64)));
     float d_out[BLOCK_PAIRS * MAX_HEAD_DIM] __attribute__((aligned(64)));
     float dq[BLOCK_PAIRS * MAX_HEAD_DIM] __attribute__((aligned(64)));
     float weight[BLOCK_PAIRS * CHUNK] __attribute__((aligned(64)));
     float d_score[BLOCK_PAIRS * CHUNK] __attribute__((aligned(64)));
+    float d_score_rows[BLOCK_PAIRS * CHUNK / 2] __attribute__((aligned(64))); /* packed: [pairs][CHUNK / 2] */
 };
+
+enum { SECOND_HALF = BLOCK_PAIRS * MAX_HEAD_DIM / 2 };
 
 /* Moves rows of dk and dv between memory and the chunk's accumulators. */
 static void gradient_load(const struct work *w, float *to, const float *from)
@@ -58,24 +63,118 @@ static void chunk_take(struct work *w, const struct chunk_keys *keys)
     const struct attention_forward *f = &w->p->forward;
     const int64_t stride = (int64_t)f->n_kv_heads * f->head_dim, offset = (int64_t)w->kv_head * f->head_dim;
     w->keys = *keys;
-    chunk_load(w->k, keys, f->k, f->act, stride, offset, f->head_dim);
-    chunk_load_transposed(w->k_transposed, keys, f->k, f->act, stride, offset, f->head_dim);
-    chunk_load_transposed(w->v_transposed, keys, f->v, f->act, stride, offset, f->head_dim);
+    if (w->packed) {
+        packed_load_keys(w->k, keys, f->k, stride, offset, f->head_dim);
+        packed_load_across(w->k_transposed, keys, f->k, stride, offset, f->head_dim);
+        packed_load_across(w->v_transposed, keys, f->v, stride, offset, f->head_dim);
+    } else {
+        chunk_load(w->k, keys, f->k, f->act, stride, offset, f->head_dim);
+        chunk_load_transposed(w->k_transposed, keys, f->k, f->act, stride, offset, f->head_dim);
+        chunk_load_transposed(w->v_transposed, keys, f->v, f->act, stride, offset, f->head_dim);
+    }
     gradient_load(w, w->dk, w->p->dk);
     gradient_load(w, w->dv, w->p->dv);
 }
 
-static float row_dot(const float *a, const void *b, enum dtype act, int64_t at, int32_t n)
+static float row_dot(const void *a, const void *b, enum dtype act, int64_t at, int32_t n)
 {
     vf sum = vf_zero();
     int32_t d = 0;
     for (; d + VW <= n; d += VW)
-        sum = vf_fma(vf_load(a + d), vf_load_act(b, act, at + d), sum);
+        sum = vf_fma(vf_load_act(a, act, at + d), vf_load_act(b, act, at + d), sum);
     float total = vf_sum(sum);
     for (; d < n; d++)
-        total = total + a[d] * act_load(b, act, at + d);
+        total = total + act_load(a, act, at + d) * act_load(b, act, at + d);
     return total;
 }
+
+/* Queries of a sequence, with some heads, against the loaded chunk: what each pair sees, where its rows lie. */
+struct block {
+    int32_t n_pairs, n_keys;
+    struct chunk_range ranges[BLOCK_PAIRS];
+    int64_t at[BLOCK_PAIRS]; /* (row, head) of a pair */
+};
+
+static void block_load(struct work *w, const struct block *b)
+{
+    const struct attention_forward *f = &w->p->forward;
+    const int64_t width = padded(f->head_dim), half = packed_width(f->head_dim);
+    for (int32_t i = 0; i < b->n_pairs; i++) {
+        const int64_t from = b->at[i] * f->head_dim;
+        if (w->packed) {
+            packed_load_row(w->q + i * half, f->q, from, f->head_dim);
+            packed_load_row(w->d_out + i * half, w->p->d_out, from, f->head_dim);
+        } else {
+            load_row(w->q + i * width, f->q, f->act, from, f->head_dim);
+            load_row(w->d_out + i * width, w->p->d_out, f->act, from, f->head_dim);
+        }
+    }
+    if (w->packed) {
+        packed_load_two(w->q + SECOND_HALF, w->q, b->n_pairs, f->head_dim);
+        packed_load_two(w->d_out + SECOND_HALF, w->d_out, b->n_pairs, f->head_dim);
+    }
+}
+
+/* Scores become weights, products of d_out and values the gradients of scores; 0 where a key is not seen. */
+static void block_weights(struct work *w, const struct block *b)
+{
+    const struct attention_forward *f = &w->p->forward;
+    for (int32_t i = 0; i < b->n_pairs; i++) {
+        float *weight = w->weight + i * CHUNK, *d_score = w->d_score + i * CHUNK;
+        const struct chunk_range range = b->ranges[i];
+        const vf lse = vf_set(f->lse[b->at[i]]), scale = vf_set(f->scale);
+        const vf delta = vf_set(row_dot(w->p->d_out, f->out, f->act, b->at[i] * f->head_dim, f->head_dim));
+        for (int32_t j = range.begin / VW * VW; j < range.end; j += VW) {
+            const vf p = exp_keep_nan(vf_sub(vf_mul(vf_load(weight + j), scale), lse));
+            vf_store(weight + j, p);
+            vf_store(d_score + j, vf_mul(vf_mul(p, vf_sub(vf_load(d_score + j), delta)), scale));
+        }
+        for (int32_t j = 0; j < range.begin; j++)
+            weight[j] = d_score[j] = 0.0f;
+        for (int32_t j = range.end; j < b->n_keys; j++)
+            weight[j] = d_score[j] = 0.0f;
+    }
+}
+
+/* The same rounded to bf16, rows 2i and 2i + 1 in one; and rows of gradients with keys in pairs. */
+#if defined(__AVX512BF16__)
+static void block_weights_packed(struct work *w, const struct block *b)
+{
+    const struct attention_forward *f = &w->p->forward;
+    const vf scale = vf_set(f->scale), scale_2 = vf_set(f->scale * LOG2_E);
+    for (int32_t i = 0; i < b->n_pairs; i += 2) {
+        __m512i weight[2][2] = {{{0}}}, d_score[2][2] = {{{0}}}; /* [row][half of the keys] */
+        for (int32_t row = 0; row < 2 && i + row < b->n_pairs; row++) {
+            const float *score = w->weight + (i + row) * CHUNK, *d_weight = w->d_score + (i + row) * CHUNK;
+            const int64_t at = b->at[i + row];
+            const uint64_t lanes = range_lanes(b->ranges[i + row]);
+            const vf lse = vf_set(f->lse[at] * LOG2_E);
+            const vf delta = vf_set(row_dot(w->p->d_out, f->out, f->act, at * f->head_dim, f->head_dim));
+            vf p[CHUNK / VW], d[CHUNK / VW];
+            for (int j = 0; j < CHUNK / VW; j++) {
+                const __mmask16 seen = (__mmask16)(lanes >> (j * VW));
+                p[j] = exp2_fast(vf_sub(vf_mul(vf_load(score + j * VW), scale_2), lse), seen);
+                d[j] = _mm512_maskz_mul_ps(seen, vf_mul(p[j], vf_sub(vf_load(d_weight + j * VW), delta)), scale);
+            }
+            for (int half = 0; half < 2; half++) {
+                weight[row][half] = (__m512i)round_two(p[2 * half], p[2 * half + 1]);
+                d_score[row][half] = (__m512i)round_two(d[2 * half], d[2 * half + 1]);
+                _mm512_storeu_si512(w->d_score_rows + (i + row) * CHUNK / 2 + half * VW, d_score[row][half]);
+            }
+        }
+        for (int half = 0; half < 2; half++) {
+            packed_interleave(weight[0][half], weight[1][half], w->weight + i / 2 * CHUNK + half * 2 * VW, true);
+            packed_interleave(d_score[0][half], d_score[1][half], w->d_score + i / 2 * CHUNK + half * 2 * VW, true);
+        }
+    }
+}
+#else
+static void block_weights_packed(struct work *w, const struct block *b)
+{
+    (void)w;
+    (void)b;
+}
+#endif
 
 /* Processes queries begin .. end of seq, heads first .. first + n_heads, against the loaded chunk. */
 static void block_backward(struct work *w, const struct attention_seq *seq, int32_t begin, int32_t end,
@@ -83,51 +182,48 @@ static void block_backward(struct work *w, const struct attention_seq *seq, int3
 {
     const struct attention_forward *f = &w->p->forward;
     const int64_t width = padded(f->head_dim);
-    const int32_t n_pairs = (end - begin) * n_heads;
-    const int32_t n_keys = visible(seq->first_position + end - 1, chunk);
-    struct chunk_range ranges[BLOCK_PAIRS];
-    int64_t at[BLOCK_PAIRS]; /* (row, head) of a pair */
-    for (int32_t i = 0; i < n_pairs; i++) {
+    const bool packed = w->packed;
+    struct block b = {.n_pairs = (end - begin) * n_heads, .n_keys = visible(seq->first_position + end - 1, chunk)};
+    for (int32_t i = 0; i < b.n_pairs; i++) {
         const int32_t query = begin + i / n_heads;
         const int32_t position = seq->first_position + query;
-        ranges[i] = seen(position, f->window, chunk);
-        at[i] = ((int64_t)seq->query_row + query) * f->n_heads + first_head + i % n_heads;
-        load_row(w->q + i * width, f->q, f->act, at[i] * f->head_dim, f->head_dim);
-        load_row(w->d_out + i * width, w->p->d_out, f->act, at[i] * f->head_dim, f->head_dim);
+        b.ranges[i] = seen(position, f->window, chunk);
+        b.at[i] = ((int64_t)seq->query_row + query) * f->n_heads + first_head + i % n_heads;
         if (chunk > first_seen(position, f->window) / CHUNK)
-            load_row(w->dq + i * width, w->p->dq, DTYPE_F32, at[i] * f->head_dim, f->head_dim);
+            load_row(w->dq + i * width, w->p->dq, DTYPE_F32, b.at[i] * f->head_dim, f->head_dim);
         else
             memset(w->dq + i * width, 0, (size_t)width * sizeof *w->dq);
     }
+    block_load(w, &b);
+    chunk_scores(w->weight, w->q, w->k_transposed, b.n_pairs, b.ranges, f->head_dim, packed);
+    chunk_scores(w->d_score, w->d_out, w->v_transposed, b.n_pairs, b.ranges, f->head_dim, packed);
+    (packed ? block_weights_packed : block_weights)(w, &b);
 
-    chunk_scores(w->weight, w->q, w->k_transposed, n_pairs, n_keys, f->head_dim);
-    chunk_scores(w->d_score, w->d_out, w->v_transposed, n_pairs, n_keys, f->head_dim);
-    for (int32_t i = 0; i < n_pairs; i++) {
-        float *weight = w->weight + i * CHUNK, *d_score = w->d_score + i * CHUNK;
-        const vf lse = vf_set(f->lse[at[i]]), scale = vf_set(f->scale);
-        const vf delta = vf_set(row_dot(w->d_out + i * width, f->out, f->act, at[i] * f->head_dim, f->head_dim));
-        for (int32_t j = ranges[i].begin / VW * VW; j < ranges[i].end; j += VW) {
-            const vf p = exp_keep_nan(vf_sub(vf_mul(vf_load(weight + j), scale), lse));
-            vf_store(weight + j, p);
-            vf_store(d_score + j, vf_mul(vf_mul(p, vf_sub(vf_load(d_score + j), delta)), scale));
-        }
-        for (int32_t j = 0; j < ranges[i].begin; j++)
-            weight[j] = d_score[j] = 0.0f;
-        for (int32_t j = ranges[i].end; j < n_keys; j++)
-            weight[j] = d_score[j] = 0.0f;
-    }
-
-    const struct product values = {
-        .c = w->dv, .c_row = width, .a = w->weight, .a_row = 1, .a_step = CHUNK, .b = w->d_out, .b_row = width};
-    product_run(&values, n_keys, width, n_pairs);
-    const struct product keys = {
-        .c = w->dk, .c_row = width, .a = w->d_score, .a_row = 1, .a_step = CHUNK, .b = w->q, .b_row = width};
-    product_run(&keys, n_keys, width, n_pairs);
-    const struct product queries = {
-        .c = w->dq, .c_row = width, .a = w->d_score, .a_row = CHUNK, .a_step = 1, .b = w->k, .b_row = width};
-    product_run_ranges(&queries, n_pairs, width, ranges);
-    for (int32_t i = 0; i < n_pairs; i++)
-        memcpy(w->p->dq + at[i] * f->head_dim, w->dq + i * width, (size_t)f->head_dim * sizeof *w->dq);
+    const int64_t second = packed ? SECOND_HALF : 0, steps = packed ? (b.n_pairs + 1) / 2 : b.n_pairs;
+    struct product rows = {.c = w->dv,
+                           .c_row = width,
+                           .a = w->weight,
+                           .a_row = 1,
+                           .a_step = CHUNK,
+                           .b = w->d_out + second,
+                           .b_row = width,
+                           .packed = packed};
+    product_run(&rows, b.n_keys, width, steps);
+    rows.c = w->dk;
+    rows.a = w->d_score;
+    rows.b = w->q + second;
+    product_run(&rows, b.n_keys, width, steps);
+    const struct product queries = {.c = w->dq,
+                                    .c_row = width,
+                                    .a = packed ? w->d_score_rows : w->d_score,
+                                    .a_row = packed ? CHUNK / 2 : CHUNK,
+                                    .a_step = 1,
+                                    .b = w->k,
+                                    .b_row = width,
+                                    .packed = packed};
+    product_run_ranges(&queries, b.n_pairs, width, b.ranges);
+    for (int32_t i = 0; i < b.n_pairs; i++)
+        memcpy(w->p->dq + b.at[i] * f->head_dim, w->dq + i * width, (size_t)f->head_dim * sizeof *w->dq);
 }
 
 static void seq_backward(struct work *w, const struct attention_seq *seq, int32_t chunk)
@@ -182,6 +278,7 @@ static void run_items(const void *context, int64_t first, int64_t last, int thre
     for (int64_t item = first; item < last; item++) {
         w->p = job->p;
         w->kv_head = (int32_t)(item % f->n_kv_heads);
+        w->packed = is_packed(f->act);
         w->keys.n = 0;
         int32_t begin, end, n_keys = 0;
         tree_find(f, (int32_t)(item / f->n_kv_heads), &begin, &end);

@@ -166,6 +166,18 @@ static inline void vf_store_part(float *p, vf x, int n)
 }
 
 /* Lane i + lane i + VW/2, halving: a fixed tree. */
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+#define VF_HALVING(name, op8, op4, op1)                                                                                \
+    static inline float name(vf x)                                                                                     \
+    {                                                                                                                  \
+        const __m256 y = op8(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));                                 \
+        __m128 z = op4(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));                                        \
+        z = op4(z, _mm_movehl_ps(z, z));                                                                               \
+        return _mm_cvtss_f32(op1(z, _mm_movehdup_ps(z)));                                                              \
+    }
+VF_HALVING(vf_sum, _mm256_add_ps, _mm_add_ps, _mm_add_ss)
+VF_HALVING(vf_max_lane, _mm256_max_ps, _mm_max_ps, _mm_max_ss) /* of a NaN the second */
+#else
 static inline float vf_sum(vf x)
 {
     float lane[VW];
@@ -184,6 +196,7 @@ static inline float vf_max_lane(vf x)
             lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
     return lane[0];
 }
+#endif
 
 /* exp, about 1 ulp in [-87, 88]; below, 0; above, the value at 88. Cody-Waite reduction by ln 2 and the
  * degree-5 polynomial of Cephes expf. exp(0) is exactly 1. */
