@@ -4,14 +4,14 @@ fail() { echo "test_bench: $1" >&2; exit 1; }
 
 out=$("$COHORT" bench --preset nano --quick --kind prefill,decode --format jsonl 2>/dev/null)
 [ "$(grep -c '"kind": "machine"' <<<"$out")" = 2 ] || fail "expected the machine's limits beside each kind: $out"
-for what in '"kind": "prefill", "what": "512 tokens"' '"what": "batch 1,' '"what": "batch 8,' '"what": "batch 32,'; do
+for what in '"kind": "prefill", "what": "512 tokens"' '"what": "1023 tokens"' '"what": "batch 1,' '"what": "batch 8,' '"what": "batch 32,'; do
     row=$(grep -F "$what" <<<"$out") || fail "no row with $what: $out"
     [ "$(wc -l <<<"$row")" = 1 ] || fail "more than one row with $what"
     grep -Eq '"value": [1-9][0-9.e+]*, "unit": "tok/s"' <<<"$row" || fail "no rate in $row"
     grep -Eq '"samples": 3' <<<"$row" || fail "not three samples in $row"
     grep -Eq '"share_of_limit": [0-9.]+, "limit": "(memory|products)"' <<<"$row" || fail "no share of a limit in $row"
 done
-[ "$(wc -l <<<"$out")" = 6 ] || fail "expected 6 rows, one a line: $out"
+[ "$(wc -l <<<"$out")" = 7 ] || fail "expected 7 rows, one a line: $out"
 
 if message=$("$COHORT" bench --preset nano --model . 2>&1); then fail "--preset with --model was accepted"; fi
 grep -q -- '--preset NAME or --model DIR' <<<"$message" || fail "unclear: $message"
