@@ -62,6 +62,11 @@ export interface ToolDefinition {
   function: { name: string; description?: string; parameters?: FunctionParameters };
 }
 
+/** A tool that the model may call while it is trained: what call returns (or the text of it) is the answer, and what it throws is one too. */
+export interface CallableTool extends ToolDefinition {
+  call(args: any): unknown;
+}
+
 export interface ToolCallResult {
   id: string;
   name: string;
@@ -338,7 +343,8 @@ export interface GRPOTrainerConfig<T = unknown> extends Omit<GRPOOptions, OwnOpt
   /** Of trainStep and its like: 1024. */
   maxPromptLength?: number;
   repetitionPenalty?: number;
-  tools?: ToolDefinition[];
+  /** For the prompts of rows that have none; with functions (in all of them) calls are run, and an episode goes on until a turn has none. */
+  tools?: ToolDefinition[] | CallableTool[];
   enableThinking?: boolean;
   gradientClipNorm?: number;
   logInterval?: number;
@@ -481,7 +487,7 @@ export declare class GRPOTrainer<T = unknown> {
 /** A row of a data set (docs/SFT.md, docs/TRAINERS.md): text, messages, prompt and completion, chosen and rejected, label ... */
 export type Row = Record<string, unknown>;
 
-type RunOptions = 'model' | 'out' | 'data' | 'evalData' | 'reward' | 'resume' | 'config';
+type RunOptions = 'model' | 'out' | 'data' | 'evalData' | 'reward' | 'resume' | 'config' | 'tools';
 /** Settings of every trainer but GRPOTrainer; names of MLX-Node's (numEpochs, batchSize ...), and: */
 export interface RunSettings {
   modelPath?: string;
@@ -512,6 +518,7 @@ export type DistillationTrainerConfig = Omit<DistillationOptions, RunOptions> & 
   maxNewTokens?: number;
   groupSize?: number;
   enableThinking?: boolean;
+  tools?: CallableTool[];
   /** Measured, and not learned from. */
   rewardFunction?: RewardFunction;
   rewardTimeout?: number;

@@ -32,13 +32,15 @@ function outputOf(row) {
 class Bridge {
   raised = null;
 
-  /** rewards: [{name, call(outputs), tokens}]; events: functions of onMessage, onMetrics, onProgress. */
-  constructor(rewards, events = {}) {
+  /** rewards: [{name, call(outputs), tokens}]; events: functions of onMessage, onMetrics, onProgress; tools: what answers turns (tools.js), or null. */
+  constructor(rewards, events = {}, tools = null) {
     this.rewards = rewards;
     this.events = events;
     this.names = rewards.map(({ name, tokens }) => (tokens ? '*' : '') + name);
+    if (tools !== null) this.names.push('@tools');
     this.handle = (kind, text, number, index) => {
       if (kind === 'reward') this.#score(text, number, index);
+      else if (kind === 'environment') tools.take(text, () => this.handleOfRun).catch((error) => this.#keep(error));
       else if (kind === 'message') this.#call(this.events.onMessage, text);
       else if (kind === 'metrics') this.#call(this.events.onMetrics, JSON.parse(text));
       else if (kind === 'progress') this.#call(this.events.onProgress, JSON.parse(text));

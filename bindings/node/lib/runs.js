@@ -8,10 +8,11 @@ const { native, CohortError, optionPairs, optionTable } = require('./native.js')
 const { Qwen3Model, messageOf } = require('./model.js');
 const { GRPOTrainer: { findLatestCheckpoint } } = require('./trainer.js');
 const { Bridge } = require('./run.js');
+const { answersOf } = require('./tools.js');
 const { OutputStore } = require('./store.js');
 
 /** Settings of the trainer itself. */
-const OWN = new Set(['modelPath', 'outputDir', 'resumeFromCheckpoint', 'logConsole', 'evalDataset', 'signal', 'rewardFunction', 'rewardTimeout']);
+const OWN = new Set(['modelPath', 'outputDir', 'resumeFromCheckpoint', 'logConsole', 'evalDataset', 'signal', 'rewardFunction', 'rewardTimeout', 'tools']);
 const NAMES = {
   numEpochs: 'epochs', maxSteps: 'steps', batchSize: 'batch_size', gradientClipNorm: 'max_grad_norm', saveInterval: 'save_steps', logInterval: 'logging_steps',
   evalInterval: 'eval_steps', maxCheckpoints: 'save_total_limit', maxSeqLength: 'max_length', maxNewTokens: 'max_completion_length',
@@ -45,6 +46,7 @@ class RunTrainer extends EventEmitter {
   #given;
   #pairs;
   #bridge = null;
+  #tools = null; // what answers the turns of episodes
   #state = 'new'; // -> 'training' -> 'trained', or 'closed'
   #stopped = false;
   #store = null;
@@ -69,6 +71,9 @@ class RunTrainer extends EventEmitter {
       if (command !== 'distill') throw new TypeError(`rewardFunction: ${command} has no rewards`);
       if (typeof config.rewardFunction !== 'function') throw new TypeError(`rewardFunction is a ${typeof config.rewardFunction}; expected a function of outputs`);
     }
+    if (config.tools !== undefined && command !== 'distill') throw new TypeError(`tools: ${command} samples nothing; tools stand in its rows`);
+    this.#tools = answersOf(config.tools);
+    if (config.tools !== undefined && this.#tools === null) throw new TypeError("tools: expected definitions with a function 'call'");
     this.modelPath = model instanceof Qwen3Model ? model.path : config.modelPath;
     if (typeof this.modelPath !== 'string') throw new TypeError('expected a Qwen3Model, or config.modelPath');
     this.outputDir = config.outputDir ?? './outputs';
@@ -130,7 +135,7 @@ class RunTrainer extends EventEmitter {
     this.#state = 'training';
     const abort = () => this.stop();
     try {
-      this.#bridge = new Bridge(this.#rewards(), this.#events());
+      this.#bridge = new Bridge(this.#rewards(), this.#events(), this.#tools);
       const running = this.#bridge.run(this.constructor.command, all, rewardTimeout);
       signal?.addEventListener('abort', abort, { once: true });
       await running;
@@ -170,7 +175,7 @@ class RunTrainer extends EventEmitter {
         figures ??= Object.fromEntries(Object.entries(raw).filter(([name]) => name.startsWith('eval_')));
         native.stop(bridge.handleOfRun);
       },
-    });
+    }, this.#tools);
     try {
       const data = write(dataset, folder, 'eval');
       const adapter = fs.existsSync(path.join(this.#final, 'adapter_config.json'));

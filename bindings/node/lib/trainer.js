@@ -7,6 +7,7 @@ const { native, CohortError, optionPairs, optionTable, notice, camel } = require
 const { Qwen3Model, messageOf, toolOf } = require('./model.js');
 const { BUILTIN, NativeRewardRegistry, scoresOf } = require('./rewards.js');
 const { Bridge } = require('./run.js');
+const { answersOf } = require('./tools.js');
 const { OutputStore } = require('./store.js');
 
 /** MLX-Node's defaults. What is not here has the library's (docs/OPTIONS.md). */
@@ -131,12 +132,14 @@ class GRPOTrainer extends EventEmitter {
   #stopped = false;
   #epochSteps = [];
   #count = 0; // completions of a step
+  #tools = null; // what answers the turns of episodes
 
   /** model: a Qwen3Model, whose folder is trained from; config.modelPath names a folder in its place (GRPOTrainer.create). */
   constructor(model, config = {}) {
     super();
     const { given, pairs, options } = readConfig(config ?? {});
     this.#given = given;
+    this.#tools = answersOf(given.tools);
     this.#pairs = pairs;
     this.#options = options;
     const value = (name) => Number(pairs[pairs.lastIndexOf(name) + 1]);
@@ -291,7 +294,7 @@ class GRPOTrainer extends EventEmitter {
       const all = [
         'model', this.modelPath, 'data', this.#write(dataset, 'train'), 'out', this.outputDir, ...this.#pairs, ...pairs, ...evaluated, ...this.#resume(),
       ];
-      this.#bridge = new Bridge(callbacks, this.#events());
+      this.#bridge = new Bridge(callbacks, this.#events(), this.#tools);
       const running = this.#bridge.run('grpo', all, this.#given.rewardTimeout);
       this.#given.signal?.addEventListener('abort', abort, { once: true });
       await running;
@@ -339,7 +342,7 @@ class GRPOTrainer extends EventEmitter {
       if (!['epochs', 'shuffle_dataset'].includes(this.#pairs[i])) without.push(this.#pairs[i], this.#pairs[i + 1]);
     }
     const length = ['max_prompt_length', String(this.#given.maxPromptLength ?? 1024)];
-    const bridge = new Bridge(callbacks, this.#events());
+    const bridge = new Bridge(callbacks, this.#events(), this.#tools);
     const step = await bridge.open(['model', this.modelPath, 'out', this.outputDir, ...without, ...length, ...pairs, ...this.#resume()], this.#given.rewardTimeout);
     this.#step = step;
     this.#stepper = { bridge, handle: bridge.handleOfRun, function: callbacks.length > 0 ? this.#reward : null };

@@ -104,6 +104,8 @@ struct worker {
     size_t n_rewards;
     int64_t timeout_ms; /* for an answer of a reward; 0: none */
     bool timed_out, wants_progress;
+    char *environment;                          /* its name; NULL: there is none in JavaScript */
+    struct environment_line *lines, *lines_end; /* its answers that wait, under lock */
     struct addon_text output;
 };
 
@@ -127,6 +129,15 @@ void node_job_done(struct job *job);
 void worker_close(struct worker *worker);
 /* In an environment that is torn down: ends all threads and waits for them. */
 void workers_join(struct addon *addon);
+
+/* Tells the handler of a run, and takes text (addon_run.c). */
+void worker_tell(struct worker *worker, const char *kind, struct addon_text *text);
+/* What answers turns in JavaScript (addon_environment.c). */
+struct environment_line;
+cohort_status on_environment(void *context, cohort_environment *environment, const char *request, size_t length,
+                             cohort_error *err);
+napi_value environment_answer(napi_env env, napi_callback_info info);
+void environment_lines_free(struct environment_line *line);
 
 /* Of a model's thread (addon_model.c): takes a step of the engine and hands out what is done. */
 void model_turn(struct worker *worker);

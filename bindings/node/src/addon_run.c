@@ -5,6 +5,7 @@
  *   "metrics", JSON                a step's; the run waits until the handler has returned
  *   "progress", JSON               if it was asked for
  *   "reward", JSON, number, index  rows to score by reward index; answer(handle, number, ...) gives the scores
+ *   "environment", JSON            a message of the protocol of docs/ENVIRONMENTS.md; environmentAnswer(handle, JSON) answers it
  *
  * One question is open at a time. It has a number, so that an answer that comes after its time is known as such. */
 #include "addon.h"
@@ -90,6 +91,11 @@ static void tell(struct worker *worker, const char *kind, struct addon_text *tex
     }
     *t = (struct telling){{on_telling}, worker, kind, *text, number, index, returns};
     post(worker->addon, &t->message);
+}
+
+void worker_tell(struct worker *worker, const char *kind, struct addon_text *text)
+{
+    tell(worker, kind, text, 0, 0, false);
 }
 
 /* Asks, and waits until it is answered, the worker is closing, or timeout_ms have passed (0: no limit). False with refusal
@@ -283,6 +289,9 @@ static cohort_status prepare(struct start *start, cohort_observer *observer)
                      ? cohort_options_add_token_reward(worker->options, slot->name, on_token_reward, slot, &job->err)
                      : cohort_options_add_reward(worker->options, slot->name, on_reward, slot, &job->err);
     }
+    if (status == COHORT_OK && worker->environment != NULL)
+        status =
+            cohort_options_set_environment(worker->options, worker->environment, on_environment, worker, &job->err);
     if (status == COHORT_OK)
         status = cohort_options_set_stop(worker->options, worker->stop, &job->err);
     cohort_observer_init(observer);
@@ -318,7 +327,7 @@ static void trainer_open_work(struct job *job)
         addon_text_number(&job->text, (double)cohort_trainer_steps(worker->handle.trainer));
 }
 
-/* Names of rewards, those of rewards of tokens with a '*' before them. */
+/* Names of rewards, those of rewards of tokens with a '*' before them, and of what answers turns, with a '@' before it. */
 static bool take_rewards(napi_env env, napi_value names, struct worker *worker)
 {
     size_t count = 0;
@@ -327,11 +336,16 @@ static bool take_rewards(napi_env env, napi_value names, struct worker *worker)
         return false;
     worker->rewards = calloc(count + 1, sizeof *worker->rewards);
     for (size_t i = 0; worker->rewards != NULL && i < count; i++) {
-        const bool tokens = strings[i][0] == '*';
-        if (tokens)
+        const bool tokens = strings[i][0] == '*', turns = strings[i][0] == '@';
+        if (tokens || turns)
             memmove(strings[i], strings[i] + 1, strlen(strings[i]));
-        worker->rewards[i] = (struct reward_slot){worker, i, strings[i], tokens};
-        worker->n_rewards = i + 1;
+        if (turns) {
+            free(worker->environment);
+            worker->environment = strings[i];
+        } else {
+            worker->rewards[worker->n_rewards] = (struct reward_slot){worker, worker->n_rewards, strings[i], tokens};
+            worker->n_rewards++;
+        }
         strings[i] = NULL;
     }
     strings_free(strings, count);
@@ -562,6 +576,7 @@ static napi_value trainer_save_final(napi_env env, napi_callback_info info)
 bool run_exports(napi_env env, napi_value exports)
 {
     return export_function(env, exports, "run", run) && export_function(env, exports, "answer", give_answer) &&
+           export_function(env, exports, "environmentAnswer", environment_answer) &&
            export_function(env, exports, "stop", stop) && export_function(env, exports, "trainerOpen", trainer_open) &&
            export_function(env, exports, "trainerStep", trainer_step) &&
            export_function(env, exports, "trainerRollout", trainer_rollout) &&

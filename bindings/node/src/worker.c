@@ -64,6 +64,8 @@ static void worker_drop(struct worker *worker)
     for (size_t i = 0; i < worker->n_rewards; i++)
         free(worker->rewards[i].name);
     free(worker->rewards);
+    free(worker->environment);
+    environment_lines_free(worker->lines);
     addon_text_free(&worker->output);
     cohort_stop_destroy(worker->stop);
     pthread_cond_destroy(&worker->wake);
