@@ -6,10 +6,12 @@
 
 /* How one request samples. Semantics and order are MLX-LM's (sample_utils.py), after the row's constraint: logit bias,
  * repetition, presence and frequency penalty on raw logits; then top-p, min-p, XTC and top-k on log-probs at
- * temperature 1; then temperature; then one draw. temperature 0 takes the arg max of the penalised logits and ignores
- * the filters. */
+ * temperature 1; then temperature; then one draw. With hf_order the order is transformers' (its logits warpers):
+ * temperature, then top-k, top-p of what that leaves, min-p, and XTC. temperature 0 takes the arg max of the penalised
+ * logits and ignores the filters. */
 struct sampling_params {
     float temperature;
+    bool hf_order;
     int32_t top_k;              /* 0: off */
     float top_p;                /* 0 or >= 1: off */
     float min_p;                /* 0: off */
@@ -33,6 +35,12 @@ static inline bool sampling_changes_logits(const struct sampling_params *p)
                    p->presence_penalty != 0.0f || p->frequency_penalty != 0.0f;
     bool filter = (p->top_p > 0.0f && p->top_p < 1.0f) || p->min_p != 0.0f || p->xtc_probability > 0.0f || p->top_k > 0;
     return penalty || (filter && p->temperature != 0.0f);
+}
+
+/* Whether the temperature divides before filters look. */
+static inline bool sampling_scales_first(const struct sampling_params *p)
+{
+    return p->hf_order && p->temperature != 0.0f && p->temperature != 1.0f;
 }
 
 /* One row to sample. The draw is a function of (seed, stream, position) (invariant I3). */

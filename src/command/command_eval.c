@@ -6,6 +6,7 @@
 #include "recipe/evaluation.h"
 
 #include "recipe/end_of_text.h"
+#include "recipe/generation_file.h"
 #include "recipe/json_rows.h"
 #include "train/metrics.h"
 
@@ -91,6 +92,7 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     scoring.observer = observer;
     TRY_GOTO(evaluation_judge_open(&judge, &scoring, n, options, err));
     end_of_text_note(&session, observer);
+    TRY_GOTO(generation_file_note(&session, options, "eval", observer, err));
     TRY_GOTO(session_request(&session, options, &pattern, err));
     TRY_GOTO(row_guides_open(&guides, &session, options, observer, false, err));
     TRY_GOTO(load_sets(&sets, &session, &scoring, n, options, observer, err));

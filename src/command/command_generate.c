@@ -4,6 +4,7 @@
 #include "command/command.h"
 #include "recipe/data_open.h"
 #include "recipe/end_of_text.h"
+#include "recipe/generation_file.h"
 #include "recipe/json_rows.h"
 #include "recipe/row_guide.h"
 #include "recipe/row_prompt.h"
@@ -187,6 +188,7 @@ static cohort_status write_json(struct generate *g, size_t at, const struct comp
                                                .top_ids = c->top_ids,
                                                .top_logp = c->top_logp,
                                                .prompt_logp = c->prompt_logp,
+                                               .temperature = g->pattern.sampling.temperature,
                                                .n_prompt = (int32_t)row->ids.count,
                                                .n_tokens = c->n_tokens,
                                                .finish_reason = said.finish_reason,
@@ -265,6 +267,7 @@ static const char *why_it_ended(enum finish_reason reason)
     switch (reason) {
     case FINISH_EOS: return "the model ended it";
     case FINISH_STOP: return "stopped at --stop";
+    case FINISH_REPETITION: return "cut, for it repeats itself";
     case FINISH_LENGTH: return "cut at --max-tokens, or at the model's context";
     default: return finish_reason_name(reason);
     }
@@ -350,6 +353,10 @@ static cohort_status read_wishes(struct generate *g, cohort_error *err)
     g->pattern.min_tokens = (int32_t)options_int(options, OPTION_MIN_TOKENS);
     if (options_bool(options, OPTION_IGNORE_EOS))
         g->pattern.n_eos = 0;
+    g->pattern.repetition =
+        (struct repeat_limit){.max_size = (int32_t)options_int(options, OPTION_REPETITION_MAX_PATTERN_SIZE),
+                              .min_size = (int32_t)options_int(options, OPTION_REPETITION_MIN_PATTERN_SIZE),
+                              .min_count = (int32_t)options_int(options, OPTION_REPETITION_MIN_COUNT)};
     g->pattern.n_top = (int32_t)options_int(options, OPTION_TOP_LOGPROBS);
     g->pattern.prompt_logp = options_bool(options, OPTION_PROMPT_LOGPROBS);
     if (!g->json && (g->pattern.n_top > 0 || g->pattern.prompt_logp))
@@ -410,6 +417,7 @@ cohort_status command_generate(struct options *options, const struct reward_list
     TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&g.session, observer);
     choose_form(&g);
+    TRY_GOTO(generation_file_apply(&g.session, options, observer, err));
     TRY_GOTO(session_request(&g.session, options, &g.pattern, err));
     TRY_GOTO(read_wishes(&g, err));
     TRY_GOTO(row_guides_open(&g.guides, &g.session, options, observer, false, err));

@@ -14,13 +14,30 @@ struct scored {
     int32_t *n_prompt;
     float **logp;
     struct tree *trees;
+    float *temperature; /* [n_trees] that log-probs are of */
     int32_t n_trees;
     size_t n;
 };
 
-static cohort_status read_row(struct scored *s, struct dataset *data, size_t i, const struct session *session,
-                              cohort_error *err)
+/* The option's where it was given; else what the row says that its own log-probs are of. */
+static cohort_status temperature_of(const json_t *row, const char *where, const struct options *options, float *out,
+                                    cohort_error *err)
 {
+    const json_t *said = json_object_get(row, "temperature");
+    *out = (float)options_float(options, OPTION_TEMPERATURE);
+    if (said != NULL && !json_is_null(said) && !options_given(options, OPTION_TEMPERATURE)) {
+        if (!json_is_number(said) || !(json_number_value(said) >= 0.0 && json_number_value(said) <= 100.0))
+            return error_set(err, COHORT_ERR_FORMAT, "%s: \"temperature\" is no number from 0 to 100", where);
+        *out = (float)json_number_value(said);
+    }
+    *out = *out == 0.0f ? 1.0f : *out;
+    return COHORT_OK;
+}
+
+static cohort_status read_row(struct scored *s, struct dataset *data, size_t i, const struct session *session,
+                              const struct options *options, cohort_error *err)
+{
+    float temperature = 1.0f;
     const int32_t vocab = session->model->config.vocab_size, context = session->model->max_context;
     char where[DATA_PLACE];
     json_t *row = NULL;
@@ -30,6 +47,8 @@ static cohort_status read_row(struct scored *s, struct dataset *data, size_t i, 
     cohort_status status = json_read_ids(row, "prompt_tokens", where, vocab, &s->prompts[i], &s->n_prompt[i], err);
     if (status == COHORT_OK)
         status = json_read_ids(row, "tokens", where, vocab, &s->tokens[i], &n_tokens, err);
+    if (status == COHORT_OK)
+        status = temperature_of(row, where, options, &temperature, err);
     json_decref(row);
     TRY(status);
     if (s->n_prompt[i] == 0)
@@ -42,16 +61,19 @@ static cohort_status read_row(struct scored *s, struct dataset *data, size_t i, 
     s->completions[i] = (struct completion_tokens){.tokens = s->tokens[i], .n_tokens = n_tokens};
     TRY(mem_alloc(&s->logp[i], (size_t)n_tokens, sizeof(float), "log-probs", err));
     struct tree *last = &s->trees[s->n_trees > 0 ? s->n_trees - 1 : 0];
-    if (s->n_trees > 0 && last->n_prompt == s->n_prompt[i] &&
+    if (s->n_trees > 0 && s->temperature[s->n_trees - 1] == temperature && last->n_prompt == s->n_prompt[i] &&
         memcmp(last->prompt, s->prompts[i], (size_t)last->n_prompt * sizeof(int32_t)) == 0)
         last->n_completions++;
-    else
+    else {
+        s->temperature[s->n_trees] = temperature;
         s->trees[s->n_trees++] = (struct tree){
             .prompt = s->prompts[i], .n_prompt = s->n_prompt[i], .completions = &s->completions[i], .n_completions = 1};
+    }
     return COHORT_OK;
 }
 
-static cohort_status read_rows(struct scored *s, struct dataset *data, const struct session *session, cohort_error *err)
+static cohort_status read_rows(struct scored *s, struct dataset *data, const struct session *session,
+                               const struct options *options, cohort_error *err)
 {
     const size_t n = data->n_rows;
     s->n = n;
@@ -61,8 +83,9 @@ static cohort_status read_rows(struct scored *s, struct dataset *data, const str
     TRY(mem_alloc(&s->n_prompt, n, sizeof *s->n_prompt, "rows", err));
     TRY(mem_alloc(&s->logp, n, sizeof(float *), "rows", err));
     TRY(mem_alloc(&s->trees, n, sizeof *s->trees, "rows", err));
+    TRY(mem_alloc(&s->temperature, n, sizeof *s->temperature, "rows", err));
     for (size_t i = 0; i < n; i++)
-        TRY(read_row(s, data, i, session, err));
+        TRY(read_row(s, data, i, session, options, err));
     return COHORT_OK;
 }
 
@@ -82,6 +105,7 @@ static void scored_free(struct scored *s)
     mem_free(s->n_prompt);
     mem_free(s->logp);
     mem_free(s->trees);
+    mem_free(s->temperature);
 }
 
 static const char *text_of(const json_t *row, const char *key, size_t *length)
@@ -104,6 +128,7 @@ static cohort_status print_row(const struct scored *s, size_t i, struct dataset 
                            .prompt_tokens = s->prompts[i],
                            .tokens = s->tokens[i],
                            .logprobs = s->logp[i],
+                           .temperature = (float)json_number_value(json_object_get(row, "temperature")),
                            .n_prompt = s->n_prompt[i],
                            .n_tokens = s->completions[i].n_tokens,
                            .finish_reason = json_string_value(json_object_get(row, "finish_reason"))};
@@ -176,6 +201,21 @@ cleanup:
     return status;
 }
 
+/* The log-probs of all rows: of trees in a row that have one temperature at once. */
+static cohort_status compute(struct scored *s, struct session *session, struct tree_runner *runner, cohort_error *err)
+{
+    float *const *logp = s->logp;
+    for (int32_t from = 0, to = 0; from < s->n_trees; from = to) {
+        int32_t rows = 0;
+        for (to = from; to < s->n_trees && s->temperature[to] == s->temperature[from]; to++)
+            rows += s->trees[to].n_completions;
+        TRY(tree_runner_score(runner, session->model, s->trees + from, to - from, s->temperature[from], logp, NULL,
+                              err));
+        logp += rows;
+    }
+    return COHORT_OK;
+}
+
 cohort_status command_logprobs(struct options *options, const struct reward_list *extra,
                                const cohort_observer *observer, cohort_error *err)
 {
@@ -185,7 +225,6 @@ cohort_status command_logprobs(struct options *options, const struct reward_list
     struct scored rows = {0};
     struct tree_runner runner = {0};
     const char *path = options_string(options, OPTION_BATCH);
-    float temperature = (float)options_float(options, OPTION_TEMPERATURE);
     int64_t longest = 0;
     cohort_status status = COHORT_OK;
     if (path == NULL)
@@ -194,7 +233,7 @@ cohort_status command_logprobs(struct options *options, const struct reward_list
                          "\"tokens\": [...]} a line");
     TRY_GOTO(dataset_open(&data, &(struct dataset_request){.spec = path, .stop = options_stop(options)}, err));
     TRY_GOTO(session_open(&session, options, NULL, SESSION_CLASSIFIER, observer, err));
-    TRY_GOTO(read_rows(&rows, &data, &session, err));
+    TRY_GOTO(read_rows(&rows, &data, &session, options, err));
     longest = session_micro_tokens(session.model, options);
     for (size_t i = 0; i < rows.n; i++)
         if (rows.n_prompt[i] + rows.completions[i].n_tokens > longest)
@@ -211,8 +250,7 @@ cohort_status command_logprobs(struct options *options, const struct reward_list
         TRY_GOTO(score_rows(&rows, &session, &runner, observer, err));
         goto cleanup;
     }
-    TRY_GOTO(tree_runner_score(&runner, session.model, rows.trees, rows.n_trees,
-                               temperature == 0.0f ? 1.0f : temperature, rows.logp, NULL, err));
+    TRY_GOTO(compute(&rows, &session, &runner, err));
     TRY_GOTO(print_rows(&rows, &data, observer, err));
 cleanup:
     scored_free(&rows);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/json_text.h"
 #include "recipe/evaluation.h"
+#include "recipe/generation_file.h"
 #include "recipe/record.h"
 #include "recipe/run_identity.h"
 #include "train/batch_file.h"
@@ -596,6 +597,7 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
     memset(run, 0, sizeof *run);
     run->distills = strcmp(command, "distill") == 0;
     TRY(training_open(&run->t, options, command, observer, err));
+    TRY(generation_file_note(&run->t.session, options, command, observer, err));
     if (run->distills)
         TRY(run_teacher_open(&run->teacher, &run->t, err));
     TRY(episodes_open(&run->episodes, &run->t.session, options, extra == NULL ? NULL : extra->environment, observer,

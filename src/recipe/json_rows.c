@@ -145,6 +145,10 @@ cohort_status json_row_write(const struct json_row *row, struct text *out, cohor
         TRY(write_top(row, out, err));
     if (row->prompt_logp != NULL)
         TRY(write_prompt_logprobs(row, out, err));
+    if (row->temperature != 0.0f && row->temperature != 1.0f) {
+        TRY(text_append(out, ", \"temperature\": ", 17, err));
+        TRY(json_float_write(row->temperature, out, err));
+    }
     if (row->finish_reason != NULL) {
         TRY(text_append(out, ", \"finish_reason\": ", 19, err));
         TRY(json_string_write(row->finish_reason, strlen(row->finish_reason), out, err));

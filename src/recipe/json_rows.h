@@ -10,7 +10,7 @@
 bool json_rows_asked(const struct options *options);
 
 /* Appends {"index", "completion_index", "prompt", "completion", "prompt_tokens", "tokens", "logprobs", "kept_logprobs",
- * "top_token_ids", "top_logprobs", "prompt_logprobs", "finish_reason", "parsed"} and a newline. prompt, completion, kept,
+ * "top_token_ids", "top_logprobs", "prompt_logprobs", "temperature", "finish_reason", "parsed"} and a newline. prompt, completion, kept,
  * top_ids, prompt_logp, finish_reason and parsed may be NULL (left out).
  * Floats are printed in the shortest decimal form that reads back to the same float; NaN and infinities as null. */
 struct json_row {
@@ -22,6 +22,7 @@ struct json_row {
     const int32_t *prompt_tokens, *tokens;
     const float *logprobs;
     const float *kept; /* as in struct completion; NULL: left out */
+    float temperature; /* that logprobs are of, which is said where it is neither 0 nor 1 */
     int32_t n_prompt, n_tokens, n_top;
     const int32_t *top_ids; /* [n_tokens, n_top] */
     const float *top_logp;

@@ -59,7 +59,7 @@ int32_t rollout_history(const struct sampling_params *p, int32_t context)
     } penalties[] = {{repetition, p->repetition_context},
                      {p->presence_penalty != 0.0f, p->presence_context},
                      {p->frequency_penalty != 0.0f, p->frequency_context}};
-    int32_t history = p->n_bias > 0 ? 0 : -1;
+    int32_t history = p->n_bias > 0 || sampling_scales_first(p) ? 0 : -1; /* 0: a copy of the row alone */
     for (size_t i = 0; i < sizeof penalties / sizeof penalties[0]; i++) {
         const int32_t back = penalties[i].back > 0 && penalties[i].back < context ? penalties[i].back : context;
         if (penalties[i].on && back > history)

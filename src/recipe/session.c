@@ -8,6 +8,7 @@
 #include "recipe/optimizer_options.h"
 #include "recipe/speculative_list.h"
 #include "format/model_folder.h"
+#include "run/sampling_list.h"
 #include "tensor/dtype_list.h"
 
 #include <stdio.h>
@@ -505,24 +506,26 @@ static cohort_status read_sampling(const struct session *session, const struct o
     TRY_GOTO(xtc_special_ids(session, &special, &n_special, err));
     for (size_t i = 0; i < n; i++)
         TRY_GOTO(read_bias(options_list_item(options, OPTION_LOGIT_BIAS, i), &ids[i], &bias[i], err));
-    *sampling = (struct sampling_params){.temperature = (float)options_float(options, OPTION_TEMPERATURE),
-                                         .top_k = (int32_t)options_int(options, OPTION_TOP_K),
-                                         .top_p = (float)options_float(options, OPTION_TOP_P),
-                                         .min_p = (float)options_float(options, OPTION_MIN_P),
-                                         .min_tokens_to_keep = 1,
-                                         .xtc_probability = (float)options_float(options, OPTION_XTC_PROBABILITY),
-                                         .xtc_threshold = (float)options_float(options, OPTION_XTC_THRESHOLD),
-                                         .xtc_special = special,
-                                         .n_xtc_special = n_special,
-                                         .repetition_penalty = (float)options_float(options, OPTION_REPETITION_PENALTY),
-                                         .presence_penalty = (float)options_float(options, OPTION_PRESENCE_PENALTY),
-                                         .frequency_penalty = (float)options_float(options, OPTION_FREQUENCY_PENALTY),
-                                         .repetition_context = (int32_t)options_int(options, OPTION_REPETITION_CONTEXT),
-                                         .presence_context = (int32_t)options_int(options, OPTION_PRESENCE_CONTEXT),
-                                         .frequency_context = (int32_t)options_int(options, OPTION_FREQUENCY_CONTEXT),
-                                         .bias_id = ids,
-                                         .bias = bias,
-                                         .n_bias = (int32_t)n};
+    *sampling =
+        (struct sampling_params){.temperature = (float)options_float(options, OPTION_TEMPERATURE),
+                                 .hf_order = options_choice(options, OPTION_SAMPLING_ORDER) == SAMPLING_ORDER_HF,
+                                 .top_k = (int32_t)options_int(options, OPTION_TOP_K),
+                                 .top_p = (float)options_float(options, OPTION_TOP_P),
+                                 .min_p = (float)options_float(options, OPTION_MIN_P),
+                                 .min_tokens_to_keep = 1,
+                                 .xtc_probability = (float)options_float(options, OPTION_XTC_PROBABILITY),
+                                 .xtc_threshold = (float)options_float(options, OPTION_XTC_THRESHOLD),
+                                 .xtc_special = special,
+                                 .n_xtc_special = n_special,
+                                 .repetition_penalty = (float)options_float(options, OPTION_REPETITION_PENALTY),
+                                 .presence_penalty = (float)options_float(options, OPTION_PRESENCE_PENALTY),
+                                 .frequency_penalty = (float)options_float(options, OPTION_FREQUENCY_PENALTY),
+                                 .repetition_context = (int32_t)options_int(options, OPTION_REPETITION_CONTEXT),
+                                 .presence_context = (int32_t)options_int(options, OPTION_PRESENCE_CONTEXT),
+                                 .frequency_context = (int32_t)options_int(options, OPTION_FREQUENCY_CONTEXT),
+                                 .bias_id = ids,
+                                 .bias = bias,
+                                 .n_bias = (int32_t)n};
     return COHORT_OK;
 cleanup:
     mem_free(ids);

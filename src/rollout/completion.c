@@ -7,7 +7,7 @@
 
 const char *finish_reason_name(enum finish_reason reason)
 {
-    static const char *const names[] = {"", "eos", "stop", "length", "cancelled", "error", "lost"};
+    static const char *const names[] = {"", "eos", "stop", "length", "cancelled", "error", "lost", "repetition"};
     return names[reason];
 }
 

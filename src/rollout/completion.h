@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 /* FAILED: nothing could be drawn, because the logits are not numbers or a bias or a constraint forbids every token.
+ * REPETITION: its last tokens are one run again and again (struct repeat_limit of a request).
  * LOST: its environment failed it, which whoever answers turns says; the engine never does. */
 enum finish_reason {
     FINISH_NONE,
@@ -23,9 +24,11 @@ enum finish_reason {
     FINISH_LENGTH,
     FINISH_CANCELLED,
     FINISH_FAILED,
-    FINISH_LOST
+    FINISH_LOST,
+    FINISH_REPETITION
 };
-const char *finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error", "lost" */
+const char *
+finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error", "lost", "repetition" */
 
 /* A finished completion. tokens, logp and entropy include the EOS; text leaves out special tokens and the stop string,
  * and what came from outside: it is what the model wrote, a line break between turns. */

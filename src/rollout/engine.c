@@ -222,6 +222,13 @@ static cohort_status check_ids(const struct engine *e, const char *what, const i
 
 static cohort_status check_wishes(const struct engine *e, const struct engine_request *request, cohort_error *err)
 {
+    const struct repeat_limit *r = &request->repetition;
+    if (r->max_size < 0 || (r->max_size > 0 && (r->min_size > r->max_size || r->min_count < 2)))
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "repetitions of %d to %d tokens, %d in a row, expected a shortest run that is no longer than the "
+            "longest, and at least 2 in a row",
+            (int)r->min_size, (int)r->max_size, (int)r->min_count);
     TRY(check_ids(e, "stop id", request->stop_ids, request->n_stop_ids, err));
     if (request->min_tokens < 0 || request->min_tokens > request->max_tokens)
         return error_set(err, COHORT_ERR_ARGUMENT, "min_tokens is %d, expected 0 to max_tokens, which is %d",

@@ -61,6 +61,12 @@ cohort_status engine_create(struct engine **out, struct model *model, const stru
 cohort_status engine_plan(struct engine *engine, struct arena *arena, cohort_error *err);
 void engine_destroy(struct engine *engine);
 
+/* When a completion is ended because it says the same again and again: its last tokens are min_count times in a row one
+ * run of min_size to max_size tokens. max_size 0: never. The tokens keep all of them, as does the text. */
+struct repeat_limit {
+    int32_t max_size, min_size, min_count;
+};
+
 /* Everything is copied except the contexts of constraints. */
 struct engine_request {
     const int32_t *prompt;
@@ -83,6 +89,7 @@ struct engine_request {
     int32_t n_stop_ids;
     int32_t min_tokens;     /* before it has so many, neither an EOS nor one of stop_ids is drawn */
     float logp_temperature; /* of the log-probs that are reported; 0: that of the draws (1 where these are greedy) */
+    struct repeat_limit repetition;
     int32_t n_top;    /* with every token the most likely ones, so many, with their log-probs; to ENGINE_TOP_MOST */
     bool prompt_logp; /* the log-probs of the prompt's tokens too */
     engine_process *process; /* NULL: none. Not together with constraints */

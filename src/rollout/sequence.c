@@ -222,6 +222,26 @@ static bool cut_at_stop(struct sequence *s, size_t from)
     return true;
 }
 
+/* Whether the last size * count tokens are one run of size tokens, count times. */
+static bool repeats(const int32_t *end, int32_t size, int32_t count)
+{
+    for (int32_t i = 1; i <= size * (count - 1); i++)
+        if (end[-i] != end[-i - size])
+            return false;
+    return true;
+}
+
+static bool is_stuck(const struct sequence *s)
+{
+    const struct repeat_limit *p = &s->request->ask.repetition;
+    const int32_t *end = s->history + s->request->ask.n_prompt + s->n_tokens;
+    const int32_t n = s->n_tokens - s->turn_begin, least = p->min_size > 1 ? p->min_size : 1;
+    for (int32_t size = least; size <= p->max_size && size <= n / p->min_count; size++)
+        if (repeats(end, size, p->min_count))
+            return true;
+    return false;
+}
+
 cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokenizer, const struct sample_row *draw,
                               cohort_error *err)
 {
@@ -241,7 +261,8 @@ cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokeni
         s->constraint->accept(s->constraint->context, token);
         stopped = stopped || (!eos && s->constraint->done(s->constraint->context));
     }
-    bool last = eos || stopped || s->n_tokens == r->max_tokens;
+    const bool stuck = !eos && !stopped && r->ask.repetition.max_size > 0 && is_stuck(s);
+    bool last = eos || stopped || stuck || s->n_tokens == r->max_tokens;
     if (tokenizer != NULL) {
         size_t before = s->text.length;
         if (!stop_id)
@@ -256,6 +277,8 @@ cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokeni
         s->turned = true;
     else if (eos)
         s->finish_reason = FINISH_EOS;
+    else if (stuck)
+        s->finish_reason = FINISH_REPETITION;
     else if (last)
         s->finish_reason = FINISH_LENGTH;
     return COHORT_OK;

@@ -460,6 +460,23 @@ cohort_status options_set(struct options *options, const char *name, const char 
     return status;
 }
 
+cohort_status options_suggest(struct options *options, const char *name, const char *value, const char *origin,
+                              cohort_error *err)
+{
+    struct option_value *slot = options_find(options, name);
+    assert(slot != NULL);
+    if (slot->given)
+        return COHORT_OK;
+    struct option_value parsed = {.spec = slot->spec};
+    const cohort_status status = options_parse(&parsed, value, origin, err);
+    if (status == COHORT_OK) {
+        options_take(slot, &parsed, false);
+        slot->given = false;
+    }
+    options_value_clear(&parsed);
+    return status;
+}
+
 static const struct option_value *need(const struct options *options, enum option_id id)
 {
     const struct option_value *value = options->by_id[id];
@@ -479,6 +496,12 @@ static const struct option_value *need_type(const struct options *options, enum 
 }
 
 bool options_is_set(const struct options *options, enum option_id id) { return need(options, id)->has_value; }
+
+bool options_was_given(const struct options *options, const char *name)
+{
+    const struct option_value *value = options_find(options, name);
+    return value != NULL && value->given;
+}
 
 bool options_given(const struct options *options, enum option_id id) { return need(options, id)->given; }
 

@@ -88,6 +88,9 @@ void options_destroy(struct options *options);
  * name are the same. */
 cohort_status options_set(struct options *options, const char *name, const char *value, const char *origin,
                           cohort_error *err);
+/* What an option is where it was not given, in place of the table's default: it counts as not given still. */
+cohort_status options_suggest(struct options *options, const char *name, const char *value, const char *origin,
+                              cohort_error *err);
 /* A flat YAML mapping (scalars and sequences of scalars). Errors have file:line:column. Values set by options_set win,
  * but the file's are checked all the same. Items of a sequence are taken as they are; a scalar for a list is split as a
  * flag's text is. Truth values and numbers are what they are to PyYAML, or refused with the reason (options_number.c).
@@ -125,6 +128,7 @@ const struct stop *options_stop(const struct options *options);
 /* By name, for flags and files: whether the command has such an option, whether it is of type BOOL, and what the flag
  * means without a value ("true" for a BOOL; NULL: it needs one, or there is no such option). */
 bool options_has(const struct options *options, const char *name);
+bool options_was_given(const struct options *options, const char *name); /* false where it has none */
 bool options_is_switch(const struct options *options, const char *name);
 const char *options_alone(const struct options *options, const char *name);
 /* Appends the value of an option by its name, as a flag's text is, of a list its i-th item. *there: whether it has one. */

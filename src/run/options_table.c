@@ -11,6 +11,7 @@
 #include "run/export_list.h"
 #include "run/options_internal.h"
 #include "run/output_format.h"
+#include "run/sampling_list.h"
 #include "run/stop_list.h"
 #include "tensor/dtype_list.h"
 #include "train/advantage_list.h"
@@ -29,6 +30,7 @@
 #define FOR_MODEL   (FOR_COMPUTE | FOR_TOKENIZE)
 #define FOR_ADAPTER FOR_COMPUTE
 #define FOR_SAMPLE  (FOR_GENERATE | FOR_DRAWN | FOR_EVAL | FOR_SERVE)
+#define FOR_TALK    (FOR_GENERATE | FOR_SERVE) /* answers people and clients */
 #define FOR_GUIDED  (FOR_GENERATE | FOR_DRAWN | FOR_EVAL)
 #define FOR_SCORED  (FOR_DRAWN | FOR_EVAL | FOR_SCORE)
 #define FOR_YAML    (FOR_GENERATE | FOR_TRAIN | FOR_EVAL | FOR_SCORE)

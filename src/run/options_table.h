@@ -305,7 +305,7 @@ OPTION(N, "n", INT(1, 65536), "1", FOR_GENERATE | FOR_EVAL, "Rollout", NO_RUN,
 OPTION(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_GENERATE | FOR_EVAL | FOR_SERVE, "Rollout", NO_RUN,
        "divides the logits; 0 takes the most likely token (its log-prob is that at 1)")
 ALSO(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_LOGPROBS, "Rollout", NO_RUN,
-     "divides the logits, as it did in sampling; 0: as 1")
+     "divides the logits, as it did in sampling; 0: as 1; not given: as a row's temperature says, else 1")
 ALSO(TEMPERATURE, "temperature", SINGLE(0.01, 100), "1.0", FOR_DRAWN, "Rollout", KEPT,
      "divides the logits, in sampling and in training alike")
 OPTION(TOP_K, "top_k", INT(0, COUNT), "0", FOR_SAMPLE, "Rollout", KEPT,
@@ -330,6 +330,16 @@ OPTION(FREQUENCY_PENALTY, "frequency_penalty", SINGLE(-100, 100), "0", FOR_SAMPL
        "subtracted from the logit of a recent token for each time it occurred; 0: off")
 OPTION(FREQUENCY_CONTEXT, "frequency_context", INT(1, COUNT), "20", FOR_SAMPLE, "Rollout", KEPT,
        "how many tokens back frequency_penalty looks")
+OPTION(SAMPLING_ORDER, "sampling_order", ONE_OF(WORDS(SAMPLING_ORDER_LIST)), "mlx", FOR_SAMPLE, "Rollout", KEPT,
+       "mlx: top_p, min_p, XTC, top_k, then temperature; hf: temperature, top_k, top_p, min_p, XTC, as transformers")
+OPTION(GENERATION_CONFIG, "generation_config", ONE_OF(WORDS(GENERATION_CONFIG_LIST)), "model", FOR_TALK, "Rollout",
+       NO_RUN, "where options of sampling are not given: model takes generation_config.json's values; none does not")
+OPTION(REPETITION_MAX_PATTERN_SIZE, "repetition_max_pattern_size", INT(0, 4096), "0", FOR_GENERATE, "Rollout", NO_RUN,
+       "cut a completion that repeats one run of up to so many tokens; 0: never (vLLM's name, as the next two)")
+OPTION(REPETITION_MIN_PATTERN_SIZE, "repetition_min_pattern_size", INT(1, 4096), "1", FOR_GENERATE, "Rollout", NO_RUN,
+       "the shortest run of tokens that counts there")
+OPTION(REPETITION_MIN_COUNT, "repetition_min_count", INT(2, 65536), "4", FOR_GENERATE, "Rollout", NO_RUN,
+       "how often in a row it must come")
 OPTION(LOGIT_BIAS, "logit_bias", BIASES, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "numbers added to the logits of token ids, for example 151645:-2.5")
 /* TRL's default is num_generations; one is what a held-out mean costs least with. */

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/rng.h"
 #include "recipe/end_of_text.h"
+#include "recipe/generation_file.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -605,6 +606,7 @@ cohort_status serve_open(struct serve *s, struct options *options, const cohort_
     end_of_text_note(&s->session, observer);
     TRY(serve_adapters_open(&s->adapters, &s->session, options, s->name, observer, err));
     s->session.backend->stop = NULL; /* from here on a stop lets what is under way end */
+    TRY(generation_file_apply(&s->session, options, observer, err));
     TRY(session_request(&s->session, options, &s->pattern, err));
     TRY(guide_vocabulary_create(&s->vocabulary, s->session.tokenizer, tokenizer_size(s->session.tokenizer), err));
     serve_fingerprint(s);

@@ -105,7 +105,9 @@ succeeds generate --batch batch.jsonl --max-tokens 12 --temperature 0.5
 cp out cold.out
 succeeds "$COHORT" logprobs --model bare --batch cold.out --threads 1 --temperature 0.5
 same out cold.out
-succeeds "$COHORT" logprobs --model bare --batch cold.out --threads 1
+succeeds "$COHORT" logprobs --model bare --batch cold.out --threads 1 # the rows say it
+same out cold.out
+succeeds "$COHORT" logprobs --model bare --batch cold.out --threads 1 --temperature 1
 differs "$(field logprobs <out)" "$(field logprobs <cold.out)" "log-probs at another temperature"
 echo '{"prompt_tokens": [1], "tokens": [], "finish_reason": "a \"quoted\" reason"}' >empty.jsonl
 succeeds "$COHORT" logprobs --model bare --batch empty.jsonl
@@ -237,6 +239,69 @@ succeeds generate --batch three.jsonl --max-tokens 30 --seed 7 --unordered
 is "$(sort out)" "$(sort ordered.out)" "rows in any order"
 succeeds generate --batch three.jsonl --n 2 --max-tokens 30 --seed 7 --stop a,b,c,d,e --unordered
 is "$(for i in $(field tokens <out | tr -cd ',\n' | awk '{print length}'); do echo $i; done | sort -nc 2>&1 | wc -l)" 0 "shorter completions come first"
+
+# --- generation_config.json is what options are where they are not given ---
+cp -r m told
+printf '{"eos_token_id": [258, 256], "do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "repetition_penalty": 1.1, "max_new_tokens": 9}' >told/generation_config.json
+told() { succeeds "$COHORT" generate --model told --threads 1 --prompt hello --chat false --format jsonl --seed 7 "$@"; }
+told
+has err '^note: as generation_config.json says: temperature 0.6, top_k 20, top_p 0.95, repetition_penalty 1.1, max_completion_length 9; '
+cp out told.jsonl
+row --temperature 0.6 --top-k 20 --top-p 0.95 --repetition-penalty 1.1 --repetition-context 1000 --max-tokens 9
+same out told.jsonl
+has out '"temperature": 0.6, "finish_reason"'
+lacks err note
+succeeds "$COHORT" logprobs --model bare --batch told.jsonl --threads 1
+same out told.jsonl
+cat told.jsonl plain.jsonl told.jsonl >mixed.jsonl # one temperature after another
+succeeds "$COHORT" logprobs --model bare --batch mixed.jsonl --threads 1
+same out mixed.jsonl
+succeeds "$COHORT" logprobs --model bare --batch told.jsonl --threads 1 --temperature 1
+differs "$(field logprobs <out)" "$(field logprobs <told.jsonl)" "a temperature that is given wins over the row's"
+told --temperature 1 --top-k 0 --top-p 1 --repetition-penalty 1 --max-tokens 12
+same out plain.jsonl
+lacks err note
+told --generation-config none --max-tokens 12
+same out plain.jsonl
+printf '{"do_sample": false, "temperature": 0.6, "top_k": 20}' >told/generation_config.json
+told --max-tokens 12
+is "$(tokens)" "$greedy" "do_sample false is greedy"
+told --max-tokens 12 --temperature 1 --top-k 0
+is "$(tokens)" "$plain" "an option wins over do_sample"
+printf '{"top_p": 7, "num_beams": 4, "typical_p": 1.0, "stop_strings": []}' >told/generation_config.json
+told --max-tokens 12
+same out plain.jsonl
+has err "note: generation_config.json: top_p cannot be '7'.*; passed over"
+has err 'num_beams is not done here'
+lacks err 'typical_p|stop_strings'
+# Training and evaluation have their own, and say so.
+printf '{"do_sample": true, "temperature": 0.6, "top_k": 20}' >told/generation_config.json
+echo '{"prompt": "a", "answer": "b"}' >asked.jsonl
+succeeds "$COHORT" eval --model told --data asked.jsonl --reward accuracy --max-completion-length 4 --threads 1
+has err 'eval samples by its own defaults, not as generation_config.json says: temperature 1.0, not 0.6; top_k 0, not 20$'
+succeeds "$COHORT" grpo --model told --data asked.jsonl --reward accuracy --max-completion-length 4 --threads 1 --steps 1 --num-generations 2 --prompts-per-step 1 --top-k 20 --out told-run
+has err 'grpo samples by its own defaults, not as generation_config.json says: temperature 1.0, not 0.6$'
+
+# --- transformers' order: the temperature is before the filters ---
+row --top-p 0.3 --temperature 0.2 --sampling-order hf
+hf=$(tokens)
+row --top-p 0.3 --temperature 0.2
+differs "$(tokens)" "$hf" "filters before and behind the temperature"
+row --top-p 0.3 --sampling-order hf
+hf=$(tokens)
+row --top-p 0.3
+is "$(tokens)" "$hf" "at temperature 1 one filter is the same in both orders"
+
+# --- an answer that says the same again and again ---
+row --logit-bias 65:1000 --repetition-max-pattern-size 4
+is "$(tokens)" "[65, 65, 65, 65]" "cut at four in a row"
+has out '"completion": "AAAA", .*"finish_reason": "repetition"'
+row --logit-bias 65:1000 --repetition-max-pattern-size 4 --repetition-min-pattern-size 3 --repetition-min-count 2
+is "$(tokens)" "[65, 65, 65, 65, 65, 65]" "cut at two runs of three"
+row --repetition-max-pattern-size 4
+same out plain.jsonl
+row --temperature 0 --logit-bias 65:30,66:29 --presence-penalty 5 --presence-context 1 --repetition-max-pattern-size 2 --repetition-min-pattern-size 2 --repetition-min-count 3 --max-tokens 40
+is "$(tokens)" "[65, 66, 65, 66, 65, 66]" "cut at three runs of two"
 
 # --- tokenize ---
 succeeds "$COHORT" tokenize --model m --prompt 'hé<|im_end|>'

@@ -11,7 +11,7 @@ fi
 
 # The files that read the options of each command.
 declare -A files=(
-    [generate]="command_generate.c row_guide.c data_open.c json_rows.c session.c session_adapter.c row_prompt.c end_of_text.c"
+    [generate]="command_generate.c generation_file.c row_guide.c data_open.c json_rows.c session.c session_adapter.c row_prompt.c end_of_text.c"
     [logprobs]="command_logprobs.c session.c session_adapter.c"
     [tokenize]="command_tokenize.c data_open.c json_rows.c row_prompt.c"
     [info]="command_info.c memory_plan.c session.c session_adapter.c optimizer_options.c"
@@ -26,7 +26,7 @@ declare -A files=(
     [rloo]="command_rloo.c row_guide.c command_grpo.c episodes_open.c data_open.c evaluation_sets.c prompt_set.c grpo_run.c grpo_options.c routing_options.c run_reference.c grpo_draw.c training.c training_save.c training_diagnosis.c training_report.c training_steer.c best_model.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
     [distill]="command_distill.c run_teacher.c row_guide.c command_grpo.c episodes_open.c data_open.c evaluation_sets.c prompt_set.c grpo_run.c grpo_options.c routing_options.c run_reference.c grpo_draw.c training.c training_save.c training_diagnosis.c training_report.c training_steer.c best_model.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
     [eval]="command_eval.c row_guide.c episodes_open.c data_open.c evaluation_sets.c prompt_set.c json_rows.c scoring.c session.c session_adapter.c row_prompt.c end_of_text.c"
-    [serve]="serve.c serve_adapters.c serve_routes.c session.c session_adapter.c end_of_text.c"
+    [serve]="serve.c generation_file.c serve_adapters.c serve_routes.c session.c session_adapter.c end_of_text.c"
     [runs]="command_runs.c runs_view.c runs_export.c"
     [report]="command_report.c runs_view.c"
     [plot]="command_plot.c runs_view.c"

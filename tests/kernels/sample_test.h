@@ -173,7 +173,7 @@ static inline struct sampling_params vector_params(const struct vector *v, float
     return params;
 }
 
-/* ---- What MLX-LM itself computes (oracle/sampler_mlx.py) ---- */
+/* ---- What MLX-LM and transformers themselves compute (oracle/sampler_mlx.py, oracle/sampler_transformers.py) ---- */
 
 enum { MLX_MOST = 128 };
 
@@ -213,6 +213,7 @@ static inline int mlx_list(const json_t *object, const char *key, double *number
 static inline void mlx_case_read(const json_t *test, struct mlx_case *c)
 {
     c->params = (struct sampling_params){.temperature = (float)mlx_number(test, "temperature"),
+                                         .hf_order = json_is_true(json_object_get(test, "hf_order")),
                                          .top_k = (int32_t)mlx_number(test, "top_k"),
                                          .top_p = (float)mlx_number(test, "top_p"),
                                          .min_p = (float)mlx_number(test, "min_p"),
@@ -237,15 +238,29 @@ static inline void mlx_case_read(const json_t *test, struct mlx_case *c)
     assert_int_equal(mlx_list(test, "probs", c->probs, NULL, NULL), c->n);
 }
 
-/* The fixture with its 160 cases, for json_decref. */
-static inline json_t *mlx_load(const json_t **cases)
+/* The fixtures, with the number of their cases. */
+static const struct {
+    const char *path;
+    size_t n;
+} sampler_files[] = {{COHORT_SOURCE_DIR "/tests/fixtures/sampler_mlx.json", 160},
+                     {COHORT_SOURCE_DIR "/tests/fixtures/sampler_transformers.json", 120}};
+enum { N_SAMPLER_FILES = sizeof sampler_files / sizeof *sampler_files };
+
+/* One of them, for json_decref. */
+static inline json_t *sampler_load(int file, const json_t **cases)
 {
     json_error_t error;
-    json_t *root = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/sampler_mlx.json", 0, &error);
+    json_t *root = json_load_file(sampler_files[file].path, 0, &error);
     assert_non_null(root);
     *cases = json_object_get(root, "cases");
-    assert_int_equal(json_array_size(*cases), 160);
+    assert_int_equal(json_array_size(*cases), sampler_files[file].n);
     return root;
+}
+
+/* What the filters leave is divided by at the draw. */
+static inline float temperature_left(const struct sampling_params *p)
+{
+    return sampling_scales_first(p) ? 1.0f : p->temperature;
 }
 
 #endif

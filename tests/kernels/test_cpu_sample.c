@@ -23,7 +23,7 @@ static void distribution(int isa, const struct sample_row *row, const float *log
     for (int i = 0; i < n; i++)
         max = (double)left[i] > max ? (double)left[i] : max;
     for (int i = 0; i < n; i++) {
-        probs[i] = exp(((double)left[i] - max) / (double)row->params->temperature);
+        probs[i] = exp(((double)left[i] - max) / (double)temperature_left(row->params));
         sum += probs[i];
     }
     for (int i = 0; i < n; i++)
@@ -120,24 +120,27 @@ static void test_penalty_vectors(void **state)
     }
 }
 
-static void test_against_mlx(void **state)
+static void test_against_others(void **state)
 {
     (void)state;
-    const json_t *cases;
-    json_t *root = mlx_load(&cases);
-    EACH_ISA(isa)
-    for (size_t k = 0; k < json_array_size(cases); k++) {
-        struct mlx_case c;
-        double probs[MLX_MOST];
-        mlx_case_read(json_array_get(cases, k), &c);
-        const struct sample_row row = {.params = &c.params, .history = c.history, .n_history = c.n_history};
-        check_processed(isa, &c.params, c.history, c.n_history, c.logits, c.processed, c.n);
-        distribution(isa, &row, c.processed, c.n, probs);
-        for (int i = 0; i < c.n; i++)
-            if (!(fabs(probs[i] - c.probs[i]) <= 3e-6) || (probs[i] > 1e-30) != (c.probs[i] > 1e-30))
-                fail_msg("case %zu: probability %d is %.8g, MLX-LM has %.8g", k, i, probs[i], c.probs[i]);
+    for (int file = 0; file < N_SAMPLER_FILES; file++) {
+        const json_t *cases;
+        json_t *root = sampler_load(file, &cases);
+        EACH_ISA(isa)
+        for (size_t k = 0; k < json_array_size(cases); k++) {
+            struct mlx_case c;
+            double probs[MLX_MOST];
+            mlx_case_read(json_array_get(cases, k), &c);
+            const struct sample_row row = {.params = &c.params, .history = c.history, .n_history = c.n_history};
+            check_processed(isa, &c.params, c.history, c.n_history, c.logits, c.processed, c.n);
+            distribution(isa, &row, c.processed, c.n, probs);
+            for (int i = 0; i < c.n; i++)
+                if (!(fabs(probs[i] - c.probs[i]) <= 3e-6) || (probs[i] > 1e-30) != (c.probs[i] > 1e-30))
+                    fail_msg("%s, case %zu: probability %d is %.8g, expected %.8g", sampler_files[file].path, k, i,
+                             probs[i], c.probs[i]);
+        }
+        json_decref(root);
     }
-    json_decref(root);
 }
 
 /* On 20,000 logits: the top-k set is the k largest; the top-p set is the shortest prefix of the
@@ -204,7 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors),         cmocka_unit_test(test_xtc_coin),
-        cmocka_unit_test(test_penalty_vectors), cmocka_unit_test(test_against_mlx),
+        cmocka_unit_test(test_penalty_vectors), cmocka_unit_test(test_against_others),
         cmocka_unit_test(test_large_filters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,7 +58,7 @@ static double *sums_of(const struct sample_row *row, const float *logits, int64_
     assert_true(valid);
     for (int64_t i = 0; i < choosable; i++)
         largest = left[i] > left[largest] ? i : largest;
-    const double inverse = greedy ? 0.0 : (double)(1.0f / row->params->temperature);
+    const double inverse = greedy ? 0.0 : (double)(1.0f / temperature_left(row->params));
     below[0] = 0.0;
     for (int64_t i = 0; i < choosable; i++)
         below[i + 1] = below[i] + (greedy ? (double)(i == largest) : exp((double)(left[i] - left[largest]) * inverse));
@@ -150,22 +150,24 @@ static void test_vectors(void **state)
     }
 }
 
-static void test_against_mlx(void **state)
+static void test_against_others(void **state)
 {
     (void)state;
-    const json_t *cases;
-    json_t *root = mlx_load(&cases);
-    EACH_BACKEND
-    for (size_t i = 0; i < json_array_size(cases); i += test_options.brief ? 15 : 1) {
-        struct mlx_case c;
-        mlx_case_read(json_array_get(cases, i), &c);
-        check_draws(c.logits, c.n, c.n, &c.params, c.history, c.n_history, 6);
-        struct sample_row row = {.params = &c.params, .history = c.history, .n_history = c.n_history, .seed = 8};
-        draw(on_backend(c.logits, c.n), c.n, c.n, &row, 1);
-        arrays_free();
-        assert_true(c.probs[row.token] > 1e-30);
+    for (int file = 0; file < N_SAMPLER_FILES; file++) {
+        const json_t *cases;
+        json_t *root = sampler_load(file, &cases);
+        EACH_BACKEND
+        for (size_t i = 0; i < json_array_size(cases); i += test_options.brief ? 15 : 1) {
+            struct mlx_case c;
+            mlx_case_read(json_array_get(cases, i), &c);
+            check_draws(c.logits, c.n, c.n, &c.params, c.history, c.n_history, 6);
+            struct sample_row row = {.params = &c.params, .history = c.history, .n_history = c.n_history, .seed = 8};
+            draw(on_backend(c.logits, c.n), c.n, c.n, &row, 1);
+            arrays_free();
+            assert_true(c.probs[row.token] > 1e-30);
+        }
+        json_decref(root);
     }
-    json_decref(root);
 }
 
 /* ---- Everything at once, at random ---- */
@@ -188,6 +190,7 @@ static void fuzz_make(struct fuzz_case *f, uint64_t i)
     const int32_t context[] = {20, 0, 3, 150, -1}, top_k[] = {0, 0, 1, 20, 700};
     f->params = plain_params();
     f->params.temperature = temperature[pick(i, 0, 4)];
+    f->params.hf_order = pick(i, 16, 3) == 0;
     f->params.top_p = top_p[pick(i, 1, 4)];
     f->params.min_p = min_p[pick(i, 2, 4)];
     f->params.top_k = top_k[pick(i, 3, 5)];
@@ -676,7 +679,7 @@ int main(int argc, char **argv)
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_against_mlx),
+        cmocka_unit_test(test_against_others),
         cmocka_unit_test(test_fuzz),
         cmocka_unit_test(test_large_filters),
         cmocka_unit_test(test_many_equals),

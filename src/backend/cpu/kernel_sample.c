@@ -291,11 +291,25 @@ static void filter_xtc(const struct sampling_params *p, float *logp, int64_t cou
         }
 }
 
+/* The probability of what filters have left. */
+static double mass_left(const float *logp, int64_t count)
+{
+    struct histogram h;
+    double mass = 0.0;
+    histogram_fill(&h, logp, count, -FLT_MAX);
+    for (int bin = 0; bin < BINS; bin++)
+        mass += h.mass[bin];
+    return mass;
+}
+
 cohort_status CPU_NAME(sample_filter)(const struct sample_row *row, float *logits, int64_t count,
                                       struct sample_scratch *scratch, bool *valid)
 {
     const struct sampling_params *p = row->params;
     struct head_row whole;
+    if (sampling_scales_first(p))
+        for (int64_t i = 0; i < count; i++)
+            logits[i] *= 1.0f / p->temperature;
     CPU_NAME(head_row)(NULL, &whole, logits, count, 1.0f);
     *valid = whole.valid;
     if (!whole.valid)
@@ -304,8 +318,11 @@ cohort_status CPU_NAME(sample_filter)(const struct sample_row *row, float *logit
     const double mass = exp(whole.lse - (double)lse); /* 1 but for the rounding of lse */
     for (int64_t i = 0; i < count; i++)
         logits[i] -= lse;
+    if (p->hf_order && p->top_k > 0)
+        TRY(filter_top_k(logits, count, p->top_k, scratch));
     if (has_top_p(p))
-        TRY(filter_top_p(logits, count, p->top_p, mass, scratch));
+        TRY(filter_top_p(logits, count, p->top_p, p->hf_order && p->top_k > 0 ? mass_left(logits, count) : mass,
+                         scratch));
     if (p->min_p != 0.0f)
         TRY(filter_min_p(logits, count, p->min_p, p->min_tokens_to_keep, scratch));
     if (p->xtc_probability > 0.0f) {
@@ -313,7 +330,7 @@ cohort_status CPU_NAME(sample_filter)(const struct sample_row *row, float *logit
         if (rng_uniform(coin.word[0]) <= p->xtc_probability)
             filter_xtc(p, logits, count);
     }
-    if (p->top_k > 0)
+    if (!p->hf_order && p->top_k > 0)
         TRY(filter_top_k(logits, count, p->top_k, scratch));
     return COHORT_OK;
 }
@@ -438,7 +455,8 @@ static cohort_status choose_changed(const struct sample *p, const struct sample_
     TRY(CPU_NAME(sample_filter)(r, scratch->logits, count, scratch, &valid));
     if (!valid)
         return COHORT_OK;
-    CPU_NAME(head_row)(NULL, &row, scratch->logits, count, 1.0f / r->params->temperature);
+    CPU_NAME(head_row)
+    (NULL, &row, scratch->logits, count, sampling_scales_first(r->params) ? 1.0f : 1.0f / r->params->temperature);
     if (row.valid)
         *token = draw(&row, scratch->logits, count, uniform_of(r));
     return COHORT_OK;

@@ -22,7 +22,7 @@ struct sample_scratch {
 
 /* process: on count raw logits, in place, -inf for what is not allowed, then bias, repetition, presence
  * and frequency penalty. Ids outside 0 .. count are skipped. A context of 0 or less is the whole history, as in MLX-LM.
- * filter: raw or processed logits to log-probs at temperature 1, then top-p, min-p, XTC (its coin
+ * filter: raw or processed logits to log-probs at temperature 1 (with hf_order at its own, and in that order), then top-p, min-p, XTC (its coin
  * from row's seed, stream and position), top-k, in place; what is removed becomes -inf. *valid is
  * false if the logits have no distribution (a NaN, +inf, or -inf throughout). Among equals, top-k
  * and min_tokens_to_keep keep the lowest ids. Both fail only for want of memory. */

@@ -142,7 +142,8 @@ static bool window_penalised(const struct sampling_params *p)
 /* Whether the row's logits are changed, which is done in a copy. */
 static bool needs_copy(const struct sample_row *row)
 {
-    return row->allowed != NULL || row->params->n_bias > 0 || window_penalised(row->params);
+    return row->allowed != NULL || row->params->n_bias > 0 || window_penalised(row->params) ||
+           sampling_scales_first(row->params);
 }
 
 /* How much of a history of n ids the penalties look at. A context of 0 or less is all of it. */
@@ -192,6 +193,8 @@ static void pack_draw(struct packer *pk, struct draw_row *out, const struct samp
                              .position = row->position,
                              .temperature = p->temperature,
                              .inv_temperature = 1.0f / stats_temperature(p),
+                             .hf_order = p->hf_order,
+                             .scales_first = sampling_scales_first(p),
                              .n_choosable = n_choosable,
                              .logits_row = row->logits_row,
                              .changes = sample_row_changes(row),

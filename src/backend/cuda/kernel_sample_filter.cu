@@ -395,14 +395,35 @@ static __device__ void apply_xtc(const draw_row *r, filter_view *v, filter_share
     __syncthreads();
 }
 
+/* The bound of top-k. */
+static __device__ void apply_top_k(const draw_row *r, filter_view *v, filter_shared *shared)
+{
+    if (r->top_k <= 0 || r->top_k >= v->count)
+        return;
+    const unsigned long long bound = bound_for<false>(*v, (unsigned long long)r->top_k, negative_infinity(), shared);
+    v->bound = bound < v->bound ? bound : v->bound;
+}
+
+/* The probability of what is left, of all 1 but for the rounding of shift. */
+static __device__ double mass_left(const filter_view &v, filter_shared *shared)
+{
+    running_sum own = {negative_infinity(), 0.0f};
+    each_left(v, [&](int, float logp) { add_exp(&own, logp); });
+    const whole_sum left = block_whole(own, shared);
+    return left.sum * exp((double)left.max);
+}
+
 /* What the filters leave. whole: of exp of the row's logits at temperature 1. */
 static __device__ void apply_filters(const draw_row *r, const whole_sum &whole, filter_view *v, filter_shared *shared)
 {
     const double lse = (double)whole.max + log(whole.sum);
     v->shift = (float)lse;
     v->max = whole.max - v->shift;
+    if (r->hf_order)
+        apply_top_k(r, v, shared);
     if (r->top_p > 0.0f) {
-        const double mass = exp(lse - (double)v->shift); /* 1 but for the rounding of lse */
+        const bool cut = r->hf_order && r->top_k > 0;
+        const double mass = cut ? mass_left(*v, shared) : exp(lse - (double)v->shift); /* 1 but for lse's rounding */
         /* All tokens less likely than (1 - top_p) / count together hold less than 1 - top_p: none of
          * them is kept. */
         const double least = (1.0 - (double)r->top_p) * mass / (double)v->count;
@@ -424,11 +445,8 @@ static __device__ void apply_filters(const draw_row *r, const whole_sum &whole, 
         if ((float)(coin.word[0] >> 8) * 0x1p-24f <= r->xtc_probability)
             apply_xtc(r, v, shared);
     }
-    if (r->top_k > 0 && r->top_k < v->count) {
-        const unsigned long long bound =
-            bound_for<false>(*v, (unsigned long long)r->top_k, negative_infinity(), shared);
-        v->bound = bound < v->bound ? bound : v->bound;
-    }
+    if (!r->hf_order)
+        apply_top_k(r, v, shared);
 }
 
 /* ---- Choice ---- */
@@ -452,12 +470,13 @@ static __device__ int largest_token(const filter_view &v, float max, filter_shar
  * token in the piece that the uniform number falls into. */
 static __device__ int draw_left(const draw_row *r, const filter_view &v, filter_shared *shared)
 {
+    const float inv_temperature = r->scales_first ? 1.0f : r->inv_temperature;
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     const int piece = ((v.count + FILTER_WARPS - 1) / FILTER_WARPS + 3) / 4 * 4;
     running_sum own = {negative_infinity(), 0.0f};
     const int piece_end = (warp + 1) * piece < v.count ? (warp + 1) * piece : v.count;
     each_left(v, warp * piece + 4 * lane, 128, piece_end,
-              [&](int, float logp) { add_exp(&own, logp * r->inv_temperature); });
+              [&](int, float logp) { add_exp(&own, logp * inv_temperature); });
     const whole_sum mine = warp_whole(own.max, (double)own.sum);
     __syncthreads();
     if (lane == 0) {
@@ -496,7 +515,7 @@ static __device__ int draw_left(const draw_row *r, const filter_view &v, filter_
         const float logp = v.x[id] - v.shift + 0.0f;
         if (!(logp > negative_infinity()) || !is_left(v, logp, id))
             return 0.0f;
-        return expf(logp * r->inv_temperature - base);
+        return expf(logp * inv_temperature - base);
     };
     double sum = 0.0;
     for (int id = from; id < to; id++)
@@ -541,6 +560,10 @@ static __device__ int choose_changed(const draw_row *r, const float *logits, con
         const draw_work &work = job.decode != NULL ? job.decode->work : job.work;
         float *copy = work.copy + (int64_t)blockIdx.x * work.stride;
         process_row(r, logits, copy, work.seen + (int64_t)blockIdx.x * work.stride);
+        if (r->scales_first && r->temperature != 0.0f)
+            for (int i = (int)threadIdx.x; i < v.count; i += FILTER_THREADS)
+                copy[i] *= r->inv_temperature;
+        __syncthreads();
         v.x = copy;
     }
     v.wide = is_wide(v.x);

@@ -21,6 +21,8 @@ struct draw_row {
     uint64_t seed, stream, position;
     float temperature;        /* 0: arg max */
     float inv_temperature;    /* of the reported log-prob: 1 / temperature, or 1 */
+    int32_t hf_order;         /* the filters come in transformers' order */
+    int32_t scales_first;     /* its temperature divides before them, in the copy */
     int32_t n_choosable;      /* ids from here on are never chosen */
     int32_t logits_row;       /* sample: which logits; a decoding slot reads its own row */
     int32_t stats_row;        /* sample: which row of statistics */
