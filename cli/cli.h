@@ -16,6 +16,10 @@ bool cli_parse(cohort_options *options, const char *bare, int argc, char **argv)
 /* From here on Ctrl-C and SIGTERM ask for a stop, and a second one of the two ends the program at once; so do, without that,
  * SIGHUP and the notices of schedulers (SIGUSR1, SIGUSR2, SIGXCPU). stop lives as long as the process; NULL: there is none. */
 void cli_signals_begin(cohort_stop *stop);
+/* From here on Ctrl-C alone ends what is under way and not the program; takes back a stop that it asked for. */
+void cli_signals_talk(void);
+/* Whether another signal asked the program to end. */
+bool cli_signals_ended(void);
 
 /* Columns of the terminal that a descriptor is, now; 80 if it does not say; 0: it is none. */
 int cli_columns(int fd);
@@ -41,5 +45,9 @@ struct cli_terminal {
 };
 void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer, cohort_stop *stop, bool trains);
 void cli_terminal_end(struct cli_terminal *terminal);
+
+/* The observer's input and style, of cohort chat; context is the terminal. */
+const char *cli_input(void *context, const char *prompt);
+void cli_style(void *context, cohort_style style);
 
 #endif

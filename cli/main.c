@@ -18,7 +18,7 @@ static void print_usage(FILE *to)
             cohort_version());
     for (int i = 0; cohort_command_name((cohort_command)i) != NULL; i++) {
         char line[200];
-        snprintf(line, sizeof line, "  %-10s %s", cohort_command_name((cohort_command)i),
+        snprintf(line, sizeof line, "  %-11s %s", cohort_command_name((cohort_command)i),
                  cohort_command_summary((cohort_command)i));
         cli_print_wrapped(to, line, columns);
     }

@@ -8,10 +8,17 @@
 /* A handler gets no argument of ours. */
 static cohort_stop *to_stop;
 static volatile sig_atomic_t asked;
+static volatile sig_atomic_t talks; /* Ctrl-C is about an answer or a line, not about the program */
+static volatile sig_atomic_t ended; /* something else said that it is to end */
 
 /* A person, a scheduler or the machine that goes down: once to stop with everything saved, twice to leave at once. */
 static void on_request(int number)
 {
+    if (talks && number == SIGINT) {
+        cohort_stop_trigger(to_stop);
+        return;
+    }
+    ended = 1;
     if (asked) {
         signal(number, SIG_DFL);
         raise(number);
@@ -25,8 +32,20 @@ static void on_request(int number)
 static void on_notice(int number)
 {
     (void)number;
+    ended = 1;
     cohort_stop_trigger(to_stop);
 }
+
+void cli_signals_talk(void)
+{
+    talks = 1;
+    if (!ended)
+        cohort_stop_reset(to_stop);
+    if (ended) /* it came while the stop was taken back */
+        cohort_stop_trigger(to_stop);
+}
+
+bool cli_signals_ended(void) { return ended != 0; }
 
 static void handle(int number, void (*handler)(int))
 {

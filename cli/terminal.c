@@ -181,6 +181,8 @@ void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer
     observer->message = message;
     observer->progress = progress;
     observer->columns = columns;
+    observer->input = cli_input;
+    observer->style = cli_style;
 }
 
 void cli_terminal_end(struct cli_terminal *terminal)

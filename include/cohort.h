@@ -99,6 +99,13 @@ typedef struct cohort_metrics {
     size_t count;
 } cohort_metrics;
 
+/* What text of a conversation is. */
+typedef enum cohort_style {
+    COHORT_STYLE_PLAIN,
+    COHORT_STYLE_THINKING, /* what a model thinks before it answers */
+    COHORT_STYLE_CALL      /* a call of a tool */
+} cohort_style;
+
 /* Callbacks; each may be NULL. They are called on the thread that called the library. Texts are valid during the
  * call. Start from cohort_observer_init, which sets all of them to NULL. */
 typedef struct cohort_observer {
@@ -114,6 +121,12 @@ typedef struct cohort_observer {
     void (*metrics)(void *context, const cohort_metrics *metrics);
     /* Columns of the terminal that output goes to, for the lines of steps; 0, and NULL: none, lines have all they can. */
     int (*columns)(void *context);
+    /* Of chat: the next line of whom it talks with, without its newline, in UTF-8; valid until the next call. NULL: there are
+     * no more. prompt: what a person is asked with. Before it returns it takes back a stop that only ended an answer
+     * (cohort_stop_reset); one that stands ends the command. */
+    const char *(*input)(void *context, const char *prompt);
+    /* Of chat: what comes to output from here on. */
+    void (*style)(void *context, cohort_style style);
 } cohort_observer;
 /* size: sizeof *observer in the caller's header. */
 COHORT_API void cohort_observer_init_sized(cohort_observer *observer, size_t size);
@@ -167,7 +180,9 @@ typedef enum cohort_command {
     COHORT_WATCH,
     COHORT_REWARD,
     COHORT_SERVE,
-    COHORT_DISTILL
+    COHORT_DISTILL,
+    COHORT_CHAT,
+    COHORT_PERPLEXITY
 } cohort_command;
 
 /* "generate" -> COHORT_GENERATE; false if there is no such command. */

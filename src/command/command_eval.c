@@ -5,6 +5,7 @@
 #include "recipe/episodes.h"
 #include "recipe/evaluation.h"
 
+#include "recipe/choices.h"
 #include "recipe/end_of_text.h"
 #include "recipe/generation_file.h"
 #include "recipe/json_rows.h"
@@ -86,6 +87,10 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     if (options_string(options, OPTION_DATA) == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no prompts given: pass --data FILE");
     TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, observer, err));
+    if (options_bool(options, OPTION_CHOICES)) {
+        status = choices_run(&session, options, observer, err);
+        goto cleanup;
+    }
     TRY_GOTO(
         episodes_open(&episodes, &session, options, extra == NULL ? NULL : extra->environment, observer, NULL, err));
     TRY_GOTO(episodes_scoring(&episodes, &scoring, options, extra, err));

@@ -353,10 +353,6 @@ static cohort_status read_wishes(struct generate *g, cohort_error *err)
     g->pattern.min_tokens = (int32_t)options_int(options, OPTION_MIN_TOKENS);
     if (options_bool(options, OPTION_IGNORE_EOS))
         g->pattern.n_eos = 0;
-    g->pattern.repetition =
-        (struct repeat_limit){.max_size = (int32_t)options_int(options, OPTION_REPETITION_MAX_PATTERN_SIZE),
-                              .min_size = (int32_t)options_int(options, OPTION_REPETITION_MIN_PATTERN_SIZE),
-                              .min_count = (int32_t)options_int(options, OPTION_REPETITION_MIN_COUNT)};
     g->pattern.n_top = (int32_t)options_int(options, OPTION_TOP_LOGPROBS);
     g->pattern.prompt_logp = options_bool(options, OPTION_PROMPT_LOGPROBS);
     if (!g->json && (g->pattern.n_top > 0 || g->pattern.prompt_logp))

@@ -2,6 +2,7 @@
  * classifier gives them. Rows as generate prints them; needs no tokenizer. */
 #include "command/command.h"
 #include "recipe/json_rows.h"
+#include "recipe/likelihood.h"
 #include "recipe/session.h"
 
 #include <math.h>
@@ -202,15 +203,14 @@ cleanup:
 }
 
 /* The log-probs of all rows: of trees in a row that have one temperature at once. */
-static cohort_status compute(struct scored *s, struct session *session, struct tree_runner *runner, cohort_error *err)
+static cohort_status compute(struct scored *s, struct likelihood *likelihood, cohort_error *err)
 {
     float *const *logp = s->logp;
     for (int32_t from = 0, to = 0; from < s->n_trees; from = to) {
         int32_t rows = 0;
         for (to = from; to < s->n_trees && s->temperature[to] == s->temperature[from]; to++)
             rows += s->trees[to].n_completions;
-        TRY(tree_runner_score(runner, session->model, s->trees + from, to - from, s->temperature[from], logp, NULL,
-                              err));
+        TRY(likelihood_of(likelihood, s->trees + from, to - from, s->temperature[from], logp, err));
         logp += rows;
     }
     return COHORT_OK;
@@ -223,7 +223,7 @@ cohort_status command_logprobs(struct options *options, const struct reward_list
     struct session session = {0};
     struct dataset data = {0};
     struct scored rows = {0};
-    struct tree_runner runner = {0};
+    struct likelihood likelihood = {0};
     const char *path = options_string(options, OPTION_BATCH);
     int64_t longest = 0;
     cohort_status status = COHORT_OK;
@@ -234,27 +234,20 @@ cohort_status command_logprobs(struct options *options, const struct reward_list
     TRY_GOTO(dataset_open(&data, &(struct dataset_request){.spec = path, .stop = options_stop(options)}, err));
     TRY_GOTO(session_open(&session, options, NULL, SESSION_CLASSIFIER, observer, err));
     TRY_GOTO(read_rows(&rows, &data, &session, options, err));
-    longest = session_micro_tokens(session.model, options);
     for (size_t i = 0; i < rows.n; i++)
         if (rows.n_prompt[i] + rows.completions[i].n_tokens > longest)
             longest = rows.n_prompt[i] + rows.completions[i].n_tokens;
-    runner.extras.scores = session.model->config.n_labels > 0;
-    runner.logits_bytes = session.backend->sizes->logits_bytes;
-    for (int pass = 0; pass < 2; pass++) {
-        TRY_GOTO(tree_runner_plan(&runner, &session.arena, &session.model->config, session.model->type, longest,
-                                  longest, DECODER_INFER, err));
-        if (pass == 0)
-            TRY_GOTO(arena_allocate(&session.arena, session.backend, "activations", err));
-    }
-    if (runner.extras.scores) {
-        TRY_GOTO(score_rows(&rows, &session, &runner, observer, err));
+    likelihood.runner.extras.scores = session.model->config.n_labels > 0;
+    TRY_GOTO(likelihood_open(&likelihood, &session, session_micro_tokens(session.model, options), longest, err));
+    if (likelihood.runner.extras.scores) {
+        TRY_GOTO(score_rows(&rows, &session, &likelihood.runner, observer, err));
         goto cleanup;
     }
-    TRY_GOTO(compute(&rows, &session, &runner, err));
+    TRY_GOTO(compute(&rows, &likelihood, err));
     TRY_GOTO(print_rows(&rows, &data, observer, err));
 cleanup:
     scored_free(&rows);
-    tree_runner_free(&runner);
+    likelihood_close(&likelihood);
     dataset_free(&data);
     session_close(&session);
     return status;

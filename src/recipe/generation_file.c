@@ -2,7 +2,7 @@
 
 #include "base/json_text.h"
 #include "base/number.h"
-#include "run/sampling_list.h"
+#include "run/sampling_words.h"
 
 #include <stdio.h>
 #include <string.h>

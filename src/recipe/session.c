@@ -8,7 +8,7 @@
 #include "recipe/optimizer_options.h"
 #include "recipe/speculative_list.h"
 #include "format/model_folder.h"
-#include "run/sampling_list.h"
+#include "run/sampling_words.h"
 #include "tensor/dtype_list.h"
 
 #include <stdio.h>
@@ -550,6 +550,11 @@ cohort_status session_request(const struct session *session, const struct option
                                        .stop = stop,
                                        .n_stop = (int32_t)n_stop,
                                        .n_choosable = tokenizer_size(session->tokenizer)};
+    if (options_has(options, "repetition_max_pattern_size"))
+        request->repetition =
+            (struct repeat_limit){.max_size = (int32_t)options_int(options, OPTION_REPETITION_MAX_PATTERN_SIZE),
+                                  .min_size = (int32_t)options_int(options, OPTION_REPETITION_MIN_PATTERN_SIZE),
+                                  .min_count = (int32_t)options_int(options, OPTION_REPETITION_MIN_COUNT)};
     return read_sampling(session, options, &request->sampling, err);
 }
 

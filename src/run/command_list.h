@@ -189,7 +189,21 @@
       "Rewards may be given: they are measured, not learned from. Writes checkpoints, metrics.jsonl and final/ into "  \
       "the run folder.",                                                                                               \
       "cohort distill --model small --teacher-model-name-or-path large --data sums.jsonl --out runs/kd",                       \
-      "cohort distill --model small --teacher-model-name-or-path large --data sums.jsonl --out runs/kd --beta 0")
+      "cohort distill --model small --teacher-model-name-or-path large --data sums.jsonl --out runs/kd --beta 0")          \
+    X(CHAT, chat, "talk with a model",                                                                                  \
+      "talk with a model at a terminal, or a line at a time through a pipe",                                           \
+      "--model DIR",                                                                                                   \
+      "Reads a line, prints the answer as it comes, and goes on with the conversation. /help lists what else a line "  \
+      "may be: /system, /reset, /save, /quit. Ctrl-C stops an answer, Ctrl-D leaves. In a pipe every line is a turn.", \
+      "cohort chat --model Qwen3-0.6B",                                                                                \
+      "cohort chat --model runs/first/final --system 'Answer briefly.' --temperature 0")                               \
+    X(PERPLEXITY, perplexity, "how well a model predicts a text",                                                      \
+      "perplexity of a text, by windows that slide",                                                                   \
+      "FILE --model DIR",                                                                                              \
+      "Reads a text file, or the column text of a data file, and prints the perplexity, bits a byte and a token, and " \
+      "the mean log-likelihood with its standard error. Every token but a text's first is counted once.",              \
+      "cohort perplexity wiki.txt --model Qwen3-0.6B",                                                                 \
+      "cohort perplexity held.jsonl --model runs/first/final --window 2048 --stride 512")
 /* clang-format on */
 
 #endif

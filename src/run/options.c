@@ -591,6 +591,7 @@ const char *options_bare(enum option_command command)
 {
     switch (command) {
     case FOR_GENERATE: return "prompt";
+    case FOR_PERPLEXITY:
     case FOR_DATA: return "data";
     case FOR_INFO: return "model";
     case FOR_RUNS: return "action";

@@ -11,7 +11,7 @@
 #include "run/export_list.h"
 #include "run/options_internal.h"
 #include "run/output_format.h"
-#include "run/sampling_list.h"
+#include "run/sampling_words.h"
 #include "run/stop_list.h"
 #include "tensor/dtype_list.h"
 #include "train/advantage_list.h"
@@ -25,15 +25,16 @@
 
 #include <float.h>
 
-#define FOR_PLAN    (FOR_INFO | FOR_DRAWN) /* sizes of the memory plan */
-#define FOR_COMPUTE (FOR_GENERATE | FOR_LOGPROBS | FOR_INFO | FOR_TRAIN | FOR_EVAL | FOR_BENCH | FOR_SERVE)
+#define FOR_PLAN (FOR_INFO | FOR_DRAWN) /* sizes of the memory plan */
+#define FOR_COMPUTE                                                                                                    \
+    (FOR_GENERATE | FOR_CHAT | FOR_PERPLEXITY | FOR_LOGPROBS | FOR_INFO | FOR_TRAIN | FOR_EVAL | FOR_BENCH | FOR_SERVE)
 #define FOR_MODEL   (FOR_COMPUTE | FOR_TOKENIZE)
 #define FOR_ADAPTER FOR_COMPUTE
-#define FOR_SAMPLE  (FOR_GENERATE | FOR_DRAWN | FOR_EVAL | FOR_SERVE)
-#define FOR_TALK    (FOR_GENERATE | FOR_SERVE) /* answers people and clients */
+#define FOR_SAMPLE  (FOR_GENERATE | FOR_CHAT | FOR_DRAWN | FOR_EVAL | FOR_SERVE)
+#define FOR_TALK    (FOR_GENERATE | FOR_CHAT | FOR_SERVE) /* answers people and clients */
 #define FOR_GUIDED  (FOR_GENERATE | FOR_DRAWN | FOR_EVAL)
 #define FOR_SCORED  (FOR_DRAWN | FOR_EVAL | FOR_SCORE)
-#define FOR_YAML    (FOR_GENERATE | FOR_TRAIN | FOR_EVAL | FOR_SCORE)
+#define FOR_YAML    (FOR_GENERATE | FOR_CHAT | FOR_TRAIN | FOR_EVAL | FOR_SCORE)
 
 #define MANY OPTIONS_INT_MAX /* no upper bound worth stating */
 /* Counts of tokens and rows: more than any machine holds, and small enough that sums and products of two of them fit

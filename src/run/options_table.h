@@ -82,7 +82,7 @@ OPTION(PROMPT, "prompt", TEXT, NULL, FOR_GENERATE, "Data", NO_RUN,
        "prompt text, also without --prompt; '-' reads standard input")
 ALSO(PROMPT, "prompt", TEXT, NULL, FOR_TOKENIZE, "Data", NO_RUN,
      "prompt text; '-' reads standard input")
-OPTION(SYSTEM, "system", TEXT, NULL, FOR_GENERATE, "Data", NO_RUN,
+OPTION(SYSTEM, "system", TEXT, NULL, FOR_GENERATE | FOR_CHAT, "Data", NO_RUN,
        "system message before a conversation that does not begin with one")
 OPTION(BATCH, "batch", FILE_NAME, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
        "data file of rows with prompt or messages; '-' reads standard input")
@@ -102,13 +102,21 @@ ALSO(DATA, "data", FILE_NAME, NULL, FOR_SCORE, "Data", NO_RUN,
      "data files or a folder of rows with completion, and what rewards read (docs/DATA.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_DATA, "Data", NO_RUN,
      "data files or a folder, also without the name of the option (docs/DATA.md)")
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_PERPLEXITY, "Data", NO_RUN,
+     "text file (.txt), or data files with the column text; also without the name of the option")
+OPTION(CHOICES, "choices", SWITCH, "false", FOR_EVAL, "Data", NO_RUN,
+       "rows are questions with choices and an answer: which choice is the most likely (docs/EVALUATION.md)")
+OPTION(WINDOW, "window", INT(2, COUNT), NULL, FOR_PERPLEXITY, "Data", NO_RUN,
+       "tokens that are seen at once; unset: 1024, or the model's context where that is less")
+OPTION(STRIDE, "stride", INT(1, COUNT), NULL, FOR_PERPLEXITY, "Data", NO_RUN,
+       "tokens by which the window slides on; unset: half of window")
 OPTION(DATA_LIMIT, "data_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", ACCEPTED(DATA),
        "use the first N rows of the data, of files with weights of each; unset: all")
-ALSO(DATA_LIMIT, "data_limit", INT(1, MANY), NULL, FOR_SCORE | FOR_DATA, "Data", NO_RUN,
+ALSO(DATA_LIMIT, "data_limit", INT(1, MANY), NULL, FOR_SCORE | FOR_DATA | FOR_PERPLEXITY, "Data", NO_RUN,
      "use the first N rows of the data; unset: all")
 OPTION(COLUMNS, "columns", TEXTS, NULL, FOR_TRAIN | FOR_EVAL, "Data", ACCEPTED(DATA),
        "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
-ALSO(COLUMNS, "columns", TEXTS, NULL, FOR_GENERATE | FOR_TOKENIZE | FOR_SCORE | FOR_DATA, "Data", NO_RUN,
+ALSO(COLUMNS, "columns", TEXTS, NULL, FOR_GENERATE | FOR_TOKENIZE | FOR_SCORE | FOR_DATA | FOR_PERPLEXITY, "Data", NO_RUN,
      "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
 OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_ROWS, "Data", FREE,
        "data files or a folder of held-out rows to evaluate on")
@@ -154,6 +162,8 @@ ALSO(CHAT, "chat", SWITCH, "false", FOR_DATA, "Data", NO_RUN,
      "put text prompts through the chat template, and their completions as the answer")
 ALSO(CHAT, "chat", SWITCH, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
        "put text prompts through the chat template; unset: only generate --prompt, if there is one")
+ALSO(TOOLS, "tools", FILE_NAME, NULL, FOR_CHAT, "Data", NO_RUN,
+     "JSON file with the schemas of tools that the model may call; who talks with it answers for them")
 OPTION(CHAT_TEMPLATE, "chat_template", FILE_NAME, NULL, FOR_SAMPLE | FOR_ROWS | FOR_TOKENIZE | FOR_DATA, "Data",
        HASHED(TEMPLATE),
        "file with a Jinja chat template, in place of the model folder's")
@@ -296,13 +306,16 @@ ALSO(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "256", FOR_G
      "maximum tokens of a completion")
 ALSO(MAX_COMPLETION_LENGTH, "max_completion_length", INT(0, COUNT), "0", FOR_SERVE, "Rollout", NO_RUN,
      "maximum tokens of a completion whose request does not say; 0: what the context leaves")
+ALSO(MAX_COMPLETION_LENGTH, "max_completion_length", INT(0, COUNT), "0", FOR_CHAT, "Rollout", NO_RUN,
+     "most tokens of an answer; 0: as many as the context leaves")
 ALIAS("max_tokens", MAX_COMPLETION_LENGTH) /* what MLX-LM calls it */
 OPTION(MAX_PROMPT_LENGTH, "max_prompt_length", INT(1, COUNT), NULL, FOR_PLAN | FOR_EVAL | FOR_DATA, "Rollout", KEPT,
        "maximum tokens of a prompt; a longer one is an error; unset: what the context leaves")
 OPTION(N, "n", INT(1, 65536), "1", FOR_GENERATE | FOR_EVAL, "Rollout", NO_RUN,
        "completions per prompt")
 /* Sampling as training samples, for every command: MLX-LM's 0 would make generate and grpo differ. */
-OPTION(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_GENERATE | FOR_EVAL | FOR_SERVE, "Rollout", NO_RUN,
+OPTION(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_GENERATE | FOR_CHAT | FOR_EVAL | FOR_SERVE, "Rollout",
+       NO_RUN,
        "divides the logits; 0 takes the most likely token (its log-prob is that at 1)")
 ALSO(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_LOGPROBS, "Rollout", NO_RUN,
      "divides the logits, as it did in sampling; 0: as 1; not given: as a row's temperature says, else 1")
@@ -331,14 +344,14 @@ OPTION(FREQUENCY_PENALTY, "frequency_penalty", SINGLE(-100, 100), "0", FOR_SAMPL
 OPTION(FREQUENCY_CONTEXT, "frequency_context", INT(1, COUNT), "20", FOR_SAMPLE, "Rollout", KEPT,
        "how many tokens back frequency_penalty looks")
 OPTION(SAMPLING_ORDER, "sampling_order", ONE_OF(WORDS(SAMPLING_ORDER_LIST)), "mlx", FOR_SAMPLE, "Rollout", KEPT,
-       "mlx: top_p, min_p, XTC, top_k, then temperature; hf: temperature, top_k, top_p, min_p, XTC, as transformers")
+       "mlx: top_p, min_p, XTC, top_k, temperature; hf (transformers): temperature, top_k, top_p, min_p, XTC")
 OPTION(GENERATION_CONFIG, "generation_config", ONE_OF(WORDS(GENERATION_CONFIG_LIST)), "model", FOR_TALK, "Rollout",
        NO_RUN, "where options of sampling are not given: model takes generation_config.json's values; none does not")
-OPTION(REPETITION_MAX_PATTERN_SIZE, "repetition_max_pattern_size", INT(0, 4096), "0", FOR_GENERATE, "Rollout", NO_RUN,
-       "cut a completion that repeats one run of up to so many tokens; 0: never (vLLM's name, as the next two)")
-OPTION(REPETITION_MIN_PATTERN_SIZE, "repetition_min_pattern_size", INT(1, 4096), "1", FOR_GENERATE, "Rollout", NO_RUN,
+OPTION(REPETITION_MAX_PATTERN_SIZE, "repetition_max_pattern_size", INT(0, 4096), "0", FOR_GENERATE | FOR_CHAT, "Rollout", NO_RUN,
+       "cut a completion that repeats one run of up to so many tokens; 0: never (the names are vLLM's)")
+OPTION(REPETITION_MIN_PATTERN_SIZE, "repetition_min_pattern_size", INT(1, 4096), "1", FOR_GENERATE | FOR_CHAT, "Rollout", NO_RUN,
        "the shortest run of tokens that counts there")
-OPTION(REPETITION_MIN_COUNT, "repetition_min_count", INT(2, 65536), "4", FOR_GENERATE, "Rollout", NO_RUN,
+OPTION(REPETITION_MIN_COUNT, "repetition_min_count", INT(2, 65536), "4", FOR_GENERATE | FOR_CHAT, "Rollout", NO_RUN,
        "how often in a row it must come")
 OPTION(LOGIT_BIAS, "logit_bias", BIASES, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "numbers added to the logits of token ids, for example 151645:-2.5")
@@ -347,9 +360,10 @@ OPTION(NUM_GENERATIONS_EVAL, "num_generations_eval", INT(1, 4096), "1", FOR_DRAW
        "completions per prompt of held-out evaluation")
 OPTION(EVAL_TEMPERATURE, "eval_temperature", SINGLE(0, 100), NULL, FOR_DRAWN, "Rollout", FREE,
        "temperature of held-out evaluation; unset: as temperature")
-OPTION(DECODE_CONCURRENCY, "decode_concurrency", INT(0, 4096), "0", FOR_SAMPLE | FOR_INFO, "Rollout", FREE,
+OPTION(DECODE_CONCURRENCY, "decode_concurrency", INT(0, 4096), "0", (FOR_SAMPLE & ~FOR_CHAT) | FOR_INFO, "Rollout", FREE,
        "completions decoded at once; sets speed and memory, not results; 0: chosen by speed and memory")
-OPTION(PREFILL_STEP_SIZE, "prefill_step_size", INT(0, 1048576), "0", FOR_GENERATE | FOR_SERVE, "Rollout", NO_RUN,
+OPTION(PREFILL_STEP_SIZE, "prefill_step_size", INT(0, 1048576), "0", FOR_GENERATE | FOR_CHAT | FOR_SERVE, "Rollout",
+       NO_RUN,
        "prompt tokens computed in one step; sets speed and memory, not results; 0: chosen by speed")
 OPTION(SPECULATIVE, "speculative", ONE_OF(AUTO_OR(SPECULATIVE_LIST)), "auto", FOR_SAMPLE, "Rollout", FREE,
        "guess tokens and check several in a step; sets speed, not results; auto: on a CPU ngram, else none")
@@ -360,6 +374,8 @@ OPTION(MIN_TOKENS, "min_tokens", INT(0, COUNT), "0", FOR_GENERATE, "Rollout", NO
        "no completion ends by its EOS before it has so many tokens")
 OPTION(IGNORE_EOS, "ignore_eos", SWITCH, "false", FOR_GENERATE, "Rollout", NO_RUN,
        "an EOS is a token like another: completions end at max_completion_length or a stop string")
+ALSO(MAX_CONTEXT, "max_context", INT(0, COUNT), "0", FOR_CHAT, "Rollout", NO_RUN,
+     "tokens of a conversation at most; 0: the model's, or what memory is there for")
 OPTION(STOP_TOKEN_IDS, "stop_token_ids", NUMBERS(0, COUNT), NULL, FOR_GENERATE, "Rollout", NO_RUN,
        "end a completion at any of these token ids; its text does not have it")
 OPTION(TOP_LOGPROBS, "top_logprobs", INT(0, 64), "0", FOR_GENERATE, "Rollout", NO_RUN,
@@ -670,7 +686,7 @@ OPTION(FORMAT, "format", ONE_OF(WORDS(ANSWER_FORMAT_LIST)), "text", FOR_GENERATE
 OPTION(UNORDERED, "unordered", SWITCH, "false", FOR_GENERATE, "Run", NO_RUN,
        "print rows as they are finished, not in the order of --batch; index says which is which")
 ALSO(FORMAT, "format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text",
-       FOR_TOKENIZE | FOR_EVAL | FOR_BENCH | FOR_DATA, "Run", NO_RUN,
+       FOR_TOKENIZE | FOR_PERPLEXITY | FOR_EVAL | FOR_BENCH | FOR_DATA, "Run", NO_RUN,
        "format of what is printed; always jsonl with --batch")
 ALSO(FORMAT, "format", ONE_OF(WORDS(EXPORT_FORMAT_LIST)), "text", FOR_RUNS, "Run", NO_RUN,
      "form of what is printed: text, jsonl, csv; of export also parquet and tensorboard (text: jsonl)")

@@ -4,7 +4,7 @@
 # --- help: every command has one that begins with how to call it, and names no option twice ---
 succeeds "$COHORT" --help
 commands=$(sed -n 's/^  \([a-z]*\)  .*/\1/p' out)
-is "$(echo $commands)" "generate logprobs tokenize info init sft grpo eval score bench data merge runs fork report plot dpo kto orpo cpo rloo watch reward serve distill" "commands in --help"
+is "$(echo $commands)" "generate logprobs tokenize info init sft grpo eval score bench data merge runs fork report plot dpo kto orpo cpo rloo watch reward serve distill chat perplexity" "commands in --help"
 for command in $commands; do
     succeeds "$COHORT" $command --help
     has out "^Usage: cohort $command .*\[OPTIONS\]"

@@ -12,6 +12,8 @@ fi
 # The files that read the options of each command.
 declare -A files=(
     [generate]="command_generate.c generation_file.c row_guide.c data_open.c json_rows.c session.c session_adapter.c row_prompt.c end_of_text.c"
+    [chat]="command_chat.c generation_file.c session.c session_adapter.c end_of_text.c"
+    [perplexity]="command_perplexity.c data_open.c json_rows.c session.c session_adapter.c"
     [logprobs]="command_logprobs.c session.c session_adapter.c"
     [tokenize]="command_tokenize.c data_open.c json_rows.c row_prompt.c"
     [info]="command_info.c memory_plan.c session.c session_adapter.c optimizer_options.c"
@@ -25,7 +27,7 @@ declare -A files=(
     [grpo]="command_grpo.c row_guide.c episodes_open.c data_open.c evaluation_sets.c prompt_set.c grpo_run.c grpo_options.c routing_options.c run_reference.c grpo_draw.c training.c training_save.c training_diagnosis.c training_report.c training_steer.c best_model.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
     [rloo]="command_rloo.c row_guide.c command_grpo.c episodes_open.c data_open.c evaluation_sets.c prompt_set.c grpo_run.c grpo_options.c routing_options.c run_reference.c grpo_draw.c training.c training_save.c training_diagnosis.c training_report.c training_steer.c best_model.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
     [distill]="command_distill.c run_teacher.c row_guide.c command_grpo.c episodes_open.c data_open.c evaluation_sets.c prompt_set.c grpo_run.c grpo_options.c routing_options.c run_reference.c grpo_draw.c training.c training_save.c training_diagnosis.c training_report.c training_steer.c best_model.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
-    [eval]="command_eval.c row_guide.c episodes_open.c data_open.c evaluation_sets.c prompt_set.c json_rows.c scoring.c session.c session_adapter.c row_prompt.c end_of_text.c"
+    [eval]="command_eval.c choices.c row_guide.c episodes_open.c data_open.c evaluation_sets.c prompt_set.c json_rows.c scoring.c session.c session_adapter.c row_prompt.c end_of_text.c"
     [serve]="serve.c generation_file.c serve_adapters.c serve_routes.c session.c session_adapter.c end_of_text.c"
     [runs]="command_runs.c runs_view.c runs_export.c"
     [report]="command_report.c runs_view.c"
@@ -44,7 +46,7 @@ for command in $("$COHORT" --help | awk '/^  [a-z]/ {print $1}'); do
     for name in ${files[$command]:?no files listed for this command}; do
         sources="$sources $(ls src/command/$name src/recipe/$name src/bench/$name src/serve/$name 2> /dev/null || true)"
     done
-    offered=$("$COHORT" "$command" --help | grep -oE '^ +--[a-z0-9-]+' | tr -d ' ' | sed 's/^--//; s/^no-//; s/-/_/g')
+    offered=$("$COHORT" "$command" --help | grep -oE '^  --[a-z0-9-]+' | tr -d ' ' | sed 's/^--//; s/^no-//; s/-/_/g')
     # shellcheck disable=SC2086 # a list of files
     read_here=$(cat $sources | tr '\n' ' ' | grep -oE 'options_[a-z_]+\([^;]*' | grep -oE '\bOPTION_[A-Z0-9_]+' | sort -u)
     for name in $offered; do

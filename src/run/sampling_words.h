@@ -1,6 +1,6 @@
 /* Words of options of sampling: in which order filters and temperature come, and what generation_config.json has to say. */
-#ifndef COHORT_RUN_SAMPLING_LIST_H
-#define COHORT_RUN_SAMPLING_LIST_H
+#ifndef COHORT_RUN_SAMPLING_WORDS_H
+#define COHORT_RUN_SAMPLING_WORDS_H
 
 /* X(ID, word) */
 #define SAMPLING_ORDER_LIST(X)                                                                                         \
