@@ -302,6 +302,18 @@ cleanup:
 
 /* ---- Streams ---- */
 
+/* What all chunks of a stream begin with, up to the choice. */
+static cohort_status make_head(struct job *job, cohort_error *err)
+{
+    static const char choices[] = ",\"choices\":[";
+    json_t *value = envelope(job, job->ask.form == ASK_CHAT ? "chat.completion.chunk" : "text_completion");
+    cohort_status status = value != NULL ? job_json(&job->head, value, err) : no_memory(err);
+    json_decref(value);
+    TRY(status);
+    job->head.length--; /* the bracket that closes it */
+    return text_append(&job->head, choices, sizeof choices - 1, err);
+}
+
 /* A chunk of one choice; delta is used up. Takes the tokens that were not handed out. */
 static cohort_status chunk(struct choice *c, json_t *delta, bool finish, cohort_error *err)
 {
@@ -312,8 +324,9 @@ static cohort_status chunk(struct choice *c, json_t *delta, bool finish, cohort_
     const int32_t from = c->n_said;
     json_t *entry =
         json_pack("{s:i, s:o, s:n}", "index", (int)c->index, chat ? "delta" : "text", delta, "finish_reason");
-    json_t *value = envelope(job, chat ? "chat.completion.chunk" : "text_completion");
-    cohort_status status = entry != NULL && value != NULL ? COHORT_OK : no_memory(err);
+    cohort_status status = entry != NULL ? COHORT_OK : no_memory(err);
+    if (status == COHORT_OK && job->head.length == 0)
+        status = make_head(job, err);
     if (status == COHORT_OK)
         status = put_details(entry, c, from, c->n_due, err);
     if (status == COHORT_OK && finish)
@@ -323,12 +336,8 @@ static cohort_status chunk(struct choice *c, json_t *delta, bool finish, cohort_
     c->begun = true;
     c->n_said = c->n_due;
     if (status == COHORT_OK)
-        status = put(value, "choices", json_pack("[o]", entry), err);
-    else
-        json_decref(entry);
-    if (status == COHORT_OK)
-        return job_event(job, NULL, value, err);
-    json_decref(value);
+        return job_event_behind_head(job, entry, "]}", err);
+    json_decref(entry);
     return status;
 }
 

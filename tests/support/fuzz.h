@@ -37,9 +37,10 @@ struct fuzz_target {
     const char *const *words; /* what mutations insert, for example keys of the format; may be NULL */
     size_t n_words;
     size_t max_size; /* of a mutated input in bytes; 0: 4096 */
+    double seconds;  /* of processor time without --seconds; 0: 2 */
 };
 
-/* Without arguments: the seeds, then mutations of them for 2 seconds of processor time. The n-th mutation is a
+/* Without arguments: the seeds, then mutations of them for 2 seconds of processor time (or the target's). The n-th mutation is a
  * function of (seed, n). Arguments: --seconds N (of processor time), --seed S, or files to run once each (to reproduce
  * a failure). An input that kills the process is left in the temporary folder as
  * cohort-fuzz-NAME-PID; the path is printed at start. Returns the exit status of main. */

@@ -182,7 +182,7 @@ static double now_s(void)
 
 int fuzz_run(const struct fuzz_target *target, int argc, char **argv)
 {
-    double seconds = 2.0;
+    double seconds = target->seconds > 0 ? target->seconds : 2.0;
     uint64_t seed = 1;
     int used = 1;
     for (; used + 1 < argc && strncmp(argv[used], "--", 2) == 0; used += 2) {
