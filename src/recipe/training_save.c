@@ -349,7 +349,8 @@ static bool start_thread(struct save_beside *s)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     s->beside = true; /* before the thread reads it */
-    s->beside = pthread_create(&s->thread, NULL, work, s) == 0;
+    if (pthread_create(&s->thread, NULL, work, s) != 0)
+        s->beside = false;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return s->beside;
 }
