@@ -228,14 +228,14 @@ static void tell(const struct chat *c, const struct engine_stats *before)
     const double seconds = clock_seconds() - a->first, known = (double)(now.known_tokens - before->known_tokens);
     if (!person(c) || a->first == 0.0)
         return;
-    const char *why = a->finish == FINISH_LENGTH       ? "cut at --max-tokens or the context; "
+    const char *why = a->finish == FINISH_LENGTH       ? "cut at its length; "
                       : a->finish == FINISH_CANCELLED  ? "stopped; "
                       : a->finish == FINISH_REPETITION ? "cut, for it repeats itself; "
                                                        : "";
-    observer_message(
-        c->observer, "[%s%d tokens, %.1f tokens/s; prompt: %lld tokens, %.0f of them known; %.2f s to the first]", why,
-        (int)a->n_tokens, seconds > 0.0 ? (double)(a->n_tokens - 1) / seconds : 0.0,
-        (long long)(now.prompt_tokens - before->prompt_tokens) + (long long)known, known, a->first - a->asked);
+    observer_message(c->observer, "[%s%d tokens, %.1f/s; prompt: %lld tokens, %.0f known; first after %.2f s]", why,
+                     (int)a->n_tokens, seconds > 0.0 ? (double)(a->n_tokens - 1) / seconds : 0.0,
+                     (long long)(now.prompt_tokens - before->prompt_tokens) + (long long)known, known,
+                     a->first - a->asked);
 }
 
 /* The conversation as ids. */

@@ -122,7 +122,7 @@ tmux -L chat pipe-pane -t s "cat >raw"
 shows '^> *$'
 keys 'Why is the sky blue?' Enter
 shows '^Air scatters blue light\.$'
-shows '^\[[0-9]+ tokens, [0-9.]+ tokens/s; prompt: [0-9]+ tokens, 0 of them known;'
+shows '^\[[0-9]+ tokens, [0-9.]+/s; prompt: [0-9]+ tokens, 0 known; first after [0-9.]+ s\]$'
 keys 'And in the evening?' Enter
 shows '^The light lost its blue\.$'
 lacks screen '</?think>'
@@ -156,7 +156,7 @@ keys 'again' Enter
 shows '^> again' # its answer begins
 sleep 0.3
 keys 'C-c'
-shows '(^| )[1-9][0-9]* of them known' # keys and values of the turn before
+shows '(^| )[1-9][0-9]* known; first' # keys and values of the turn before
 keys '/quit' Enter
 ends 0
 # What only a terminal must not be given is shown as it is spelled.
