@@ -267,7 +267,8 @@ static void add_origin(const struct http_server *server, struct MHD_Response *re
     server->mhd.MHD_add_response_header(response, "Vary", "Origin");
 }
 
-/* With the call's lock: hands the answer over. */
+/* Hands the answer over, whose status and headers do not change any more. Without the call's lock, which read_stream takes
+ * under one of libmicrohttpd's that is taken here. */
 static enum MHD_Result queue_answer(struct http_call *call, struct MHD_Connection *connection)
 {
     struct MHD_Response *response =
@@ -365,16 +366,14 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         else
             server->config.handle(server->config.context, call);
     }
-    enum MHD_Result result = MHD_YES;
     pthread_mutex_lock(&call->lock);
-    if (call->answered) {
-        result = queue_answer(call, connection);
-    } else {
+    const bool answered = call->answered;
+    if (!answered) {
         server->mhd.MHD_suspend_connection(connection);
         call->suspended = true;
     }
     pthread_mutex_unlock(&call->lock);
-    return result;
+    return answered ? queue_answer(call, connection) : MHD_YES;
 }
 
 static void on_completed(void *context, struct MHD_Connection *connection, void **request,
