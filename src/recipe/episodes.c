@@ -219,6 +219,70 @@ cleanup:
     return status;
 }
 
+/* The messages with contents of so many bytes at most. NULL: out of memory. */
+static json_t *cut_messages(const json_t *messages, size_t most)
+{
+    json_t *list = json_deep_copy(messages), *message = NULL;
+    size_t i = 0;
+    bool good = list != NULL;
+    json_array_foreach(list, i, message)
+    {
+        const json_t *content = json_object_get(message, "content");
+        const char *text = json_string_value(content);
+        size_t length = most;
+        if (text == NULL || json_string_length(content) <= most)
+            continue;
+        while (length > 0 && ((unsigned char)text[length] & 0xC0) == 0x80) /* not within a character */
+            length--;
+        good = good && json_object_set_new(message, "content", json_stringn(text, length)) == 0;
+    }
+    if (good)
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
+/* Cuts the contents, each to as many bytes as let the answer fit and leave room for the next turn. Where they cannot, both stay what they were. */
+static cohort_status cut_answer(struct episodes *e, struct live_episode *live, json_t **messages,
+                                struct token_list *ids, cohort_error *err)
+{
+    size_t low = 0, high = 0, i = 0;
+    json_t *message = NULL, *best = NULL;
+    cohort_status status = COHORT_OK;
+    json_array_foreach(*messages, i, message)
+    {
+        const size_t length = json_string_length(json_object_get(message, "content"));
+        high = length > high ? length : high;
+    }
+    while (status == COHORT_OK && low <= high) { /* everything below low fits, what is above high does not */
+        const size_t most = low + (high - low) / 2;
+        struct token_list tried = {0};
+        json_t *cut = cut_messages(*messages, most);
+        status = cut == NULL ? error_set(err, COHORT_ERR_MEMORY, "an answer: out of memory")
+                             : encode_answer(e, live, cut, &tried, err);
+        if (status == COHORT_OK && tried.count - 1 < (size_t)live->room) {
+            struct token_list worse = *ids;
+            *ids = tried;
+            tried = worse;
+            json_decref(best);
+            best = json_incref(cut);
+            low = most + 1;
+        } else if (most == 0) {
+            low = high + 1;
+        } else {
+            high = most - 1;
+        }
+        json_decref(cut);
+        token_list_free(&tried);
+    }
+    if (status == COHORT_OK && best != NULL) {
+        json_decref(*messages);
+        *messages = json_incref(best);
+    }
+    json_decref(best);
+    return status;
+}
+
 static cohort_status take_reply(struct episodes *e, struct live_episode *live, struct engine *engine,
                                 const json_t *body, cohort_error *err)
 {
@@ -234,6 +298,8 @@ static cohort_status take_reply(struct episodes *e, struct live_episode *live, s
         goto cleanup;
     }
     TRY_GOTO(encode_answer(e, live, messages, &ids, err));
+    if (e->cuts && ids.count - 1 > (size_t)live->room)
+        TRY_GOTO(cut_answer(e, live, &messages, &ids, err));
     const size_t n = ids.count - 1;
     if (n > (size_t)live->room) {
         TRY_GOTO(story_answer(live->story, messages, 0, err));

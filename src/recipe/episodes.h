@@ -7,11 +7,15 @@
 #define COHORT_RECIPE_EPISODES_H
 
 #include "environment/environment.h"
+#include "recipe/overlong_list.h"
 #include "recipe/scoring.h"
 #include "recipe/turn_rewards_list.h"
 
 #define MODE(id, word) TURN_REWARDS_##id,
 enum turn_rewards { TURN_REWARDS_LIST(MODE) };
+#undef MODE
+#define MODE(id, word) OVERLONG_##id,
+enum overlong { OVERLONG_LIST(MODE) };
 #undef MODE
 
 struct live_episode;
@@ -24,6 +28,7 @@ struct episodes {
     int32_t max_turns;               /* of the model; 0: no limit */
     int32_t max_iterations;          /* of calling tools; -1: no limit */
     bool per_turn;                   /* rewards of turns stand at their tokens */
+    bool cuts;                       /* words of answers that do not fit are cut */
     uint64_t seed;
     struct rollout_turns hooks;
     struct reward *reward; /* "environment"; NULL: it gives none */

@@ -100,6 +100,7 @@ cohort_status episodes_open(struct episodes *e, struct session *session, const s
     e->max_turns = (int32_t)options_int_or(options, OPTION_MAX_TURNS, 0);
     e->max_iterations = (int32_t)options_int_or(options, OPTION_MAX_TOOL_CALLING_ITERATIONS, -1);
     e->per_turn = trains && options_choice(options, OPTION_TURN_REWARDS) == TURN_REWARDS_PER_TURN;
+    e->cuts = options_choice(options, OPTION_OVERLONG) == OVERLONG_CUT;
     e->seed = (uint64_t)options_int(options, OPTION_SEED);
     if (spec == NULL && bound == NULL)
         return COHORT_OK;

@@ -7,6 +7,7 @@
 #include "recipe/recompute_list.h"
 #include "recipe/sft_row_list.h"
 #include "recipe/speculative_list.h"
+#include "recipe/overlong_list.h"
 #include "recipe/turn_rewards_list.h"
 #include "run/export_list.h"
 #include "run/options_internal.h"

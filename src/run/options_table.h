@@ -210,6 +210,9 @@ OPTION(MAX_TURNS, "max_turns", INT(1, COUNT), NULL, FOR_DRAWN | FOR_EVAL, "Envir
 OPTION(TURN_REWARDS, "turn_rewards", ONE_OF(WORDS(TURN_REWARDS_LIST)), "sum", FOR_DRAWN, "Environment", KEPT,
        "an environment's rewards of turns: added to the episode's; per_turn: rewards of tokens")
 
+OPTION(OVERLONG, "overlong", ONE_OF(WORDS(OVERLONG_LIST)), "drop", FOR_DRAWN | FOR_EVAL, "Environment", KEPT,
+       "an answer that does not fit into the completion: dropped, which ends the episode, or its words cut")
+
 /* ---- Reward ---- */
 OPTION(REWARD, "reward", TEXTS, NULL, FOR_SCORED, "Reward", ACCEPTED(REWARD),
        "rewards: names, python:FILE.py:FUNCTION, exec:PROGRAM, model:DIR, judge:URL; docs/REWARDS.md")

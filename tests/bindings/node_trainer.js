@@ -53,6 +53,13 @@ test('fifty steps: the weights are those of a program\'s reward, and of an async
   assert.notStrictEqual(digest(out), digest(MODEL, 'model.safetensors'));
 });
 
+test('how many prompts a step has: batchSize and gradientAccumulationSteps, or promptsPerStep', async () => {
+  for (const [given, prompts] of [[{ batchSize: 2, gradientAccumulationSteps: 2 }, 4], [{ promptsPerStep: 3 }, 3], [{ promptsPerStep: 4, gradientAccumulationSteps: 2 }, 4]]) {
+    const { trainer } = await train({ maxSteps: 1, saveInterval: 0, batchSize: undefined, ...given });
+    assert.match(fs.readFileSync(path.join(trainer.outputDir, 'config.yaml'), 'utf8'), new RegExp(`^prompts_per_step: ${prompts}$`, 'm'), JSON.stringify(given));
+  }
+});
+
 test('what a reward is given, and its steps', async () => {
   const steps = [];
   let seen = null;

@@ -16,6 +16,29 @@ args=(grpo --model model --data rows.jsonl --prompts-per-step 2 --num-generation
 cohort "${args[@]}" --environment 'exec:python3 guess.py' --out guess
 grep -q '"role": "user", "content": "\(higher\|lower\|a number, please\)"' guess/completions.jsonl || fail "guess.py gave no hint"
 grep -q '"environments/end/turns": ' guess/metrics.jsonl || fail "no metrics of ends"
+# An answer that does not fit: dropped, or its words cut at a character, so that the model goes on.
+cat >long.py <<'PYTHON'
+import json, sys
+for line in sys.stdin:
+    m = json.loads(line)
+    say = {"hello": {"type": "ready", "protocol": 1, "name": "long", "concurrency": 64}, "begin": {"type": "reply", "turn": 0}, "finish": {"type": "end", "reward": 0},
+           "turn": {"type": "reply", "turn": m.get("turn"), "messages": [{"role": "user", "content": "é€" * 400}]}}.get(m["type"])
+    if say is None:
+        break
+    print(json.dumps({**say, **({"id": m["id"]} if "id" in m else {})}), flush=True)
+PYTHON
+cohort "${args[@]}" --environment 'exec:python3 long.py' --max-completion-length 300 --out dropped
+grep -q '"environments/end/overlong": 1,' dropped/metrics.jsonl || fail "an answer that does not fit was not dropped"
+cohort "${args[@]}" --environment 'exec:python3 long.py' --max-completion-length 300 --overlong cut --out cut
+grep -q '"environments/turns": 2,' cut/metrics.jsonl || fail "after an answer that was cut the model does not go on: $(cat cut/metrics.jsonl)"
+python3 - <<'PYTHON' || fail "what was cut: $(head -n 2 cut/completions.jsonl)"
+import json
+for e in (json.loads(line)["episode"] for line in open("cut/completions.jsonl")):
+    content = e["messages"][1]["content"]
+    assert [m["role"] for m in e["messages"]][:3] == ["assistant", "user", "assistant"] and e["end"] in ("cut_turn", "overlong"), e
+    assert 20 < len(content) < 800 and content == ("é€" * 400)[:len(content)], e
+    assert 295 <= sum(e["tokens"][:2]) < 300 and sum(e["tokens"]) <= 300, e["tokens"]
+PYTHON
 # Every end, option and metric that the page names is there.
 for word in $(sed -n 's/^#define.*//; s/^    X([A-Z_]*, "\([a-z_]*\)".*/\1/p' "$SOURCE/src/environment/end_list.h"); do
     grep -q "\`$word\`" "$SOURCE/docs/ENVIRONMENTS.md" || fail "docs/ENVIRONMENTS.md does not say what the end $word is"

@@ -20,7 +20,7 @@ const DEFAULT_GRPO_CONFIG = {
 /** Settings of the trainer itself. */
 const OWN = new Set([
   'modelPath', 'outputDir', 'rewardFunction', 'rewardTimeout', 'resumeFromCheckpoint', 'logConsole', 'tools', 'maxPromptLength', 'evalDataset',
-  'evalInterval', 'outputStore', 'signal', 'runName', 'rewardType', 'gradientAccumulationSteps', 'batchSize', 'promptsPerStep', 'steps', 'maxSteps',
+  'evalInterval', 'outputStore', 'signal', 'runName', 'rewardType', 'gradientAccumulationSteps', 'batchSize', 'steps', 'maxSteps',
 ]);
 
 /** MLX-Node's names of options: another name, or what they mean. */
