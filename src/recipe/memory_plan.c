@@ -109,7 +109,7 @@ cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenize
     plan->kv = plan->choice.pages;
     TRY(engine_create(out, plan->model, tokenizer, &plan->choice.config, err));
     plan->engine = *out;
-    return COHORT_OK;
+    return engine_keep_prefixes(*out, err);
 }
 
 static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena, cohort_error *err)

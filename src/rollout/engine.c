@@ -146,6 +146,8 @@ cohort_status engine_keep_prefixes(struct engine *e, cohort_error *err)
     return page_pool_keep(&e->scheduler.pool, err);
 }
 
+void engine_forget(struct engine *e) { prefix_forget(&e->scheduler); }
+
 void engine_set_guess(struct engine *e, engine_guess *guess, void *context)
 {
     e->scheduler.drafts.guess = guess;

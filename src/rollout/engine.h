@@ -104,8 +104,10 @@ struct engine_request {
 void engine_set_callback(struct engine *engine, engine_callback *callback, void *context);
 /* Pages of prompts and completions stay known behind their end, as long as nobody else wants them, and a request that
  * begins with the same tokens does not compute them again; its results are the same bits. While the model's weights are the
- * same: engine_step sees that they changed (model_refresh, model_wear). Not for an engine whose block others use. */
+ * same: engine_step sees that they changed (model_refresh, model_wear). */
 cohort_status engine_keep_prefixes(struct engine *engine, cohort_error *err);
+/* No page is known any more: others used the engine's block. Between two steps; what is still in the engine was cancelled. */
+void engine_forget(struct engine *engine);
 /* Adapters of the model that requests may name, [n] borrowed, NULL among them for none. A step computes requests that wear the
  * same one, and those that do not take turns; they share the pages. Before any request names one. */
 cohort_status engine_set_adapters(struct engine *engine, const struct model_adapter *const *adapters, int32_t n,

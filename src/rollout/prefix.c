@@ -19,6 +19,19 @@ static int64_t name_behind(const struct scheduler *q, const struct request *r)
     return r->ask.wears == 0 ? q->beginning : beginning_of(rng_stream((uint64_t)q->beginning, (uint64_t)r->ask.wears));
 }
 
+/* What those that were admitted hold is not what it would be if it were computed now. */
+static void set_apart(struct scheduler *q)
+{
+    for (struct request *r = q->admitted.first; r != NULL; r = r->next)
+        r->apart = true;
+}
+
+void prefix_forget(struct scheduler *q)
+{
+    page_pool_forget(&q->pool);
+    set_apart(q);
+}
+
 void prefix_weights(struct scheduler *q, uint64_t weights, bool changed)
 {
     const int64_t beginning = beginning_of(weights);
@@ -27,8 +40,7 @@ void prefix_weights(struct scheduler *q, uint64_t weights, bool changed)
     if (beginning == q->beginning && !changed)
         return;
     q->beginning = beginning;
-    for (struct request *r = q->admitted.first; r != NULL; r = r->next)
-        r->apart = true; /* some of its keys and values are of the weights before */
+    set_apart(q); /* some of their keys and values are of the weights before */
 }
 
 /* The page of chunk n_known, which is held from then on; -1: it is not known, or not full. */

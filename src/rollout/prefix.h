@@ -13,6 +13,8 @@
 
 /* What is known belongs to these weights from here on; changed: those before are gone. */
 void prefix_weights(struct scheduler *scheduler, uint64_t weights, bool changed);
+/* No page is known any more, and what requests hold that were admitted never will be: others wrote there. */
+void prefix_forget(struct scheduler *scheduler);
 /* Adds the known pages that a prompt begins with to those that it holds, none, and says so in n_prefilled. */
 void prefix_take_prompt(struct scheduler *scheduler, struct request *request);
 /* Of a prompt in computation: pages that became known since, in place of those that it holds. */

@@ -116,6 +116,7 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
     assert(pattern->turns == (turns != NULL));
     TRY_GOTO(mem_alloc(&r.places, (size_t)n_prompts, sizeof *r.places, "rollout", err));
     TRY_GOTO(mem_alloc(&r.there, (size_t)n_prompts, sizeof *r.there, "rollout", err));
+    engine_forget(engine); /* since the last rollout its block was training's, or that of models that reward */
     TRY_GOTO(submit_all(&r, pattern, batch_index, err));
     const int64_t before = engine_stats(engine).generated_tokens;
     for (bool busy = true; busy || r.done < total;) {

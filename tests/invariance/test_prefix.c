@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "rollout/pages.h"
+#include "train/grpo.h"
 
 enum { CHUNK = 64, MOST_PROMPT = 400, MOST_TOKENS = 130 };
 
@@ -188,6 +189,58 @@ static void test_set_back(void **state)
     assert_true(set_back > 0 && known > 0);
 }
 
+/* Rollouts, with what others write into the engine's block between them: nothing that was known before is taken for true, of prompts
+ * that ended nor of those that were given up; within a rollout prompts that begin alike are computed once. The last prompt is what
+ * the one that is given up came to. */
+static void test_rollouts(void **state)
+{
+    (void)state;
+    enum { PROMPTS = 3, SHORT = 20 };
+    struct engine_bench b;
+    struct completion list[3][PROMPTS] = {0}, whole = {0};
+    struct grpo_prompt prompts[PROMPTS] = {0};
+    int32_t ids[PROMPTS][200];
+    bool busy = true;
+    engine_bench_open(&b, test_options.cuda ? "cuda" : "auto", &config);
+    OK(engine_keep_prefixes(b.engine, err));
+    for (int32_t i = 0; i < PROMPTS; i++) {
+        fill(ids[i], 200, 1, b.model->config.vocab_size);
+        fill(ids[i] + (i < 2 ? 150 : 0), 50, 2 + i, b.model->config.vocab_size);
+        prompts[i] = (struct grpo_prompt){.tokens = ids[i], .n_tokens = 200, .id = (uint64_t)i};
+    }
+    run(b.engine, submit(b.engine, ids[2], SHORT, 90, 1), 1, &whole);
+    memcpy(ids[2] + SHORT, whole.tokens, 90 * sizeof *ids[2]);
+    completion_free(&whole);
+    const struct engine_request pattern = {.sampling = {.temperature = 0.9f}, .max_tokens = 40};
+    for (int32_t i = 0; i < 3; i++) {
+        const int64_t before = engine_stats(b.engine).known_tokens;
+        OK(grpo_rollout(b.engine, prompts, PROMPTS, 1, &pattern, 1, list[i], NULL, NULL, NULL, NULL, NULL, err));
+        assert_int_equal(engine_stats(b.engine).known_tokens - before, 128);
+        const int64_t given_up = submit(b.engine, ids[2], SHORT, 90, 1);
+        for (int32_t k = 0; k < 60 && i < 2; k++)
+            OK(engine_step(b.engine, &busy, err));
+        engine_cancel(b.engine, given_up);
+        const size_t bytes = b.arena.used / sizeof(float);
+        float *junk = NULL;
+        OK(mem_alloc(&junk, bytes, sizeof *junk, "junk", err));
+        for (size_t k = 0; k < bytes; k++)
+            junk[k] = 0.25f;
+        b.backend->ops->upload(b.backend, b.arena.base, junk, bytes * sizeof *junk);
+        mem_free(junk);
+    }
+    for (int32_t i = 1; i < 3; i++)
+        for (int32_t k = 0; k < PROMPTS; k++)
+            expect_same(&list[0][k], &list[i][k]);
+    for (int32_t i = 0; i < 3 * PROMPTS; i++)
+        completion_free(&list[0][0] + i);
+    while (busy)
+        OK(engine_step(b.engine, &busy, err));
+    struct completion c;
+    while (engine_poll(b.engine, &c))
+        completion_free(&c);
+    engine_bench_close(&b);
+}
+
 /* The pool alone. */
 static void test_known_pages(void **state)
 {
@@ -278,8 +331,8 @@ int main(int argc, char **argv)
         bench();
         return 0;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_set_back), cmocka_unit_test(test_known_pages),
-                                       cmocka_unit_test(test_same_bits), cmocka_unit_test(test_at_once),
-                                       cmocka_unit_test(test_changed_weights)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_set_back),    cmocka_unit_test(test_rollouts),
+                                       cmocka_unit_test(test_known_pages), cmocka_unit_test(test_same_bits),
+                                       cmocka_unit_test(test_at_once),     cmocka_unit_test(test_changed_weights)};
     return cmocka_run_group_tests(tests, tiny_folder_setup, tiny_folder_teardown);
 }
