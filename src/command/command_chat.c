@@ -510,6 +510,7 @@ static cohort_status open_engine(struct chat *c, cohort_error *err)
     for (;;) {
         rollout_need_any(&need, c->session.backend, 1, c->context);
         need.step_tokens = (int32_t)options_int(c->options, OPTION_PREFILL_STEP_SIZE);
+        need.draft_tokens = session_drafts(&c->session, c->options);
         need.history = rollout_history(&c->pattern.sampling, c->context);
         need.modest = true;
         const cohort_status status = session_rollout(&c->session, c->options, &need, &choice, err);

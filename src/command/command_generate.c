@@ -1,4 +1,5 @@
 /* cohort generate: text for one prompt, streamed, or rows of JSON for many. */
+#include "backend/ops.h"
 #include "backend/sampling.h"
 #include "base/clock.h"
 #include "command/command.h"
@@ -6,6 +7,7 @@
 #include "recipe/end_of_text.h"
 #include "recipe/generation_file.h"
 #include "recipe/json_rows.h"
+#include "recipe/prompt_cache.h"
 #include "recipe/row_guide.h"
 #include "recipe/row_prompt.h"
 #include "recipe/row_response.h"
@@ -40,12 +42,13 @@ struct generate {
     int32_t n;               /* completions a row */
     struct completion *done; /* [n_rows * n] */
     bool *ready;
-    size_t next;    /* first completion not printed yet; with unordered unused */
-    int64_t n_done; /* completions that ended */
-    bool stream;    /* print text as it comes */
-    bool json;      /* print rows of it */
-    bool document;  /* all of it as one */
-    bool opened;    /* the document has begun */
+    size_t next;       /* first completion not printed yet; with unordered unused */
+    int64_t n_done;    /* completions that ended */
+    bool writes_cache; /* of --prompt-cache, which is not there */
+    bool stream;       /* print text as it comes */
+    bool json;         /* print rows of it */
+    bool document;     /* all of it as one */
+    bool opened;       /* the document has begun */
     bool unordered;
     enum finish_reason finish; /* of the last that ended */
     double start, first;       /* when it was asked; when the first token came, 0: not yet */
@@ -404,13 +407,50 @@ static cohort_status open_engine(struct generate *g, cohort_error *err)
     return COHORT_OK;
 }
 
+/* ---- The file of --prompt-cache ---- */
+
+static cohort_status read_cache(struct generate *g, cohort_error *err)
+{
+    const char *path = options_string(g->options, OPTION_PROMPT_CACHE);
+    int32_t n = 0;
+    bool there = false;
+    if (path == NULL)
+        return COHORT_OK;
+    TRY(file_exists(path, &there, err));
+    g->writes_cache = !there;
+    if (!there && g->n_rows > 1)
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "--prompt-cache %s is not there, and is written of one prompt: give --prompt in place of --batch", path);
+    if (!there)
+        return COHORT_OK;
+    TRY(prompt_cache_read(&g->session, g->engine, path, &n, err));
+    observer_message(g->observer, "%s: %d tokens, of which this prompt has %d", path, (int)n,
+                     (int)engine_known(g->engine, g->rows[0].ids.ids, (int32_t)g->rows[0].ids.count));
+    return COHORT_OK;
+}
+
+static cohort_status write_cache(struct generate *g, cohort_error *err)
+{
+    const char *path = options_string(g->options, OPTION_PROMPT_CACHE);
+    int32_t n = 0;
+    if (!g->writes_cache)
+        return COHORT_OK;
+    TRY(prompt_cache_write(&g->session, g->engine, g->rows[0].ids.ids, (int32_t)g->rows[0].ids.count, path, &n, err));
+    observer_message(g->observer,
+                     n > 0 ? "%s: %d tokens of the prompt" : "%s is not written: the prompt has less than %d tokens",
+                     path, n > 0 ? (int)n : (int)ATTENTION_CHUNK);
+    return COHORT_OK;
+}
+
 cohort_status command_generate(struct options *options, const struct reward_list *extra,
                                const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;
     struct generate g = {.options = options, .observer = observer, .n = (int32_t)options_int(options, OPTION_N)};
     cohort_status status = COHORT_OK;
-    TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, observer, err));
+    const bool cached = options_string(options, OPTION_PROMPT_CACHE) != NULL;
+    TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER | (cached ? SESSION_HASHED : 0), observer, err));
     end_of_text_note(&g.session, observer);
     choose_form(&g);
     TRY_GOTO(generation_file_apply(&g.session, options, observer, err));
@@ -421,6 +461,7 @@ cohort_status command_generate(struct options *options, const struct reward_list
     TRY_GOTO(row_tell_template(&g.session, false, observer, err));
     choose_streams(&g);
     TRY_GOTO(open_engine(&g, err));
+    TRY_GOTO(read_cache(&g, err));
     TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));
     TRY_GOTO(mem_alloc(&g.ready, g.n_rows * (size_t)g.n, sizeof *g.ready, "completions", err));
     g.start = clock_seconds();
@@ -430,6 +471,8 @@ cohort_status command_generate(struct options *options, const struct reward_list
         const cohort_status ended = end_document(&g, err);
         status = status == COHORT_OK ? ended : status;
     }
+    if (status == COHORT_OK)
+        status = write_cache(&g, err);
     if (status == COHORT_OK)
         tell_end(&g);
 cleanup:

@@ -263,6 +263,28 @@ static cohort_status make_reward_model(struct session *session, struct model_con
     return model_config_score(config, session->dir, err);
 }
 
+static void hash_files(struct hash *hash, const struct weight_files *files)
+{
+    for (size_t i = 0; i < files->count; i++)
+        hash_add_text(hash, files->files[i].sha256, strlen(files->files[i].sha256));
+}
+
+static cohort_status read_weights(struct session *session, bool hashed, cohort_error *err)
+{
+    struct weight_files files = {0}, adapter = {0};
+    struct hash hash;
+    if (!hashed)
+        return session_read(session, NULL, NULL, err);
+    const cohort_status status = session_read(session, &files, &adapter, err);
+    hash_begin(&hash);
+    hash_files(&hash, &files);
+    hash_files(&hash, &adapter);
+    hash_end(&hash, session->weights);
+    weight_files_free(&files);
+    weight_files_free(&adapter);
+    return status;
+}
+
 cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need,
                            const cohort_observer *observer, cohort_error *err)
 {
@@ -328,7 +350,7 @@ cohort_status session_open(struct session *session, const struct options *option
     }
     observer_notes(observer, &session->notes);
     if (!training)
-        TRY_GOTO(session_read(session, NULL, NULL, err));
+        TRY_GOTO(read_weights(session, (need & SESSION_HASHED) != 0, err));
 cleanup:
     mem_free(path);
     if (status != COHORT_OK)

@@ -25,6 +25,7 @@ void observer_metrics(const cohort_observer *observer, const struct metrics *met
 
 enum session_need {
     SESSION_TOKENIZER = 1,
+    SESSION_HASHED = 128, /* the weights are hashed as they are read */
     SESSION_TOKENIZER_IF_ANY = 2,
     SESSION_TRAINING = 4, /* gradient and optimizer will need room too, and the weights are left for session_read, after
                              the plan */
@@ -37,6 +38,7 @@ enum session_need {
 
 struct session {
     struct backend *backend;
+    char weights[HASH_HEX];           /* with SESSION_HASHED: a hash of those of their files */
     struct model *model;              /* with SESSION_TRAINING only open, until session_read */
     const char *dir;                  /* of the model, its base where there is an adapter; in adapter */
     struct session_adapter adapter;   /* the folders of all of it */

@@ -500,15 +500,21 @@ static cohort_status run_alike(struct engine *e, bool open, cohort_error *err)
     return COHORT_OK;
 }
 
+/* What is known is of the weights as they are. */
+static void see_weights(struct engine *e)
+{
+    prefix_weights(&e->scheduler, rng_stream(e->model->n_changes, (uint64_t)(uintptr_t)e->model->worn),
+                   e->model->n_changes != e->weights);
+    e->weights = e->model->n_changes;
+}
+
 static cohort_status run_step(struct engine *e, cohort_error *err)
 {
     struct scheduler *scheduler = &e->scheduler;
     const struct model_adapter *usual = e->model->worn;
     const bool windows = e->model->backend->ops->decode_load != NULL;
     const bool open = !windows || e->closed == 0 || scheduler->n_running == 0;
-    prefix_weights(scheduler, rng_stream(e->model->n_changes, (uint64_t)(uintptr_t)usual),
-                   e->model->n_changes != e->weights);
-    e->weights = e->model->n_changes;
+    see_weights(e);
     TRY(scheduler_admit(scheduler, tokens_ahead(e), open, err));
     scheduler_set_aside(scheduler, scheduler_next_wears(scheduler));
     if (scheduler->wears > 0)
@@ -530,4 +536,73 @@ cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
     TRY(status);
     *busy = left;
     return COHORT_OK;
+}
+
+/* ---- Pages from outside ---- */
+
+int32_t engine_known(struct engine *e, const int32_t *tokens, int32_t n)
+{
+    int32_t chunk = 0;
+    int64_t name = 0;
+    see_weights(e);
+    while ((chunk + 1) * ATTENTION_CHUNK <= n && prefix_find(&e->scheduler, tokens, chunk, &name) >= 0)
+        chunk++;
+    return chunk * ATTENTION_CHUNK;
+}
+
+/* The rows of a page, part by part: of each layer keys and values, then the routes. */
+struct page_part {
+    char *rows;
+    size_t bytes;
+};
+
+static struct page_part page_part(const struct engine *e, int32_t page, int32_t part)
+{
+    const struct model_config *c = &e->model->config;
+    const struct kv_store *kv = &e->step.kv;
+    const size_t bytes = kv_layer_bytes(c, e->model->type, ATTENTION_CHUNK);
+    if (part == 2 * c->n_layers) {
+        const size_t routes = ATTENTION_CHUNK * (size_t)route_width(c) * sizeof *kv->routes;
+        return (struct page_part){routes > 0 ? (char *)kv->routes + (size_t)page * routes : NULL, routes};
+    }
+    char *store = part % 2 == 0 ? (char *)kv->k : (char *)kv->v;
+    return (struct page_part){store + (size_t)(part / 2) * kv->layer_bytes + (size_t)page * bytes, bytes};
+}
+
+void engine_fetch_page(struct engine *e, const int32_t *tokens, int32_t chunk, void *bytes)
+{
+    struct backend *be = e->model->backend;
+    int64_t name = 0;
+    const int32_t page = prefix_find(&e->scheduler, tokens, chunk, &name);
+    char *to = bytes;
+    assert(page >= 0);
+    for (int32_t i = 0; i <= 2 * e->model->config.n_layers; i++) {
+        const struct page_part part = page_part(e, page, i);
+        if (part.bytes > 0)
+            be->ops->download(be, to, part.rows, part.bytes);
+        to += part.bytes;
+    }
+}
+
+cohort_status engine_know_page(struct engine *e, const int32_t *tokens, int32_t chunk, const void *bytes,
+                               cohort_error *err)
+{
+    struct scheduler *q = &e->scheduler;
+    struct backend *be = e->model->backend;
+    const char *from = bytes;
+    int64_t name = 0;
+    see_weights(e);
+    if (q->pool.known == NULL || q->pool.n_unknown < 1 || (chunk > 0 && prefix_find(q, tokens, chunk - 1, &name) < 0))
+        return error_set(err, COHORT_ERR_STATE, "there is no room for page %d of a text that is known", (int)chunk);
+    name = chunk > 0 ? name : q->beginning;
+    const int32_t page = page_pool_take(&q->pool);
+    for (int32_t i = 0; i <= 2 * e->model->config.n_layers; i++) {
+        const struct page_part part = page_part(e, page, i);
+        if (part.bytes > 0)
+            be->ops->upload(be, part.rows, from, part.bytes);
+        from += part.bytes;
+    }
+    page_pool_know(&q->pool, page, name, tokens + (int64_t)chunk * ATTENTION_CHUNK);
+    page_pool_release(&q->pool, page);
+    return backend_check(be, err);
 }

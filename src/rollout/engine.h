@@ -112,6 +112,13 @@ void engine_forget(struct engine *engine);
  * same one, and those that do not take turns; they share the pages. Before any request names one. */
 cohort_status engine_set_adapters(struct engine *engine, const struct model_adapter *const *adapters, int32_t n,
                                   cohort_error *err);
+/* Known pages from outside and to there, of a text for a model that wears nothing; between two steps. How many tokens at its beginning
+ * are in known pages; the bytes [engine_page_bytes] of page number chunk of them; and the page behind so many known ones, which is
+ * known from then on as if it had been computed. COHORT_ERR_STATE where there is no page for it, or one before it is not known. */
+int32_t engine_known(struct engine *engine, const int32_t *tokens, int32_t n);
+void engine_fetch_page(struct engine *engine, const int32_t *tokens, int32_t chunk, void *bytes);
+cohort_status engine_know_page(struct engine *engine, const int32_t *tokens, int32_t chunk, const void *bytes,
+                               cohort_error *err);
 /* Drafts are what guess says, all of it, in place of what was seen before; of draft_tokens above 0. */
 void engine_set_guess(struct engine *engine, engine_guess *guess, void *context);
 /* Completions come with the routes of their tokens from here on, if the model has experts. */

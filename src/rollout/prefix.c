@@ -43,6 +43,19 @@ void prefix_weights(struct scheduler *q, uint64_t weights, bool changed)
     set_apart(q); /* some of their keys and values are of the weights before */
 }
 
+int32_t prefix_find(struct scheduler *q, const int32_t *tokens, int32_t chunk, int64_t *name)
+{
+    int32_t page = -1;
+    *name = q->beginning;
+    for (int32_t c = 0; q->pool.known != NULL && c <= chunk; c++) {
+        page = page_pool_find(&q->pool, *name, tokens + (int64_t)c * ATTENTION_CHUNK, name);
+        if (page < 0)
+            return -1;
+        page_pool_release(&q->pool, page);
+    }
+    return page;
+}
+
 /* The page of chunk n_known, which is held from then on; -1: it is not known, or not full. */
 static int32_t find_next(struct scheduler *q, struct request *r)
 {

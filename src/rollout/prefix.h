@@ -15,6 +15,8 @@
 void prefix_weights(struct scheduler *scheduler, uint64_t weights, bool changed);
 /* No page is known any more, and what requests hold that were admitted never will be: others wrote there. */
 void prefix_forget(struct scheduler *scheduler);
+/* The page of chunk number chunk of a text, known and held by nobody new, *name its name; -1: it or one before it is not known. */
+int32_t prefix_find(struct scheduler *scheduler, const int32_t *tokens, int32_t chunk, int64_t *name);
 /* Adds the known pages that a prompt begins with to those that it holds, none, and says so in n_prefilled. */
 void prefix_take_prompt(struct scheduler *scheduler, struct request *request);
 /* Of a prompt in computation: pages that became known since, in place of those that it holds. */

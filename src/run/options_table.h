@@ -385,6 +385,9 @@ OPTION(TOP_LOGPROBS, "top_logprobs", INT(0, 64), "0", FOR_GENERATE, "Rollout", N
        "with every token so many of the most likely ones and their log-probs, in rows of JSON")
 OPTION(PROMPT_LOGPROBS, "prompt_logprobs", SWITCH, "false", FOR_GENERATE, "Rollout", NO_RUN,
        "the log-probs of the prompt's tokens too, in rows of JSON")
+OPTION(PROMPT_CACHE, "prompt_cache", FILE_NAME, NULL, FOR_GENERATE, "Rollout", NO_RUN,
+       "file with a prompt's keys and values: read if it is there, else written; the results are the same")
+ALIAS("prompt_cache_file", PROMPT_CACHE) /* MLX-LM's name */
 OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "end a completion at any of these strings")
 
