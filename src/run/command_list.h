@@ -17,7 +17,7 @@
       "--model DIR (TEXT | --prompt TEXT | --batch FILE)",                                                             \
       "Prints the completion of the prompt as it is generated; with --batch or --format jsonl, one JSON line for each "\
       "completion: index, completion_index, prompt, completion, prompt_tokens, tokens, logprobs, finish_reason (eos, " \
-      "stop, length or cancelled).",                                                                                   \
+      "stop, length, repetition or cancelled).",                                                                       \
       "cohort generate --model Qwen3-0.6B 'Why is the sky blue?' --temperature 0.6",                                                 \
       "cohort generate --model runs/first/final --batch ask.jsonl --n 4 --seed 7 > sampled.jsonl")                     \
     X(LOGPROBS, logprobs, "log-probs of given sequences, bit for bit those of generate",                               \

@@ -303,6 +303,14 @@ same out plain.jsonl
 row --temperature 0 --logit-bias 65:30,66:29 --presence-penalty 5 --presence-context 1 --repetition-max-pattern-size 2 --repetition-min-pattern-size 2 --repetition-min-count 3 --max-tokens 40
 is "$(tokens)" "[65, 66, 65, 66, 65, 66]" "cut at three runs of two"
 
+# --- a character whose bytes are two tokens is never written by halves ---
+# chunks: what each read of the pipe brings, in hexadecimal, a line each
+chunks() { while chunk=$(dd bs=4096 count=1 2>/dev/null | od -An -v -t x1 | tr -d ' \n') && [ -n "$chunk" ]; do echo "$chunk"; done; }
+is "$({ printf '\303'; sleep 0.3; printf '\251'; } | chunks | tr '\n' ' ')" "c3 a9 " "this test sees halves"
+generate --prompt hello --chat false --guided-regex 'é{400}' --max-tokens 900 2>err | chunks >written
+is "$(tr -d '\n' <written | sed 's/c3a9//g')" "0a" "400 characters"
+is "$(grep -vE '^(c3a9)*(0a)?$' written | head -n 3)" "" "pieces that are cut within a character"
+
 # --- tokenize ---
 succeeds "$COHORT" tokenize --model m --prompt 'hé<|im_end|>'
 is "$(cut -f1 out | tr '\n' ' ')" "104 195 169 258 " "ids of a text"
