@@ -104,7 +104,8 @@ cohort_status reader_escape(struct grammar_reader *r, uint32_t *c, cohort_error 
     default:
         if (is_word(letter))
             return reader_wrong(r, COHORT_ERR_FORMAT, "this escape is not known", err);
-        *c = (unsigned char)letter;
+        r->at--; /* it may have several bytes */
+        r->at += utf8_decode(r->text + r->at, c);
         return COHORT_OK;
     }
 }

@@ -19,13 +19,13 @@ static const char *const texts[] = {
     "%import common.INT\n%import common (WS, ESCAPED_STRING)\n%ignore WS\nstart: INT ESCAPED_STRING? <call>\n",
     "start: %json {\"type\": \"array\", \"items\": {\"enum\": [1, \"a\"]}} x\n"
     "x: \"b\" %regex {\"substring_chars\": \"abc\"} x?\n"};
-static const char *const words[] = {"::=",       "root",  "start:",  "\n",       "|",
-                                    "(",         ")",     "[",       "]",        "{2,}",
-                                    "{0,99999}", "~3",    "~0..9",   "*",        "+",
-                                    "?",         "\"a\"", "\\x00",   "/a|b/",    "<call>",
-                                    "<[3]>",     "!",     "%json {", "%ignore ", "%import common.NUMBER\n",
-                                    "//",        "#",     ".",       "-> x",     "[^a-\\xff]",
-                                    "\xC3\xA9"};
+static const char *const words[] = {"::=",       "root",      "start:",  "\n",       "|",
+                                    "(",         ")",         "[",       "]",        "{2,}",
+                                    "{0,99999}", "~3",        "~0..9",   "*",        "+",
+                                    "?",         "\"a\"",     "\\x00",   "/a|b/",    "<call>",
+                                    "<[3]>",     "!",         "%json {", "%ignore ", "%import common.NUMBER\n",
+                                    "//",        "#",         ".",       "-> x",     "[^a-\\xff]",
+                                    "\xC3\xA9",  "\\\xC3\xA9"};
 
 int main(int argc, char **argv)
 {

@@ -118,6 +118,9 @@ static void test_gbnf(void **state)
          {"", "1+", "+1", "(1"}},
         {"root ::= [^a\\n] . \"\" ", {"bb", "\xC3\xA9\n"}, {"ab", "b"}},
         {"root ::= \"x\"{3} \"y\"{2,} \"z\"{0,1}", {"xxxyy", "xxxyyyz"}, {"xxyy", "xxxy", "xxxyyzz"}},
+        {"root ::= \"\\\xC3\xA9\" [\\\xC3\xA9y]",
+         {"\xC3\xA9\xC3\xA9", "\xC3\xA9y"},
+         {"\xC3\xA9", "\xC3y"}}, /* needless backslashes */
         {"root ::= r{300}\nr ::= \"a\" | \"b\"", {NULL}, {"ab"}},
     };
     const struct guide_options options = {.after = -1};

@@ -34,10 +34,13 @@ static cohort_status compile(struct grammar_tables *tables, const char *schema, 
 
 static const char *schemas_file = COHORT_SOURCE_DIR "/tests/fixtures/guided_schemas.jsonl";
 
-static void test_random_schemas(void **state)
+struct counts {
+    int schemas, compiled, validated, documents, empty;
+};
+
+static struct counts check_table(const char *name)
 {
-    (void)state;
-    FILE *file = fopen(schemas_file, "r");
+    FILE *file = fopen(name, "r");
     char *line = NULL;
     size_t capacity = 0;
     int schemas = 0, compiled = 0, validated = 0, documents = 0, empty = 0;
@@ -91,8 +94,25 @@ static void test_random_schemas(void **state)
     free(line);
     print_message("%d schemas, %d compiled, %d without a document, %d documents\n", schemas, compiled, empty,
                   documents);
+    return (struct counts){schemas, compiled, validated, documents, empty};
+}
+
+static void test_random_schemas(void **state)
+{
+    (void)state;
+    const struct counts n = check_table(schemas_file);
     /* Of the table 1,842 are compiled, with 8,700 documents. */
-    assert_true(schemas >= 100 && compiled > schemas * 85 / 100 && documents > 4 * schemas && validated > 3 * schemas);
+    assert_true(n.schemas >= 100 && n.compiled > n.schemas * 85 / 100 && n.documents > 4 * n.schemas &&
+                n.validated > 3 * n.schemas);
+}
+
+/* What users of llama.cpp's converter rely on (oracle/guided_converter.py): all of it is compiled. */
+static void test_converter(void **state)
+{
+    (void)state;
+    const struct counts n = check_table(COHORT_SOURCE_DIR "/tests/fixtures/guided_converter.jsonl");
+    assert_int_equal(n.compiled, n.schemas);
+    assert_true(n.schemas > 70 && n.documents > 700);
 }
 
 /* ---- Each keyword ---- */
@@ -348,8 +368,9 @@ int main(int argc, char **argv)
     if (argc > 1)
         schemas_file = argv[1];
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_schemas), cmocka_unit_test(test_keywords),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_ignored),        cmocka_unit_test(test_white_space), cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_random_schemas), cmocka_unit_test(test_converter), cmocka_unit_test(test_keywords),
+        cmocka_unit_test(test_refused),        cmocka_unit_test(test_ignored),   cmocka_unit_test(test_white_space),
+        cmocka_unit_test(test_hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
