@@ -94,7 +94,7 @@ class Server:
         found = re.search(r"^cohort_%s (\S+)$" % re.escape(name), text, re.M)
         return float(found.group(1)) if found else 0.0
 
-    def wait_metric(self, name, value, seconds=10.0):
+    def wait_metric(self, name, value, seconds=60.0):
         begun = time.monotonic()
         while self.metric(name) != value:
             assert time.monotonic() - begun < seconds, (name, self.metric(name), value)
