@@ -142,10 +142,21 @@ static cohort_status json_call(const struct tools_reading *t, const char *key, u
     return COHORT_OK;
 }
 
+static bool only_texts(const json_t *list)
+{
+    const json_t *one = NULL;
+    size_t i = 0;
+    json_array_foreach(list, i, one) if (!json_is_string(one)) return false;
+    return json_array_size(list) > 0;
+}
+
+/* Whether templates write values of a schema as they stand, which is how they are read too. */
 static bool is_text(const json_t *schema)
 {
     const json_t *type = json_object_get(schema, "type"), *one = NULL;
     size_t i = 0;
+    if (type == NULL)
+        return json_is_string(json_object_get(schema, "const")) || only_texts(json_object_get(schema, "enum"));
     if (json_is_string(type))
         return strcmp(json_string_value(type), "string") == 0;
     json_array_foreach(type, i,
@@ -160,7 +171,7 @@ static cohort_status put_value(const struct tools_reading *t, uint32_t rule, uin
     static const char *const unmet[] = {"pattern", "format", "minLength", "maxLength", NULL};
     static const char *const shared[] = {"$defs", "definitions", "$schema", NULL};
     const json_t *parameters = json_object_get(tool, "parameters"), *list = json_object_get(schema, "enum"),
-                 *one = NULL;
+                 *one = NULL, *constant = json_object_get(schema, "const");
     size_t i = 0;
     if (!is_text(schema)) {
         json_t *whole = json_is_object(schema) ? json_copy((json_t *)(uintptr_t)schema) : json_object();
@@ -182,6 +193,10 @@ static cohort_status put_value(const struct tools_reading *t, uint32_t rule, uin
             if (t->reading->ignored != NULL)
                 TRY(text_printf(t->reading->ignored, err, "%s of parameter %s\n", unmet[k], key));
         }
+    if (json_is_string(constant)) {
+        *at = nfa_bytes(grammar_nfa(t->g, rule), *at, json_string_value(constant), json_string_length(constant));
+        return COHORT_OK;
+    }
     if (!json_is_array(list)) {
         *at = grammar_refer(t->g, rule, *at, free_text(t, "\n</parameter>"));
         return COHORT_OK;

@@ -27,12 +27,12 @@ enum { N_SPECIAL = sizeof special / sizeof *special };
 
 /* with: how many of the special tokens the tokenizer has. */
 static struct guide *guide_of(struct tokenizer **tokenizer, struct guide_vocabulary **v, enum response_form form,
-                              enum guide_tools mode, size_t with, int32_t *eos, cohort_error *err)
+                              enum guide_tools mode, const char *tools, size_t with, int32_t *eos, cohort_error *err)
 {
     static const char *const tokens[] = {"a", "call", "name", "x"};
     char text[4000];
     struct guide *guide = NULL;
-    (void)snprintf(text, sizeof text, "{\"form\": %d, \"mode\": %d, \"tools\": %s}", (int)form, (int)mode, TOOLS);
+    (void)snprintf(text, sizeof text, "{\"form\": %d, \"mode\": %d, \"tools\": %s}", (int)form, (int)mode, tools);
     *tokenizer = guide_test_tokenizer(tokens, 4, special, with);
     assert_int_equal(guide_vocabulary_create(v, *tokenizer, 0, NULL), COHORT_OK);
     *eos = tokenizer_find(*tokenizer, "<end>");
@@ -126,7 +126,7 @@ static void test_members(void **state)
             int32_t eos = 0;
             cohort_error err = {0};
             struct guide *guide =
-                guide_of(&tokenizer, &v, turns[i].form, turns[i].mode, tokens ? N_SPECIAL : 1, &eos, &err);
+                guide_of(&tokenizer, &v, turns[i].form, turns[i].mode, TOOLS, tokens ? N_SPECIAL : 1, &eos, &err);
             if (guide == NULL)
                 fail_msg("%zu: %s", i, err.message);
             for (size_t k = 0; k < 7; k++) {
@@ -173,58 +173,131 @@ static void draw_text(struct guide *guide, const struct tokenizer *tokenizer, ui
     guide_stop(state);
 }
 
-/* What was drawn and is taken apart again has calls of the tools alone, whose arguments are valid. */
+/* The parameters of the tool of this name; NULL: there is none. */
+static const json_t *parameters_of(const json_t *tools, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        const json_t *tool = json_array_get(tools, i), *function = json_object_get(tool, "function");
+        function = function != NULL ? function : tool;
+        if (strcmp(json_string_value(json_object_get(function, "name")), name) == 0)
+            return json_object_get(function, "parameters");
+    }
+    return NULL;
+}
+
+/* What is drawn and taken apart again has calls of the tools alone, whose arguments are valid. Returns how many. */
+static size_t check_drawn(const char *text_of_tools, enum response_form form, enum guide_tools mode, uint64_t texts)
+{
+    struct tokenizer *tokenizer = NULL;
+    struct guide_vocabulary *v = NULL;
+    json_t *tools = json_loads(text_of_tools, 0, NULL);
+    int32_t eos = 0;
+    cohort_error err = {0};
+    size_t calls = 0;
+    struct guide *guide = guide_of(&tokenizer, &v, form, mode, text_of_tools, N_SPECIAL, &eos, &err);
+    if (guide == NULL)
+        fail_msg("%s: %s", text_of_tools, err.message);
+    for (uint64_t i = 0; i < texts; i++) {
+        struct text text = {0};
+        struct response response = {0};
+        draw_text(guide, tokenizer, i, &text);
+        assert_int_equal(
+            response_parse(&response, text.data == NULL ? "" : text.data, text.length, form, false, tools, &err),
+            COHORT_OK);
+        for (size_t c = 0; c < response.n_calls; c++) {
+            const struct response_call *call = &response.calls[c];
+            bool valid = false;
+            if (call->error != NULL || call->name == NULL)
+                fail_msg("form %d, mode %d: %s in %s", (int)form, (int)mode, call->error, text.data);
+            const json_t *schema = parameters_of(tools, call->name);
+            assert_non_null(schema);
+            assert_int_equal(json_schema_valid(schema, schema, call->arguments, &valid, &err), COHORT_OK);
+            if (!valid)
+                fail_msg("form %d, mode %d, tools %s: arguments %s in %s", (int)form, (int)mode, text_of_tools,
+                         json_dumps(call->arguments, JSON_ENCODE_ANY), text.data);
+        }
+        calls += response.n_calls;
+        assert_true(mode != GUIDE_TOOLS_REQUIRED || response.n_calls > 0);
+        assert_true(mode != GUIDE_TOOLS_NONE || response.n_calls == 0);
+        response_free(&response);
+        text_free(&text);
+    }
+    guide_release(guide);
+    guide_vocabulary_destroy(v);
+    tokenizer_destroy(tokenizer);
+    json_decref(tools);
+    return calls;
+}
+
 static void test_drawn(void **state)
 {
     (void)state;
-    json_t *tools = json_loads(TOOLS, 0, NULL);
     for (int form = RESPONSE_HERMES; form < RESPONSE_FORMS; form++)
         for (int mode = GUIDE_TOOLS_AUTO; mode < GUIDE_TOOLS_MODES; mode++) {
-            struct tokenizer *tokenizer = NULL;
-            struct guide_vocabulary *v = NULL;
-            int32_t eos = 0;
-            cohort_error err = {0};
-            size_t calls = 0;
-            struct guide *guide =
-                guide_of(&tokenizer, &v, (enum response_form)form, (enum guide_tools)mode, N_SPECIAL, &eos, &err);
-            assert_non_null(guide);
-            for (uint64_t i = 0; i < 40; i++) {
-                struct text text = {0};
-                struct response response = {0};
-                draw_text(guide, tokenizer, i, &text);
-                assert_int_equal(response_parse(&response, text.data == NULL ? "" : text.data, text.length,
-                                                (enum response_form)form, false, tools, &err),
-                                 COHORT_OK);
-                for (size_t c = 0; c < response.n_calls; c++) {
-                    const struct response_call *call = &response.calls[c];
-                    if (call->error != NULL || call->name == NULL)
-                        fail_msg("form %d, mode %d: %s in %s", form, mode, call->error, text.data);
-                    const bool add = strcmp(call->name, "add") == 0;
-                    json_t *tool = json_array_get(tools, add ? 0 : 1);
-                    const json_t *schema =
-                        json_object_get(add ? json_object_get(tool, "function") : tool, "parameters");
-                    bool valid = false;
-                    assert_true(add || strcmp(call->name, "say") == 0);
-                    assert_int_equal(json_schema_valid(schema, schema, call->arguments, &valid, &err), COHORT_OK);
-                    if (!valid)
-                        fail_msg("form %d, mode %d: arguments in %s", form, mode, text.data);
-                }
-                calls += response.n_calls;
-                assert_true(mode != GUIDE_TOOLS_REQUIRED || response.n_calls > 0);
-                assert_true(mode != GUIDE_TOOLS_NONE || response.n_calls == 0);
-                response_free(&response);
-                text_free(&text);
-            }
+            const size_t calls = check_drawn(TOOLS, (enum response_form)form, (enum guide_tools)mode, 40);
             assert_true(mode == GUIDE_TOOLS_NONE || calls > 0);
-            guide_release(guide);
-            guide_vocabulary_destroy(v);
-            tokenizer_destroy(tokenizer);
         }
-    json_decref(tools);
+}
+
+/* One to three tools of one to four parameters each, of all kinds that arguments have. */
+static void draw_tools(uint64_t stream, struct text *out)
+{
+    static const char *const kinds[] = {
+        "{\"type\": \"integer\", \"minimum\": -3, \"maximum\": 120}",
+        "{\"type\": \"number\", \"minimum\": 0, \"maximum\": 9}",
+        "{\"type\": \"boolean\"}",
+        "{\"type\": \"string\"}",
+        "{\"enum\": [\"one\", \"two\"]}",
+        "{\"type\": \"string\", \"const\": \"just this\"}",
+        "{\"const\": \"that\"}",
+        "{\"type\": [\"integer\", \"null\"], \"maximum\": 9, \"minimum\": 0}",
+        "{\"type\": \"array\", \"items\": {\"enum\": [1, \"x\", null]}, \"maxItems\": 3}",
+        "{\"type\": \"object\", \"properties\": {\"in\": {\"type\": \"boolean\"}}, \"required\": [\"in\"], "
+        "\"additionalProperties\": false}"};
+    enum { KINDS = sizeof kinds / sizeof *kinds };
+    uint64_t counter = 0;
+    cohort_error err = {0};
+#define PICK(n)  (rng_philox(11, RNG_TEST, stream, counter++).word[0] % (uint32_t)(n))
+#define PUT(...) assert_int_equal(text_printf(out, &err, __VA_ARGS__), COHORT_OK)
+    const uint32_t n = 1 + PICK(3);
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t m = 1 + PICK(4), wanted = PICK(16);
+        PUT("%s{\"type\": \"function\", \"function\": {\"name\": \"tool_%u\", \"parameters\": {\"type\": \"object\", "
+            "\"properties\": {",
+            i == 0 ? "[" : ", ", i);
+        for (uint32_t k = 0; k < m; k++)
+            PUT("%s\"p%u\": %s", k > 0 ? ", " : "", k, kinds[PICK(KINDS)]);
+        PUT("}, \"required\": [");
+        for (uint32_t k = 0, first = 1; k < m; k++)
+            if ((wanted >> k & 1) != 0) {
+                PUT("%s\"p%u\"", first ? "" : ", ", k);
+                first = 0;
+            }
+        PUT("], \"additionalProperties\": false}}}");
+    }
+    PUT("]");
+#undef PUT
+#undef PICK
+}
+
+static void test_drawn_tools(void **state)
+{
+    (void)state;
+    size_t calls = 0;
+    for (uint64_t i = 0; i < 24; i++) {
+        struct text tools = {0};
+        draw_tools(i, &tools);
+        for (int form = RESPONSE_HERMES; form < RESPONSE_FORMS; form++)
+            calls += check_drawn(tools.data, (enum response_form)form,
+                                 i % 2 == 0 ? GUIDE_TOOLS_REQUIRED : GUIDE_TOOLS_AUTO, 4);
+        text_free(&tools);
+    }
+    assert_true(calls > 100);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_members), cmocka_unit_test(test_drawn)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_members), cmocka_unit_test(test_drawn),
+                                       cmocka_unit_test(test_drawn_tools)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
