@@ -13,8 +13,8 @@
 #define COHORT_BREAK_ATTENTION 0
 #endif
 
-/* (query, head) pairs in an item. */
-enum { BLOCK_PAIRS = 128 };
+/* (query, head) pairs in an item, and how many of them leave enough items for many threads. */
+enum { BLOCK_PAIRS = 128, FEW_PAIRS = 64 };
 
 struct pair {
     const struct attention_seq *seq;
@@ -319,11 +319,15 @@ void CPU_NAME(attention_forward)(struct backend *backend, const struct attention
         scores += (int64_t)p->seqs[s].n_queries * (p->seqs[s].first_position + p->seqs[s].n_queries);
     }
     const int threads = cpu_threads(backend, scores * p->n_heads * p->head_dim, 0.1);
-    /* As many queries as fit, but fewer if that would leave threads without work. */
+    /* As many queries as fit, since keys and values are gathered for each block again, but fewer if that would leave
+     * threads without work, or with items too few and too unequal to be shared out evenly. */
     int64_t queries = BLOCK_PAIRS / heads;
     const int64_t columns = (int64_t)p->n_kv_heads * head_groups;
-    while (queries > 1 && (total + queries - 1) / queries * columns < threads)
-        queries /= 2;
+    for (; queries > 1; queries /= 2) {
+        const int64_t items = (total + queries - 1) / queries * columns;
+        if (items >= 4 * threads || (items >= threads && queries * heads <= FEW_PAIRS))
+            break;
+    }
     const struct job job = {.backend = backend,
                             .p = p,
                             .ratio = ratio,
