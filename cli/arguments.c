@@ -62,6 +62,24 @@ static bool is_own_flag(const cohort_options *options, const char *argument)
            (cohort_options_has(options, name) || is_no_switch(options, name));
 }
 
+static bool fail_file(const char *argument, const char *takes)
+{
+    fprintf(stderr,
+            "cohort: '%.80s' is a file without an option; several data files are one value, as in --%s %.80s,OTHER, "
+            "or a folder\n",
+            argument, takes, argument);
+    return false;
+}
+
+/* Whether the option has a value. */
+static bool is_set(const cohort_options *options, const char *name)
+{
+    char *value = NULL;
+    const bool set = cohort_options_get(options, name, 0, &value, NULL) == COHORT_OK && value != NULL;
+    cohort_free(value);
+    return set;
+}
+
 /* An argument that is no --name: "-m", "-steps", "steps". */
 static bool fail_no_flag(cohort_options *options, const char *argument)
 {
@@ -78,11 +96,7 @@ static bool fail_no_flag(cohort_options *options, const char *argument)
     }
     const char *takes = cohort_options_has(options, "data") ? "data" : "batch";
     if (access(argument, F_OK) == 0 && cohort_options_has(options, takes))
-        fprintf(
-            stderr,
-            "cohort: '%.80s' is a file without an option; several data files are one value, as in --%s %.80s,OTHER, "
-            "or a folder\n",
-            argument, takes, argument);
+        fail_file(argument, takes);
     else if (cohort_options_has(options, argument))
         fprintf(stderr, "cohort: '%s': options begin with two dashes: --%s\n", argument, argument);
     else
@@ -123,14 +137,16 @@ static const char *value_of(cohort_options *options, char *name, int argc, char 
 /* Whether an argument is the value of no flag. */
 static bool is_bare(const char *argument) { return !is_flag(argument) && (argument[0] != '-' || argument[1] == '\0'); }
 
-/* Values without a flag are one value with commas between them, the words of a prompt with blanks. Where they are files, as a shell makes them of *.jsonl, a
- * comma in the name of one is written so that it stays one, and a single value is taken as it stands. The words of an
- * action keep every comma. */
+/* Values without a flag are one value with commas between them, the words of a prompt with blanks. Where they are files,
+ * as a shell makes them of *.jsonl, a comma in the name of one is written so that it stays one, and a single value is
+ * taken as it stands. The words of an action keep every comma. */
 static bool set_bare(cohort_options *options, const char *name, char **values, int n)
 {
     size_t size = 1, length = 0;
     cohort_error err = {0};
     const bool prompt = strcmp(name, "prompt") == 0;
+    if (prompt && access(values[0], F_OK) == 0 && is_set(options, "batch"))
+        return fail_file(values[0], "batch");
     for (int i = 0; i < n; i++)
         size += 2 * strlen(values[i]) + 1;
     char *text = malloc(size);

@@ -201,6 +201,7 @@ echo '{"prompt": "four"}' >'c,4.jsonl'
 succeeds "$COHORT" data c3.jsonl 'c,4.jsonl'
 has out 'rows      2$'
 fails 2 "'c3.jsonl' is a file without an option; several data files are one value" "$COHORT" generate --batch c1.jsonl c3.jsonl
+fails 2 "'c3.jsonl' is a file without an option; several data files are one value" "$COHORT" sft --data c1.jsonl c3.jsonl
 printf 'batch:\n- c3.jsonl\n- "c,4.jsonl"\nmax_tokens: 1\nformat: jsonl\n' >list.yaml
 succeeds "$COHORT" generate --model m --config list.yaml
 has out '"prompt": "three"'

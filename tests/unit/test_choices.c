@@ -13,7 +13,9 @@
 #include "recipe/run_inputs.h"
 #include "recipe/runs_view.h"
 #include "recipe/sft_row.h"
+#include "recipe/speculative_list.h"
 #include "run/output_format.h"
+#include "run/sampling_words.h"
 #include "run/stop_list.h"
 #include "train/advantage.h"
 #include "train/best.h"
@@ -59,6 +61,10 @@ enum {
 #define MOVED(id, word) OFFLOAD_##id,
     OFFLOAD_LIST(MOVED)
 };
+enum {
+#define GUESSED_BY(id, word) GUESSED_##id,
+    SPECULATIVE_LIST(GUESSED_BY)
+};
 
 /* What the words of lists stand for. */
 static const struct meaning {
@@ -101,11 +107,15 @@ static const struct meaning {
 #define WRITTEN(id, word)        {OPTION_GUIDED_GRAMMAR_KIND, word, GUIDE_NOTATION_##id},
 #define CALLED(id, word)         {OPTION_GUIDED_TOOLS, word, GUIDE_TOOLS_##id},
 #define OF_WHAT(id, word)        {OPTION_GUIDED_LOGPROB, word, GUIDE_LOGPROB_##id},
+#define FITTED(id, word)         {OPTION_OVERLONG, word, OVERLONG_##id},
+#define SAMPLED(id, word)        {OPTION_SAMPLING_ORDER, word, SAMPLING_ORDER_##id},
+#define CONFIGURED(id, word)     {OPTION_GENERATION_CONFIG, word, GENERATION_CONFIG_##id},
+#define GUESSED(id, word)        {OPTION_SPECULATIVE, word, GUESSED_##id + 1},
 #define PREFERRED(id, word)      {OPTION_METRIC_FOR_BEST_MODEL, word, BEST_OF_##id},
     OPTIM_LIST(OPTIMIZED) OFFLOAD_LIST(OFFLOADED) EVAL_STRATEGY_LIST(EVALUATED) BEST_METRIC_LIST(BETTER)
         SFT_LOSS_LIST(SFT_WORD) TRUNCATION_LIST(CUT) PACKING_LIST(PACKED) LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL)
             LOSS_KL_LIST(ESTIMATOR) ADVANTAGE_SCALE_LIST(SCALE) ADVANTAGE_ESTIMATOR_LIST(BASELINE)
-                ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE) OUTPUT_FORMAT_LIST(FORM) STOP_ON_LIST(STOPS)
+                ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE) ANSWER_FORMAT_LIST(FORM) STOP_ON_LIST(STOPS)
                     OUTPUT_FORMAT_LIST(LOGGED) EXPORT_FORMAT_LIST(EXPORTED) EXPORT_TABLE_LIST(TABLED)
                         COMPLETION_ORDER_LIST(ORDERED) RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF)
                             PRESET_LIST(PRESET) CPU_ISA_LIST(ISA) GUIDE_WHITESPACE_LIST(SPACED)
@@ -114,8 +124,11 @@ static const struct meaning {
                                         DPO_LOSS_LIST(PAIRED) CPO_LOSS_LIST(COMPARED) KTO_LOSS_LIST(MARKED)
                                             PREFERENCE_DIVERGENCE_LIST(DIVERGED) PREFERENCE_METRIC_LIST(PREFERRED)
                                                 KTO_METRIC_LIST(PREFERRED) REWARD_METRIC_LIST(PREFERRED)
-                                                    TURN_REWARDS_LIST(REWARDED){OPTION_RECOMPUTE, "auto", 0},
+                                                    TURN_REWARDS_LIST(REWARDED) OVERLONG_LIST(FITTED)
+                                                        SAMPLING_ORDER_LIST(SAMPLED) GENERATION_CONFIG_LIST(CONFIGURED)
+                                                            SPECULATIVE_LIST(GUESSED){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
+    {OPTION_SPECULATIVE, "auto", 0},
 };
 
 /* The index that a word is read as is the value of its enum. */
