@@ -304,9 +304,10 @@ static cohort_status bind_socket(struct steering *s, const char *folder, cohort_
         s->device = made.st_dev;
         s->inode = made.st_ino;
     }
-    if ((made.st_mode & (S_IRWXG | S_IRWXO)) != 0 && fchmodat(s->folder_fd, steering_socket_name, S_IRUSR | S_IWUSR, 0) != 0)
-        return error_set(err, COHORT_ERR_IO, "%s/%s: cannot be made its owner's alone: %s", folder, steering_socket_name,
-                         strerror(errno));
+    if ((made.st_mode & (S_IRWXG | S_IRWXO)) != 0 &&
+        fchmodat(s->folder_fd, steering_socket_name, S_IRUSR | S_IWUSR, 0) != 0)
+        return error_set(err, COHORT_ERR_IO, "%s/%s: cannot be made its owner's alone: %s", folder,
+                         steering_socket_name, strerror(errno));
     if (listen(s->listener, STEERING_CLIENTS) != 0)
         return error_set(err, COHORT_ERR_IO, "%s/%s: nobody can be listened to: %s", folder, steering_socket_name,
                          strerror(errno));
