@@ -211,7 +211,7 @@ def hanging_up(s):
     waited = []
     before = s.metric("requests_cancelled_total")
     for i in range(12):
-        body = json.dumps({"messages": user("go on"), "max_tokens": 900, "ignore_eos": True, "seed": i, "stream": i % 2 == 0})
+        body = json.dumps({"messages": user("go on"), "n": 8, "max_tokens": 900, "ignore_eos": True, "seed": i, "stream": i % 2 == 0})
         with socket.create_connection(("127.0.0.1", s.port)) as c:
             c.sendall(("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" %
                        (CHAT, len(body), body)).encode())
