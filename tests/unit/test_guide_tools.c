@@ -252,8 +252,8 @@ static void draw_tools(uint64_t stream, struct text *out)
         "{\"const\": \"that\"}",
         "{\"type\": [\"integer\", \"null\"], \"maximum\": 9, \"minimum\": 0}",
         "{\"type\": \"array\", \"items\": {\"enum\": [1, \"x\", null]}, \"maxItems\": 3}",
-        "{\"type\": \"object\", \"properties\": {\"in\": {\"type\": \"boolean\"}}, \"required\": [\"in\"], "
-        "\"additionalProperties\": false}"};
+        ("{\"type\": \"object\", \"properties\": {\"in\": {\"type\": \"boolean\"}}, \"required\": [\"in\"], "
+         "\"additionalProperties\": false}")};
     enum { KINDS = sizeof kinds / sizeof *kinds };
     uint64_t counter = 0;
     cohort_error err = {0};
