@@ -52,6 +52,9 @@ static const char *flag_of(const cohort_options *options, const char *argument)
                : NULL;
 }
 
+/* As a person writes them. */
+static const char *dashes_of(const char *name) { return name[1] == '\0' ? "-" : "--"; }
+
 /* A flag of this command, which no value can be meant to be: "--out --steps 3" lacks a value. */
 static bool is_own_flag(const cohort_options *options, const char *argument)
 {
@@ -120,14 +123,14 @@ static const char *value_of(cohort_options *options, char *name, int argc, char 
         return "false";
     }
     if (next == NULL) {
-        fprintf(stderr, "cohort: --%s needs a value\n", name);
+        fprintf(stderr, "cohort: %s%s needs a value\n", dashes_of(name), name);
         return NULL;
     }
     if (is_own_flag(options, next)) {
         fprintf(stderr,
-                "cohort: --%s needs a value, and %.80s is an option of its own; if it is meant as "
-                "the value, write --%s=%.80s\n",
-                name, next, name, next);
+                "cohort: %s%s needs a value, and %.80s is an option of its own; if it is meant as "
+                "the value, write %s%s=%.80s\n",
+                dashes_of(name), name, next, dashes_of(name), name, next);
         return NULL;
     }
     ++*i;
@@ -189,7 +192,7 @@ static bool parse(cohort_options *options, char **bare, int *n_bare, int argc, c
             fprintf(stderr, "cohort: '%.60s...' is no option (see --help)\n", argv[i]);
             return false;
         }
-        snprintf(origin, sizeof origin, "--%s", name);
+        snprintf(origin, sizeof origin, "%s%s", dashes_of(name), name);
         if (is_no_switch(options, name) && value != NULL) {
             fprintf(stderr, "cohort: --%s takes no value; write --%s or --%s=%.40s\n", name, name, name + 3, value);
             return false;

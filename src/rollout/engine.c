@@ -474,7 +474,9 @@ static int32_t tokens_ahead(const struct engine *e)
     return window > drafts ? window : drafts;
 }
 
-/* Where the device takes several steps without the host, those that go on behind a turn are let in together, once a
+/* A step of those that wear the same, with drafts where they pay, or a window of steps.
+ *
+ * Where the device takes several steps without the host, those that go on behind a turn are let in together, once a
  * window: answers of tools come one by one, and while any is computed all that run take single steps. They wait for no more
  * than TURN_STEPS where no window can be opened. */
 static cohort_status run_alike(struct engine *e, bool open, cohort_error *err)

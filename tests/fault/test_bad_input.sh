@@ -87,6 +87,8 @@ usage "no option 'iters': it is called 'steps' here" sft --iters 3
 usage "called 'prompts_per_step' here" grpo --train-batch-size=3
 usage "no option 'use_vllm': not needed" grpo --use_vllm
 usage '^cohort: --out needs a value, and --steps is an option of its own.*--out=--steps' sft --out --steps 3
+usage '^cohort: -o needs a value$' report a -o
+usage '^cohort: -o needs a value, and --runs is an option of its own.*-o=--runs' report a -o --runs x
 usage '^cohort: --model needs a value, and --no-thinking is' generate --model --no-thinking
 usage '^cohort: --no-thinking takes no value' generate --no-thinking=3
 usage "thinking cannot be 'maybe'" generate --thinking maybe
