@@ -10,7 +10,7 @@ enum { SLOTS = 4 };
 
 struct hash_behind {
     struct hash hash;
-    unsigned char *slots;
+    unsigned char *room, *slots; /* slots: in the room, aligned */
     size_t slot_bytes, length[SLOTS];
     uint64_t added, done;
     bool threaded, ending;
@@ -44,11 +44,12 @@ cohort_status hash_behind_create(struct hash_behind **out, size_t slot_bytes, co
     struct hash_behind *b = NULL;
     *out = NULL;
     TRY(mem_alloc(&b, 1, sizeof *b, "hash of a file", err));
-    cohort_status status = mem_alloc(&b->slots, SLOTS, slot_bytes, "write buffers", err);
+    cohort_status status = mem_alloc(&b->room, SLOTS * slot_bytes + HASH_BEHIND_ALIGN, 1, "write buffers", err);
     if (status != COHORT_OK) {
         mem_free(b);
         return status;
     }
+    b->slots = b->room + HASH_BEHIND_ALIGN - (uintptr_t)b->room % HASH_BEHIND_ALIGN;
     b->slot_bytes = slot_bytes;
     hash_begin(&b->hash);
     pthread_mutex_init(&b->mutex, NULL);
@@ -113,6 +114,6 @@ void hash_behind_destroy(struct hash_behind *b)
     join(b);
     pthread_cond_destroy(&b->changed);
     pthread_mutex_destroy(&b->mutex);
-    mem_free(b->slots);
+    mem_free(b->room);
     mem_free(b);
 }

@@ -8,8 +8,10 @@
 
 #include "base/hash.h"
 
+enum { HASH_BEHIND_ALIGN = 4096 };
+
 struct hash_behind;
-/* Buffers of slot_bytes. */
+/* Buffers of slot_bytes, a multiple of HASH_BEHIND_ALIGN, at which they begin. */
 cohort_status hash_behind_create(struct hash_behind **out, size_t slot_bytes, cohort_error *err);
 /* The next buffer, [slot_bytes]; waits while the thread still reads it. */
 void *hash_behind_slot(struct hash_behind *behind);

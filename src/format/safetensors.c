@@ -1,21 +1,15 @@
 #include "format/safetensors.h"
 
-#include "base/hash_behind.h"
+#include "base/file_output.h"
 #include "base/json_text.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* As in Hugging Face's reader: a longer header is an attack or a mistake. */
 static const uint64_t max_header_bytes = 100000000;
-
-/* A multiple of every element size, so that no element is split between two parts. */
-enum { PART_BYTES = 1 << 20 };
 
 struct element_type {
     const char *name;
@@ -390,35 +384,29 @@ cleanup:
     return status;
 }
 
-static cohort_status write_error(const char *path, const char *doing, cohort_error *err)
+/* A tensor, in as many parts as the file has room for; no part divides an element: tensors come by falling element size
+ * behind a header of a multiple of 8 bytes. */
+static cohort_status write_tensor(struct file_output *output, const struct safetensors_source *source,
+                                  cohort_error *err)
 {
-    int code = errno;
-    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code), file_advice(code));
-}
-
-/* The file and its hash, a part at a time. */
-static cohort_status write_tensor(int fd, const char *path, const struct safetensors_source *source,
-                                  struct hash_behind *hash, cohort_error *err)
-{
-    for (size_t at = 0; at < source->bytes; at += PART_BYTES) {
-        size_t length = source->bytes - at < PART_BYTES ? source->bytes - at : PART_BYTES;
-        void *part = hash_behind_slot(hash);
-        TRY(source->read(source->context, at, length, part, err));
-        hash_behind_add(hash, length);
-        TRY(file_write_all(fd, path, part, length, err));
+    for (size_t at = 0, length; at < source->bytes; at += length) {
+        void *room = file_output_room(output, &length);
+        length = source->bytes - at < length ? source->bytes - at : length;
+        TRY(source->read(source->context, at, length, room, err));
+        TRY(file_output_add(output, length, err));
     }
     return COHORT_OK;
 }
 
-static cohort_status write_header(int fd, const char *path, const struct text *header, struct hash_behind *hash,
-                                  cohort_error *err)
+static cohort_status write_header(struct file_output *output, const struct text *header, cohort_error *err)
 {
-    for (size_t at = 0; at < header->length; at += PART_BYTES) {
-        size_t length = header->length - at < PART_BYTES ? header->length - at : PART_BYTES;
-        memcpy(hash_behind_slot(hash), header->data + at, length);
-        hash_behind_add(hash, length);
+    for (size_t at = 0, length; at < header->length; at += length) {
+        void *room = file_output_room(output, &length);
+        length = header->length - at < length ? header->length - at : length;
+        memcpy(room, header->data + at, length);
+        TRY(file_output_add(output, length, err));
     }
-    return file_write_all(fd, path, header->data, header->length, err);
+    return COHORT_OK;
 }
 
 cohort_status safetensors_write(const char *path, const struct safetensors_source *tensors, size_t n_tensors,
@@ -426,33 +414,23 @@ cohort_status safetensors_write(const char *path, const struct safetensors_sourc
 {
     cohort_status status = COHORT_OK;
     struct text header = {0};
-    size_t *order = NULL;
-    struct hash_behind *hash = NULL;
-    int fd = -1;
+    size_t *order = NULL, bytes = 0;
+    struct file_output *output = NULL;
     for (size_t i = 0; i < n_tensors; i++)
         TRY(check_source(&tensors[i], path, err));
     TRY_GOTO(mem_alloc(&order, n_tensors, sizeof *order, "tensor order", err));
     order_sources(tensors, n_tensors, order);
     TRY_GOTO(build_header(tensors, n_tensors, order, path, &header, err));
-    TRY_GOTO(hash_behind_create(&hash, PART_BYTES, err));
-    fd = file_open(path, O_WRONLY | O_CREAT | O_TRUNC);
-    if (fd < 0) {
-        status = write_error(path, "create", err);
-        goto cleanup;
-    }
-    status = write_header(fd, path, &header, hash, err);
-    for (size_t i = 0; status == COHORT_OK && i < n_tensors; i++)
-        status = write_tensor(fd, path, &tensors[order[i]], hash, err);
-    if (status == COHORT_OK && fsync(fd) != 0)
-        status = write_error(path, "fsync", err);
-    if (close(fd) != 0 && status == COHORT_OK)
-        status = write_error(path, "close", err);
-    if (status != COHORT_OK)
-        unlink(path);
-    else if (hex != NULL)
-        hash_behind_end(hash, hex);
+    bytes = header.length;
+    for (size_t i = 0; i < n_tensors; i++)
+        bytes += tensors[i].bytes; /* of which build_header found that they do not overflow */
+    TRY_GOTO(file_output_open(&output, path, bytes, err));
+    TRY_GOTO(write_header(output, &header, err));
+    for (size_t i = 0; i < n_tensors; i++)
+        TRY_GOTO(write_tensor(output, &tensors[order[i]], err));
+    TRY_GOTO(file_output_end(output, hex, err));
 cleanup:
-    hash_behind_destroy(hash);
+    file_output_destroy(output);
     mem_free(order);
     text_free(&header);
     return status;

@@ -331,7 +331,7 @@ static cohort_status advance(struct grpo_run *run, int32_t *begun, struct metric
         TRY(grpo_score(grpo, &run->live[b].batch, err));
         scoring_take_metrics(&run->scoring, "", &run->live[b].batch.metrics);
     }
-    TRY(training_settle(t, err));
+    TRY(training_before_update(t, err));
     TRY(mem_alloc(&batches, (size_t)n, sizeof *batches, "step", err));
     for (int32_t b = 0; b < n; b++)
         batches[b] = run->live[b].batch;

@@ -220,8 +220,14 @@ cohort_status record_step(struct training *t, int64_t step, double epoch, const 
 void record_event(struct training *t, const char *kind, const char *rule, const char *severity, const char *text,
                   const char *json)
 {
+    record_event_of(t, t->state.step, kind, rule, severity, text, json);
+}
+
+void record_event_of(struct training *t, int64_t step, const char *kind, const char *rule, const char *severity,
+                     const char *text, const char *json)
+{
     const struct store_event event = {
-        .step = t->state.step, .kind = kind, .rule = rule, .severity = severity, .text = text, .json = json};
+        .step = step, .kind = kind, .rule = rule, .severity = severity, .text = text, .json = json};
     cohort_error why = {0};
     if (t->store != NULL && store_event(t->store, &event, &why) != COHORT_OK && !t->event_failed) {
         t->event_failed = true;

@@ -32,5 +32,8 @@ cohort_status record_step(struct training *t, int64_t step, double epoch, const 
  * severity and json may be NULL. */
 void record_event(struct training *t, const char *kind, const char *rule, const char *severity, const char *text,
                   const char *json);
+/* The same of another step. */
+void record_event_of(struct training *t, int64_t step, const char *kind, const char *rule, const char *severity,
+                     const char *text, const char *json);
 
 #endif

@@ -113,10 +113,13 @@ cohort_status training_owes_evaluation(const struct training *t, const char *met
 cohort_status training_log_evaluation(struct training *t, const struct metrics *metrics, cohort_error *err);
 /* Called after a step: writes checkpoints/step-N with everything if it is asked for or due by the clock (option
  * save_minutes). meanwhile: a rollout follows, which changes nothing that a checkpoint has, so that its tensors are written
- * by another thread, without a copy, until training_settle. */
+ * by another thread, without a copy, until training_before_update. */
 cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, bool meanwhile,
                             cohort_error *err);
-/* Called before the next update: waits for the checkpoint that is being written, if there is one. */
+/* Called before the next update: waits until all that it changes was read for the checkpoint that is being written, if
+ * there is one. Its files are synced and named while the update runs. */
+cohort_status training_before_update(struct training *t, cohort_error *err);
+/* Waits until the checkpoint that is being written, if there is one, is whole. */
 cohort_status training_settle(struct training *t, cohort_error *err);
 /* Writes final/ with the model alone: that in memory, or that of the checkpoint of a step; and final-ema/ with the mean
  * of the weights up to now, if one is kept. */

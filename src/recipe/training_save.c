@@ -7,8 +7,10 @@
 #include "recipe/end_of_text.h"
 #include "recipe/record.h"
 
+#include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -241,6 +243,9 @@ struct save_beside {
     int64_t step;
     bool periodic, beside; /* by the clock; on another thread */
     pthread_t thread;
+    sem_t read;               /* posted when the thread has read all that an update changes, or has failed */
+    bool was_read;            /* the run has waited for that */
+    cohort_status written;    /* before the post: whether what was read is in the folder */
     double begun, took, held; /* of the clock; seconds until it was whole, for which the run was held up */
     cohort_status status;
     cohort_error err;
@@ -329,15 +334,17 @@ static cohort_status save_begin(struct save_beside *s, const struct optimizer *o
 static cohort_status write_large(struct save_beside *s, cohort_error *err)
 {
     TRY(write_weights(s->t, &s->folder, s->beside ? param_set_fetch_beside : param_set_fetch, false, err));
-    TRY(train_state_write_tensors(s->folder.temporary, s->t->session.model->trained, s->beside, &s->folder.manifest,
-                                  err));
-    return checkpoint_folder_commit(&s->folder, err);
+    return train_state_write_tensors(s->folder.temporary, s->t->session.model->trained, s->beside, &s->folder.manifest,
+                                     err);
 }
 
 static void *work(void *context)
 {
     struct save_beside *s = context;
-    s->status = write_large(s, &s->err);
+    const cohort_status written = write_large(s, &s->err);
+    s->written = written;
+    (void)sem_post(&s->read);
+    s->status = written == COHORT_OK ? checkpoint_folder_commit(&s->folder, &s->err) : written;
     s->took = clock_seconds() - s->begun;
     return NULL;
 }
@@ -348,9 +355,11 @@ static bool start_thread(struct save_beside *s)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    s->beside = true; /* before the thread reads it */
-    if (pthread_create(&s->thread, NULL, work, s) != 0)
+    s->beside = sem_init(&s->read, 0, 0) == 0; /* before the thread reads it */
+    if (s->beside && pthread_create(&s->thread, NULL, work, s) != 0) {
+        (void)sem_destroy(&s->read);
         s->beside = false;
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return s->beside;
 }
@@ -368,7 +377,7 @@ static cohort_status save_end(struct save_beside *s, cohort_error *err)
         t->saved_step = s->step;
         number_format(json, sizeof json, "{\"by\": \"%s\", \"seconds\": %.3f, \"held_up\": %.3f}",
                       s->periodic ? "clock" : "step", s->took, s->held);
-        record_event(t, "checkpoint", NULL, NULL, s->name, json);
+        record_event_of(t, s->step, "checkpoint", NULL, NULL, s->name, json);
         /* Without the record it is never deleted. */
         if (run_folder_note_periodic(&t->run, s->step, s->periodic, &why) != COHORT_OK)
             observer_message(t->observer, "note: %s", why.message);
@@ -416,8 +425,23 @@ static cohort_status save_checkpoint(struct training *t, const struct optimizer 
     }
     if (s->status == COHORT_OK)
         s->status = write_large(s, &s->err);
+    if (s->status == COHORT_OK)
+        s->status = checkpoint_folder_commit(&s->folder, &s->err);
     s->held = s->took = clock_seconds() - begin;
     return save_end(s, err);
+}
+
+cohort_status training_before_update(struct training *t, cohort_error *err)
+{
+    struct save_beside *s = t->beside;
+    if (s == NULL || s->was_read)
+        return COHORT_OK;
+    const double begin = clock_seconds();
+    while (sem_wait(&s->read) != 0 && errno == EINTR)
+        continue;
+    s->was_read = true;
+    s->held += clock_seconds() - begin;
+    return s->written == COHORT_OK ? COHORT_OK : training_settle(t, err);
 }
 
 cohort_status training_settle(struct training *t, cohort_error *err)
@@ -430,6 +454,7 @@ cohort_status training_settle(struct training *t, cohort_error *err)
     const double begin = clock_seconds();
     t->beside = NULL;
     pthread_join(s->thread, NULL);
+    (void)sem_destroy(&s->read);
     s->held += clock_seconds() - begin;
     const cohort_status status = save_end(s, &why);
     return unless_periodic(t, periodic, status, &why, err);

@@ -238,13 +238,16 @@ static void test_write(void **state)
     cohort_error err = {0};
     struct safetensors file;
     static unsigned char salts[] = {3, 90, 7, 1};
-    /* The second is larger than a part of the writer and not a multiple of it. */
+    /* The second is larger than two parts of the writer and not a multiple of them. */
     struct safetensors_source sources[] = {
         {"odd", "I8", 1, {3}, 3, give_pattern, &salts[0]},
-        {"big \"quoted\" \xc3\xa9", "BF16", 2, {3, 500001}, 3000006, give_pattern, &salts[1]},
+        {"big \"quoted\" \xc3\xa9", "BF16", 2, {3, 1500001}, 9000006, give_pattern, &salts[1]},
         {"scalar", "F32", 0, {0}, 4, give_pattern, &salts[2]},
         {"empty", "F64", 2, {0, 9}, 0, give_pattern, &salts[3]}};
-    assert_int_equal(safetensors_write(path, sources, 4, NULL, &err), COHORT_OK);
+    char hex[HASH_HEX], hashed[HASH_HEX];
+    assert_int_equal(safetensors_write(path, sources, 4, hex, &err), COHORT_OK);
+    assert_int_equal(hash_file(path, hashed, NULL, &err), COHORT_OK);
+    assert_string_equal(hex, hashed);
     assert_int_equal(safetensors_open(&file, path, &err), COHORT_OK);
     assert_int_equal(file.n_tensors, 4);
     uint64_t length = 0;
