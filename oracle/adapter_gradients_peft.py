@@ -56,6 +56,9 @@ CASES = {
     "dora": ("untied", dict(r=3, lora_alpha=6, use_dora=True, target_modules="all-linear")),
     "dora_parts": ("qwen2", dict(r=2, lora_alpha=3, use_dora=True, use_rslora=True,  # parts of q, k, v, which have biases
                                  target_modules=["q_proj", "v_proj", "up_proj", "lm_head"], rank_pattern={"v_proj": 4})),
+    "dora_embedding": ("untied", dict(r=3, lora_alpha=5, use_dora=True, target_modules=["embed_tokens", "q_proj"])),
+    "dora_both_tied": ("tied", dict(r=2, lora_alpha=3, use_dora=True, use_rslora=True,
+                                    target_modules=["lm_head", "embed_tokens"])),
     "experts": ("experts", dict(r=2, lora_alpha=5, target_modules=["q_proj"],
                                 target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"])),
     "experts_down": ("experts_fused", dict(r=3, lora_alpha=6, target_modules=[], target_parameters=["down_proj"])),

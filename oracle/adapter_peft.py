@@ -40,6 +40,7 @@ CASES = {
     "embedding": dict(r=3, lora_alpha=5, target_modules=["v_proj", "embed_tokens"]),
     "unset": dict(r=2, lora_alpha=5),
     "bias": dict(r=2, lora_alpha=5, target_modules=["q_proj", "k_proj"], lora_bias=True),  # Qwen2 has the biases
+    "dora_embedding": dict(r=2, lora_alpha=5, use_dora=True, target_modules=["v_proj", "embed_tokens"]),
 }
 
 
@@ -79,11 +80,12 @@ def adapters():
             adapted.save_pretrained(FIXTURES / f"{name}_{case}")
             (FIXTURES / f"{name}_{case}" / "README.md").unlink(missing_ok=True)
             tensors = adapted.eval().merge_and_unload().state_dict()
-            inexact = case == "dora" and dtype == torch.float32
+            inexact = case.startswith("dora") and dtype == torch.float32
             merged[f"{name}_{case}"] = {
                 key: [float(x) for x in value.flatten()]
-                if (inexact and "self_attn" in key and key.endswith("proj.weight"))
-                or (case == "embedding" and dtype == torch.bfloat16 and "embed_tokens" in key)
+                if (inexact and key.endswith("proj.weight") and ("self_attn" in key if case == "dora" else "v_proj" in key))
+                or (inexact and "embed_tokens" in key and case != "dora")
+                or (case.endswith("embedding") and dtype == torch.bfloat16 and "embed_tokens" in key)
                 else digest(value) for key, value in sorted(tensors.items())}
     (FIXTURES / "merged.json").write_text(json.dumps(merged, indent=0) + "\n")
 

@@ -298,7 +298,8 @@ struct lowrank_backward {
  * with fused multiply-adds (where the instruction set has them), then scaled and added. With a magnitude (DoRA) row i is
  * factor[i] * v[i, :], factor = magnitude / norm, norm = |v[i, :]| from a sum in double: lane c % 32 has the squares of
  * columns c ascending, and the lanes are added in halves. A row of zeros has the factor magnitude. What is NULL is not
- * made. */
+ * made. by_column: magnitude, norm and factor (which it then needs) are those of the columns, [k], whose lane i % 32 has the
+ * squares of rows i ascending. */
 struct fold {
     int64_t n, k, r;
     enum dtype type; /* of w, a, b and to */
@@ -306,6 +307,7 @@ struct fold {
     const void *a;   /* [r, k] */
     const void *b;   /* [n, r] */
     float scale;
+    bool by_column;
     const float *magnitude; /* [n]; NULL: none */
     float *norm;            /* [n] */
     float *factor;          /* [n], with a magnitude */
@@ -318,7 +320,7 @@ struct magnitude_forward {
     int64_t rows, width;
     const float *z, *factor; /* [R, width], [width] */
     const float *before;     /* [R, width]; NULL: none */
-    void *y;                 /* [R, width] y_type; may be before */
+    void *y;                 /* [R, width] y_type; may be before, or z where it is F32 */
     enum dtype y_type;
 };
 

@@ -3,7 +3,8 @@
  * adapters.safetensors). docs/LORA.md says what is read and written.
  *
  * An adapted projection is y = W x + s B A x, with A [r, K], B [N, r] and s = alpha / r (rsLoRA: alpha / sqrt(r)). With
- * DoRA it is (m / |W + s B A|) (W + s B A) x, the norm taken of each row and m [N] trained. */
+ * DoRA it is (m / |W + s B A|) (W + s B A) x, the norm taken of each row and m [N] trained. An embedding is the projection
+ * of a one-hot x by the transposed table. */
 #ifndef COHORT_FORMAT_ADAPTER_H
 #define COHORT_FORMAT_ADAPTER_H
 
@@ -81,7 +82,8 @@ cohort_status adapter_settings_read(struct adapter_settings *out, const char *di
 enum adapter_where { ADAPTER_OF_PROJECTION, ADAPTER_OF_EMBEDDING, ADAPTER_OF_TIED_HEAD };
 
 /* One adapted projection: a tensor [N, K] of the base, or those of all experts of a layer. Of an embedding, [V, C], a is
- * PEFT's lora_embedding_B transposed, [r, C], and b its lora_embedding_A transposed, [V, r]: what is added is s b a. In a
+ * PEFT's lora_embedding_B transposed, [r, C], and b its lora_embedding_A transposed, [V, r]: what is added is s b a, and
+ * magnitude is [C]. In a
  * tied model one tensor may be that of two sites, as embedding and as head. */
 struct adapter_site {
     const struct param *base; /* in the base's table; of experts the first of those that lie next to each other */

@@ -40,10 +40,21 @@ cohort_status adapter_init_fetch(void *context, const struct param *param, int64
 
 /* ---- reading ---- */
 
-/* The two of an embedding lie here as in MLX-LM's file. */
+/* The two of an embedding lie here as in MLX-LM's file, and transposed in PEFT's. */
 static bool of_embedding(const struct param *param)
 {
     return text_ends(param->name, ".lora_embedding_A") || text_ends(param->name, ".lora_embedding_B");
+}
+
+int64_t adapter_file_place(const struct param *param, int64_t i)
+{
+    if (of_embedding(param))
+        return i % param->shape[1] * param->shape[0] + i / param->shape[1];
+    if (param->rank != 3 || !text_ends(param->name, ".lora_B.weight"))
+        return i;
+    const int64_t E = param->shape[0], n = param->shape[1], r = param->shape[2];
+    const int64_t expert = i / (n * r), row = i / r % n, column = i % r;
+    return row * r * E + column * E + expert;
 }
 
 /* Gives a tensor MLX-LM's name. kind: of experts gate_proj, up_proj or down_proj; NULL: not of a stack. */

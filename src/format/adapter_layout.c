@@ -11,7 +11,7 @@
 enum { MATCH_LIMIT = 20000, LONGEST_PATTERN = 4096 };
 
 static const char WEIGHT[] = ".weight", BIAS[] = ".bias", HEAD[] = "lm_head", EMBEDDING_A[] = ".lora_embedding_A",
-                  EMBEDDING_B[] = ".lora_embedding_B";
+                  EMBEDDING_B[] = ".lora_embedding_B", MAGNITUDE[] = ".lora_magnitude_vector";
 static const char *const default_targets[] = {"q_proj", "v_proj"}; /* PEFT's, for every family here */
 
 /* ---- names ---- */
@@ -390,14 +390,15 @@ static cohort_status add_stack(struct building *to, struct draft *d, const char 
     return COHORT_OK;
 }
 
-static cohort_status add_embedding(struct building *to, struct draft *d, const char *path, enum storage_format format,
-                                   cohort_error *err)
+static cohort_status add_embedding(struct building *to, struct draft *d, const char *path, bool dora,
+                                   enum storage_format format, cohort_error *err)
 {
-    const struct param *base = d->site.base;
-    TRY(add_param(to, path, EMBEDDING_B, d->site.r, base->shape[1], format, &d->a, err));
-    TRY(add_param(to, path, EMBEDDING_A, base->shape[0], d->site.r, format, &d->b, err));
-    for (int i = 0; i < 2; i++) {
-        struct param *param = &to->table.params[i == 0 ? d->a : d->b];
+    const int64_t V = d->site.base->shape[0], C = d->site.base->shape[1];
+    TRY(add_param(to, path, EMBEDDING_B, d->site.r, C, format, &d->a, err));
+    TRY(add_param(to, path, EMBEDDING_A, V, d->site.r, format, &d->b, err));
+    if (dora)
+        TRY(add_param(to, path, MAGNITUDE, C, 0, STORAGE_F32, &d->magnitude, err));
+    for (struct param *param = &to->table.params[d->a]; param < &to->table.params[to->table.n_params]; param++) {
         param->kind = PARAM_VECTOR; /* as the embedding, no optimizer takes it as a matrix */
         param->decay = true;
     }
@@ -417,7 +418,7 @@ static cohort_status add_tensors(struct building *to, const struct adapter_setti
             site_path(to, config, &d->site, path);
             if (d->site.where == ADAPTER_OF_EMBEDDING) {
                 if (kind == 0)
-                    TRY(add_embedding(to, d, path, format, err));
+                    TRY(add_embedding(to, d, path, s->dora, format, err));
                 continue;
             }
             if (d->site.n_experts > 0) {
@@ -430,7 +431,7 @@ static cohort_status add_tensors(struct building *to, const struct adapter_setti
             else if (kind == 1)
                 TRY(add_param(to, path, ".lora_B.weight", n, r, format, &d->b, err));
             else if (kind == 2 && s->dora)
-                TRY(add_param(to, path, ".lora_magnitude_vector", n, 0, STORAGE_F32, &d->magnitude, err));
+                TRY(add_param(to, path, MAGNITUDE, n, 0, STORAGE_F32, &d->magnitude, err));
             else if (kind == 3 && s->bias)
                 TRY(add_param(to, path, ".lora_B.bias", n, 0, format, &d->b_bias, err));
             if (*places[kind] < 0)
@@ -509,10 +510,13 @@ static cohort_status add_embedding_site(struct building *to, const struct adapte
                                         const struct param *param, const char *path, const struct model_config *config,
                                         cohort_error *err)
 {
-    if (s->dora || s->bias)
+    const char *no = s->bias             ? "lora_bias does not go, as in PEFT,"
+                     : s->dora && s->mlx ? "MLX-LM's DoRA, with a magnitude of each token, is not supported"
+                                         : NULL;
+    if (no != NULL)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "%s: the targets name it, and %s with an adapter of the embedding; leave one of them out",
-                         path, s->dora ? "DoRA (use_dora) is not supported" : "lora_bias does not go, as in PEFT,");
+                         path, no);
     TRY(check_tied(s, config, path, err));
     TRY(add_site(to, s, param, path, 0, 1, err));
     to->drafts[to->n_drafts - 1].site.where = ADAPTER_OF_EMBEDDING;
@@ -760,17 +764,6 @@ const struct adapter_site *adapter_site_of(const struct adapter_layout *layout, 
         return site;
     }
     return NULL;
-}
-
-int64_t adapter_file_place(const struct param *param, int64_t i)
-{
-    if (text_ends(param->name, EMBEDDING_A) || text_ends(param->name, EMBEDDING_B))
-        return i % param->shape[1] * param->shape[0] + i / param->shape[1];
-    if (param->rank != 3 || !text_ends(param->name, ".lora_B.weight"))
-        return i;
-    const int64_t E = param->shape[0], n = param->shape[1], r = param->shape[2];
-    const int64_t expert = i / (n * r), row = i / r % n, column = i % r;
-    return row * r * E + column * E + expert;
 }
 
 const struct param *adapter_saved_as(const struct adapter_layout *layout, const struct param *base)

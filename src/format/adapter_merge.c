@@ -42,7 +42,7 @@ cohort_status adapter_merge_open(struct adapter_merge *merge, const char *base_d
         widest = param_columns(site->base) > widest ? param_columns(site->base) : widest;
     }
     TRY_GOTO(mem_alloc(&merge->values, merge->layout.table.bytes, 1, "adapter", err));
-    TRY_GOTO(mem_alloc(&merge->factor, (size_t)most, sizeof(float), "adapter", err));
+    TRY_GOTO(mem_alloc(&merge->factor, (size_t)(most > widest ? most : widest), sizeof(float), "adapter", err));
     TRY_GOTO(mem_alloc(&merge->row, (size_t)widest, sizeof(float), "adapter", err));
     TRY_GOTO(adapter_read(adapter_dir, settings, &merge->layout, keep, merge, NULL, err));
     TRY_GOTO(checkpoint_source_open(&merge->source, base_dir, base, err));
@@ -82,33 +82,50 @@ static void delta_row(const struct adapter_merge *m, const struct adapter_site *
         row[c] *= site->scale;
 }
 
-/* Of the sum of a row's squares: struct fold's, so that what is merged in memory has the same bits. */
+/* Of the sum of the squares of a row or column: struct fold's, so that what is merged in memory has the same bits. */
 enum { LANES = 32 };
 
-/* The factor of every row of a site with DoRA. */
+/* From the lanes, stride elements apart, of row or column i. */
+static void find_factor(struct adapter_merge *m, const struct adapter_site *site, int64_t i, double *lane,
+                        int64_t stride)
+{
+    const float magnitude = values_of(m, site->magnitude)[i];
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++)
+            lane[l * stride] += lane[(l + half) * stride];
+    const float norm = (float)sqrt(lane[0]);
+    m->factor[i] = norm > 0.0f ? magnitude / norm : magnitude;
+}
+
+/* The factor of every row of a site with DoRA; of an embedding that of every column. */
 static cohort_status find_factors(struct adapter_merge *m, const struct adapter_site *site, cohort_error *err)
 {
     const struct param *base = site->base;
     const int64_t k = base->shape[1];
-    const float *magnitude = values_of(m, site->magnitude);
+    const bool columns = site->where == ADAPTER_OF_EMBEDDING;
+    const size_t n_lanes = (size_t)(columns ? k : 1) * LANES;
     void *row = NULL;
+    double *lane = NULL; /* [LANES, k] of columns */
     cohort_status status = COHORT_OK;
-    TRY(mem_alloc(&row, storage_bytes(base->format, k), 1, "a row", err));
-    for (int64_t i = 0; i < base->shape[0] && status == COHORT_OK; i++) {
-        double lane[LANES] = {0};
-        status = checkpoint_source_fetch(m->source, base, i * k, k, row, err);
+    TRY_GOTO(mem_alloc(&row, storage_bytes(base->format, k), 1, "a row", err));
+    TRY_GOTO(mem_alloc(&lane, n_lanes, sizeof *lane, "sums of squares", err));
+    for (int64_t i = 0; i < base->shape[0]; i++) {
+        TRY_GOTO(checkpoint_source_fetch(m->source, base, i * k, k, row, err));
         delta_row(m, site, i, 0, k);
-        for (int64_t c = 0; c < k && status == COHORT_OK; c++) {
+        if (!columns)
+            memset(lane, 0, n_lanes * sizeof *lane);
+        for (int64_t c = 0; c < k; c++) {
             const double value = (double)(storage_get(base->format, row, c) + m->row[c]);
-            lane[c % LANES] += value * value;
+            lane[columns ? i % LANES * k + c : c % LANES] += value * value;
         }
-        for (int half = LANES / 2; half > 0; half /= 2)
-            for (int l = 0; l < half; l++)
-                lane[l] += lane[l + half];
-        const float norm = (float)sqrt(lane[0]);
-        m->factor[i] = norm > 0.0f ? magnitude[i] / norm : magnitude[i];
+        if (!columns)
+            find_factor(m, site, i, lane, 1);
     }
-    m->factor_of = base;
+    for (int64_t c = 0; columns && c < k; c++)
+        find_factor(m, site, c, lane + c, k);
+    m->factor_of = site;
+cleanup:
+    mem_free(lane);
     mem_free(row);
     return status;
 }
@@ -138,7 +155,7 @@ cohort_status adapter_merge_fetch(void *context, const struct param *param, int6
     }
     if (site == NULL)
         return COHORT_OK;
-    if (site->magnitude != NULL && m->factor_of != param)
+    if (site->magnitude != NULL && m->factor_of != site)
         TRY(find_factors(m, site, err));
     const int64_t k = param_columns(param);
     for (int64_t at = first; at < first + count;) {
@@ -149,7 +166,7 @@ cohort_status adapter_merge_fetch(void *context, const struct param *param, int6
             const int64_t place = at - first + c - from;
             float value = storage_get(param->format, to, place) + m->row[c];
             if (site->magnitude != NULL)
-                value *= m->factor[i];
+                value *= m->factor[site->where == ADAPTER_OF_EMBEDDING ? c : i];
             storage_set(param->format, to, place, value);
         }
         at += end - from;

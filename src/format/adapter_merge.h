@@ -1,5 +1,6 @@
-/* The weights of a model with an adapter merged into them: W + s B A, with DoRA the rows scaled, computed in fp32 and
- * rounded once, as PEFT's merge_and_unload does. A checkpoint is written of it tensor by tensor. */
+/* The weights of a model with an adapter merged into them: W + s B A, with DoRA the rows scaled (of an embedding
+ * the columns), computed in fp32 and rounded once, as PEFT's merge_and_unload does. A checkpoint is written of it tensor by
+ * tensor. */
 #ifndef COHORT_FORMAT_ADAPTER_MERGE_H
 #define COHORT_FORMAT_ADAPTER_MERGE_H
 
@@ -10,9 +11,9 @@ struct adapter_merge {
     struct checkpoint_source *source;
     struct adapter_layout layout;
     unsigned char *values; /* of the layout's table, everything in F32 but saved tensors */
-    float *factor; /* of a site with DoRA: m / |W + s B A| of each row, once the site's first element was asked */
+    float *factor; /* of a site with DoRA, once its first element was asked: m / |W + s B A| of each row or column */
     float *row;    /* [the widest K] */
-    const struct param *factor_of;
+    const struct adapter_site *factor_of; /* whose factors those are */
     /* In a tied model only one of embedding and head may have changed: the tensors asked are then those of a table of the
      * same model untied. */
     bool untied;

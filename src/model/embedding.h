@@ -2,8 +2,9 @@
  *
  * An adapter's change is y = E[token] + s A[token] . B, with A [V, r] and B [r, C] (PEFT's lora_embedding_A and
  * lora_embedding_B, each transposed) in the adapter's set; a new one has A 0. It is of the input alone: a head that is tied
- * to the embedding stays as it is, as in PEFT. Merged, the rows are those of E + s A B, rounded once, in memory of their
- * own. */
+ * to the embedding stays as it is, as in PEFT. With a magnitude (DoRA) of each of the C columns it is scaled, y = m / n
+ * (E[token] + s A[token] . B), n the norms of the columns of E + s A B, constants in the gradient. Merged, the rows are
+ * those of E + s A B, scaled, rounded once, in memory of their own. */
 #ifndef COHORT_MODEL_EMBEDDING_H
 #define COHORT_MODEL_EMBEDDING_H
 
@@ -14,16 +15,19 @@ struct model;
 
 struct embedding_adapter {
     const struct param_set *set, *base_set;
-    const struct param *a, *b; /* in set; NULL: the embedding has none */
-    const struct param *base;  /* what it changes */
+    const struct param *a, *b;     /* in set; NULL: the embedding has none */
+    const struct param *base;      /* what it changes */
+    const struct param *magnitude; /* [C] in set, or NULL */
     int32_t r;
     float scale;
     float *room;                        /* [EMBEDDING_ROOM, r], owned */
+    float *factor, *norm;               /* [C], owned; with a magnitude: m / n and n */
+    float *z, *dz;                      /* [EMBEDDING_ROOM, C], owned, with a magnitude */
     const struct param_set *merged_set; /* NULL: not merged */
     const struct param *merged;
 };
 
-enum { EMBEDDING_ROOM = 4096 }; /* rows of a backward at once; their number changes no bit */
+enum { EMBEDDING_ROOM = 1024 }; /* rows of a backward at once */
 
 /* What the layout says of the embedding, a tensor of base_set. */
 void embedding_adapter_open(struct embedding_adapter *adapter, const struct param_set *set,
@@ -34,8 +38,11 @@ void embedding_adapter_merge(struct embedding_adapter *adapter, const struct par
 /* Bytes of what embedding_adapter_pack makes. */
 size_t embedding_adapter_bytes(const struct embedding_adapter *adapter);
 cohort_status embedding_adapter_pack(struct embedding_adapter *adapter, cohort_error *err);
-/* Makes the merged rows of the values as they are now. */
+/* Makes factors and merged rows of the values as they are now. */
 void embedding_adapter_refresh(const struct embedding_adapter *adapter);
+/* Gives the magnitudes the norms as they are now: the adapter is then the one without magnitudes. The base must have its
+ * values. */
+void embedding_adapter_start_magnitudes(const struct embedding_adapter *adapter);
 
 /* y[n, C] of ids (backend memory, [n]). */
 void embedding_forward(const struct model *model, int64_t n, const int32_t *token, float *y);

@@ -259,6 +259,7 @@ static void start_from_base(struct model_adapter *adapter)
     struct backend *be = adapter->set.backend;
     for (int32_t i = 0; i < adapter->n_linears; i++)
         linear_adapter_start_magnitudes(&adapter->linears[i]);
+    embedding_adapter_start_magnitudes(&adapter->embedding);
     for (int32_t i = 0; i < adapter->layout.n_saved; i++) {
         const struct adapter_saved *saved = &adapter->layout.saved[i];
         assert(saved->own->format == saved->base->format);

@@ -16,11 +16,11 @@ near() {
             END { print NR " numbers, largest difference " largest; exit !(NR >= 21 && largest <= most) }'
 }
 
-for what in untied:embed_tokens,q_proj tied:embed_tokens,down_proj tied:lm_head tied:lm_head,embed_tokens; do
-    base=${what%%:*} targets=${what#*:}
+for what in untied:embed_tokens,q_proj tied:embed_tokens,down_proj tied:lm_head tied:lm_head,embed_tokens tied:lm_head,embed_tokens:dora; do
+    IFS=: read -r base targets kind <<<"$what"
     for dtype in bf16 f32; do
-        name="$base-${targets//,/-}-$dtype"
-        lora=(--model "$base" --dtype "$dtype" --use-peft --lora-r 5 --lora-target-modules "$targets")
+        name="$base-${targets//,/-}$kind-$dtype"
+        lora=(--model "$base" --dtype "$dtype" --use-peft --lora-r 5 --lora-target-modules "$targets" ${kind:+--use-dora})
         sampling=(--dtype "$dtype" --batch grpo.jsonl --n 3 --max-completion-length 20 --temperature 1)
         arguments sft
         cohort "${args[@]}" "${lora[@]}" --learning-rate 0 --steps 1 --out "new-$name"
@@ -55,7 +55,7 @@ for what in untied:embed_tokens,q_proj tied:embed_tokens,down_proj tied:lm_head 
     done
 
     # Written as a checkpoint: the same function, to the bit of what --lora-merge computes; of a tied base untied.
-    name="$base-${targets//,/-}-f32"
+    name="$base-${targets//,/-}$kind-f32"
     cohort merge --model "$base" --adapter "sft-$name/final" --out "merged-$name"
     if [ "$base" = tied ]; then
         grep -q '"tie_word_embeddings": false' "merged-$name/config.json" || fail "$name: the merged model is tied"
@@ -83,7 +83,6 @@ refused() { # refused PATTERN options of sft
     ! "$COHORT" sft --data sft.jsonl --out never --steps 1 --device "$DEVICE" "$@" 2>refused || fail "sft $* was not refused"
     grep -qE "$pattern" refused || { cat refused >&2; fail "sft $*: no message with '$pattern'"; }
 }
-refused 'DoRA \(use_dora\) is not supported with an adapter of the embedding' --model tied --use-peft --use-dora --lora-target-modules embed_tokens
 cp -r sft-tied-lm_head-f32/final ties
 sed -i 's/"use_dora": false/"use_dora": false, "ensure_weight_tying": true/' ties/adapter_config.json
 refused 'with ensure_weight_tying this model.s head' --model tied --adapter ties

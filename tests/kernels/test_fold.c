@@ -1,4 +1,4 @@
-/* A change of low rank folded into a weight, and the norms and factors of its rows, against the formula: bit for bit
+/* A change of low rank folded into a weight, and the norms and factors of its rows or columns, against the formula: bit for bit
  * where each step is one operation of fp32, and in double; the same bits at any address, with any number of threads, and
  * on every backend that has fused multiply-adds. */
 #include "kernels/kernel_test.h"
@@ -81,14 +81,64 @@ static void check(const struct shape *s, enum dtype type)
     arrays_free();
 }
 
+/* Norms and factors of the columns in place of the rows. */
+static void check_columns(const struct shape *s, enum dtype type)
+{
+    const bool fused = strcmp(provider, "portable") != 0;
+    const struct array *w = array_new(s->n * s->k, type, 1, 1.0), *a = array_new(s->r * s->k, type, 2, 1.0),
+                       *b = array_new(s->n * s->r, type, 3, 0.3), *m = array_new(s->k, DTYPE_F32, 4, 2.0);
+    const struct array *to[2], *norm[2], *factor[2], *start = array_new(s->k, DTYPE_F32, 9, 1.0);
+    for (int threads = 1; threads <= 2; threads++) {
+        const int i = threads - 1;
+        struct fold p = params_of(s, w, a, b);
+        p.by_column = true;
+        p.magnitude = m->d;
+        p.norm = (norm[i] = array_new(s->k, DTYPE_F32, 7, 1.0))->d;
+        p.factor = (factor[i] = array_new(s->k, DTYPE_F32, 8, 1.0))->d;
+        p.to = (to[i] = array_new(s->n * s->k, type, 5, 1.0))->d;
+        use_threads(threads);
+        backend->ops->fold(backend, &p);
+    }
+    struct fold norms = params_of(s, w, a, b);
+    norms.by_column = true;
+    norms.norm = start->d; /* alone */
+    backend->ops->fold(backend, &norms);
+    expect_same("two threads", to[0], to[1]);
+    expect_same("norms, two threads", norm[0], norm[1]);
+    expect_same("norms alone", norm[0], start);
+    expect_same("factors, two threads", factor[0], factor[1]);
+    pull(to[0]), pull(norm[0]), pull(factor[0]);
+    for (int64_t c = 0; c < s->k; c++) {
+        double lane[32] = {0}, square = 0;
+        for (int64_t i = 0; i < s->n; i++) {
+            double size = 0;
+            const double v = wanted(s, w, a, b, i, c, &size), scaled = get(factor[0], c) * v;
+            lane[i % 32] += v * v;
+            square += v * v;
+            expect_near(get(to[0], i * s->k + c), scaled, type, fabs(get(factor[0], c)) * size,
+                        6e-8 * (double)(s->r + 3));
+        }
+        for (int half = 16; half > 0; half /= 2)
+            for (int l = 0; l < half; l++)
+                lane[l] += lane[l + half];
+        expect_near(get(norm[0], c), sqrt(square), DTYPE_F32, sqrt(square), fused ? 6e-8 : 1e-6);
+        assert_true(!fused || f32_bits((float)get(norm[0], c)) == f32_bits((float)sqrt(lane[0])));
+        assert_true(f32_bits((float)get(factor[0], c)) == f32_bits((float)was(m, c) / (float)get(norm[0], c)));
+    }
+    arrays_free();
+}
+
 static void test_formula(void **state)
 {
     (void)state;
-    static const struct shape shapes[] = {{1, 1, 1}, {5, 33, 2}, {3, 7, 3}, {33, 64, 8}, {2, 100, 16}, {7, 31, 1}};
+    static const struct shape shapes[] = {{1, 1, 1},   {5, 33, 2},   {3, 7, 3}, {33, 64, 8},
+                                          {70, 37, 3}, {2, 100, 16}, {7, 31, 1}};
     EACH_BACKEND
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (int type = DTYPE_F32; type <= DTYPE_BF16; type++)
+        for (int type = DTYPE_F32; type <= DTYPE_BF16; type++) {
             check(&shapes[i], (enum dtype)type);
+            check_columns(&shapes[i], (enum dtype)type);
+        }
 }
 
 /* A magnitude that is the norm leaves the weight as it is, to the bit; a row of zeros is no division by 0. */

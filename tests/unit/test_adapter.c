@@ -299,7 +299,7 @@ static void merges_are_pefts(void **state)
     (void)state;
     json_t *all = load_json(FIXTURES "/merged.json"), *expected = NULL;
     const char *name = NULL;
-    assert_int_equal(json_object_size(all), 40);
+    assert_int_equal(json_object_size(all), 43);
     json_object_foreach(all, name, expected)
     {
         char dir[300];
@@ -592,8 +592,8 @@ static void bad_settings_are_refused_by_name(void **state)
         {"{\"peft_type\": \"LORA\", \"target_modules\": [\"qproj\"]}",
          "no projection of the model is named by target_modules 'qproj'"},
         {"{\"peft_type\": \"LORA\", \"target_modules\": \"q_proj\"}", "it must match a whole path"},
-        {"{\"peft_type\": \"LORA\", \"use_dora\": true, \"target_modules\": [\"embed_tokens\"]}",
-         "DoRA (use_dora) is not supported with an adapter of the embedding"},
+        {"{\"fine_tune_type\": \"dora\", \"model\": \"x\", \"lora_parameters\": {\"keys\": [\"model.embed_tokens\"]}}",
+         "MLX-LM's DoRA, with a magnitude of each token, is not supported with an adapter of the embedding"},
         {"{\"peft_type\": \"LORA\", \"lora_bias\": true, \"target_modules\": [\"embed_tokens\"]}",
          "lora_bias does not go, as in PEFT, with an adapter of the embedding"},
         {"{\"peft_type\": \"LORA\", \"target_modules\": [\"q_norm\"]}", "it is not a projection"},
