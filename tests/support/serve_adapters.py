@@ -66,7 +66,7 @@ with Server(MODEL, "--admin", "--lora-modules", ",".join(PAIRS)) as server:
     assert server.post(PLAIN, {"model": "none", "prompt": "x"})[0] == 404
     assert server.post("/v1/weights", {"folder": MODEL})[0] == 400
     exact(server, None)
-    assert server.metric("kv_pages_used") == 0
+    server.wait_metric("kv_pages_used", 0)
     assert server.end() == 0
 with Server(MODEL, "--adapter", OWN, "--decode-concurrency", "3", "--lora-modules", ",".join(PAIRS)) as server:
     exact(server, OWN)
