@@ -137,11 +137,16 @@ struct backend_ops {
 
     /* A weight for products. What the source refers to must stay where it is: weight_refresh and the backward read it
      * again. weight_create allocates the packed copy, whose size weight_bytes returns (0: there is no copy; it does not
-     * read data). COHORT_ERR_UNSUPPORTED: a format that products do not support. Free with weight_destroy (NULL
+     * read data). With data NULL the copy is all there is: weight_fill makes it, and the backward and weight_refresh are
+     * not for it. COHORT_ERR_UNSUPPORTED: a format that products do not support. Free with weight_destroy (NULL
      * allowed). */
     size_t (*weight_bytes)(struct backend *, const struct weight_source *);
     cohort_status (*weight_create)(struct backend *, struct weight **out, const struct weight_source *, cohort_error *);
     void (*weight_refresh)(struct backend *, struct weight *);
+    /* Packs rows [first, first + rows) of a weight from data [rows, k] of its source's format; first is a multiple of
+     * PARAM_PART_ROWS, and so is rows unless the matrix ends there. Several threads may call it, each with rows of its
+     * own. NULL in a backend whose weights refer to their source. */
+    void (*weight_fill)(struct backend *, struct weight *, int64_t first, int64_t rows, const void *data);
     void (*weight_destroy)(struct backend *, struct weight *);
 
     /* Operations return nothing: a failure in one (no scratch memory, an error of the device) is kept, and this returns

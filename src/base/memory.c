@@ -72,6 +72,22 @@ size_t mem_available(void)
     return (size_t)kilobytes * 1024;
 }
 
+size_t mem_written(void)
+{
+    unsigned long long resident = 0, shared = 0;
+    char line[256];
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        char *at = line;
+        (void)strtoull(at, &at, 10); /* the whole address space */
+        resident = strtoull(at, &at, 10);
+        shared = strtoull(at, &at, 10);
+    }
+    if (file != NULL)
+        fclose(file);
+    return (size_t)(resident > shared ? resident - shared : 0) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 cohort_status text_append(struct text *text, const char *bytes, size_t length, cohort_error *err)
 {
     if (length > SIZE_MAX - text->length - 1)

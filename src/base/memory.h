@@ -25,6 +25,9 @@ void mem_free(void *block);
 /* Bytes of the machine's memory that could be allocated now. */
 size_t mem_available(void);
 
+/* Bytes of its own memory that this process has written to. 0: the system does not say. */
+size_t mem_written(void);
+
 /* A growing byte string. Zero-initialise; data is NUL-terminated once anything was appended. */
 struct text {
     char *data;

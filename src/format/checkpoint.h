@@ -4,6 +4,7 @@
 #define COHORT_FORMAT_CHECKPOINT_H
 
 #include "base/hash.h"
+#include "base/pool.h"
 #include "base/scratch.h"
 #include "format/manifest.h"
 #include "format/model_config.h"
@@ -34,7 +35,8 @@ cohort_status checkpoint_type_notes(const char *dir, const struct model_config *
                                     const struct checkpoint_types *types, enum dtype type, bool writes,
                                     struct text *notes, cohort_error *err);
 
-/* Receives part of a tensor: elements [first, first + count) of param in its format. */
+/* Receives part of a tensor: elements [first, first + count) of param in its format. Parts of a matrix of a checkpoint
+ * begin at a multiple of PARAM_PART_ROWS rows. */
 typedef cohort_status checkpoint_sink(void *context, const struct param *param, int64_t first, int64_t count,
                                       const void *data, cohort_error *err);
 
@@ -57,10 +59,12 @@ struct weight_files {
     size_t count, capacity;
 };
 void weight_files_free(struct weight_files *files);
-/* The same, and hashes the files as they are read (files not NULL): tensors come in the order in which they lie, each
- * part is hashed where it is converted, and nothing is read twice. On failure files is empty. */
+/* The same, and hashes the files as they are read (files not NULL): parts come in the order in which they lie, each is
+ * hashed behind its conversion, and nothing is read twice. On failure files is empty. pool: NULL, or threads that share
+ * the parts; then the sink is called on several at once, each with parts of its own, and must bear that. A stop of the
+ * pool ends the reading with COHORT_ERR_CANCELLED. */
 cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, checkpoint_sink *sink,
-                                     void *context, struct weight_files *files, cohort_error *err);
+                                     void *context, struct weight_files *files, struct pool *pool, cohort_error *err);
 /* One file of a folder, by its name, whose tensors are called prefix and a param's name: those of an adapter. what: what
  * it should hold, for messages ("the file does not hold the ..."). */
 cohort_status checkpoint_read_file(const char *dir, const char *name, const char *prefix, const char *what,

@@ -125,3 +125,19 @@ bool checkpoint_convert(enum dtype from_type, const unsigned char *from, int64_t
     }
     return to_bf16_from_f16(from, count, to);
 }
+
+bool checkpoint_finite(enum dtype type, const void *from, int64_t count)
+{
+    uint32_t bad = 0;
+    if (type == DTYPE_F32) {
+        const uint32_t *bits = from;
+        for (int64_t i = 0; i < count; i++)
+            bad |= (uint32_t)((bits[i] & 0x7f800000u) == 0x7f800000u);
+        return bad == 0;
+    }
+    const uint16_t *bits = from;
+    const uint32_t exponent = type == DTYPE_BF16 ? 0x7f80u : 0x7c00u;
+    for (int64_t i = 0; i < count; i++)
+        bad |= (uint32_t)((bits[i] & exponent) == exponent);
+    return bad == 0;
+}

@@ -4,6 +4,7 @@
 #include "base/json_text.h"
 #include "format/checkpoint_convert.h"
 #include "format/model_folder.h"
+#include "format/weight_parts.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -13,7 +14,6 @@
 #include <string.h>
 
 enum {
-    PART_ELEMENTS = 1 << 20, /* converted at a time: 4 MB at most */
     MAX_INDEX_BYTES = 1 << 26,
     LISTED = 3 /* names per complaint in a message */
 };
@@ -413,64 +413,6 @@ cleanup:
     return status;
 }
 
-/* ---- conversion ---- */
-
-static float element(const struct safetensor *tensor, int64_t i)
-{
-    uint16_t half = 0;
-    float value = 0;
-    if (tensor->dtype == DTYPE_F32) {
-        memcpy(&value, tensor->data + 4 * i, sizeof value);
-        return value;
-    }
-    memcpy(&half, tensor->data + 2 * i, sizeof half);
-    return tensor->dtype == DTYPE_BF16 ? f32_from_bf16(half) : f32_from_f16(half);
-}
-
-static cohort_status not_finite(const struct safetensors *file, const struct safetensor *tensor, enum dtype want,
-                                int64_t first, int64_t count, cohort_error *err)
-{
-    int64_t i = first;
-    while (i < first + count - 1) {
-        float value = element(tensor, i);
-        if (want == DTYPE_BF16)
-            value = f32_from_bf16(bf16_from_f32(value));
-        if (want == DTYPE_F16)
-            value = f32_from_f16(f16_from_f32(value));
-        if (!isfinite(value))
-            break;
-        i++;
-    }
-    float value = element(tensor, i);
-    return error_set(err, COHORT_ERR_NUMERIC,
-                     "%s: tensor %.200s: element %" PRId64 " is %g, expected %s; the checkpoint is "
-                     "damaged or its training diverged",
-                     file->path, tensor->name, i, (double)value,
-                     !isfinite(value)     ? "a finite number"
-                     : want == DTYPE_BF16 ? "a value within BF16's range"
-                                          : "a value within F16's range");
-}
-
-/* hash: NULL, or gets the bytes of the tensor as they stand in the file. */
-static cohort_status read_param(const struct match *match, size_t row, void *part, checkpoint_sink *sink, void *context,
-                                struct hash *hash, cohort_error *err)
-{
-    const struct param *param = &match->table->params[row];
-    const enum dtype want = storage_dtype(param->format);
-    const struct safetensor *tensor = match->tensors[row];
-    size_t size = dtype_bytes(tensor->dtype);
-    for (int64_t first = 0; first < param->count; first += PART_ELEMENTS) {
-        int64_t left = param->count - first;
-        int64_t count = left < PART_ELEMENTS ? left : PART_ELEMENTS;
-        if (hash != NULL)
-            hash_add(hash, tensor->data + (size_t)first * size, (size_t)count * size);
-        if (!checkpoint_convert(tensor->dtype, tensor->data + (size_t)first * size, count, want, part))
-            return not_finite(match->files[row], tensor, want, first, count, err);
-        TRY(sink(context, param, first, count, part, err));
-    }
-    return COHORT_OK;
-}
-
 static void match_free(struct match *match)
 {
     mem_free(match->tensors);
@@ -527,62 +469,9 @@ void weight_files_free(struct weight_files *files)
     memset(files, 0, sizeof *files);
 }
 
-static cohort_status add_file(struct weight_files *files, const char *path, struct hash *hash, cohort_error *err)
-{
-    TRY(mem_grow(&files->files, &files->capacity, files->count + 1, sizeof *files->files, "hashes of weights", err));
-    struct weight_file *file = &files->files[files->count];
-    hash_end(hash, file->sha256);
-    TRY(mem_strdup(&file->path, path, strlen(path), err));
-    files->count++;
-    return COHORT_OK;
-}
-
 static int compare_paths(const void *a, const void *b)
 {
     return strcmp(((const struct weight_file *)a)->path, ((const struct weight_file *)b)->path);
-}
-
-static int compare_places(const void *a, const void *b)
-{
-    const unsigned char *x = (*(const struct safetensor *const *)a)->data,
-                        *y = (*(const struct safetensor *const *)b)->data;
-    return x < y ? -1 : x > y;
-}
-
-/* The row of the table that a tensor is read for, or -1: one that is passed over. */
-static int32_t row_of(const struct match *match, const struct safetensor *tensor)
-{
-    const struct param *param = param_of(match, tensor);
-    return param == NULL ? -1 : (int32_t)(param - match->table->params);
-}
-
-/* Reads the params that lie in one file, in the order in which they lie there, and hashes every byte of it: what lies
- * between two of them (the header, tensors that are passed over) as well. */
-static cohort_status read_file(const struct match *match, const struct safetensors *file, void *part,
-                               checkpoint_sink *sink, void *context, struct weight_files *files, cohort_error *err)
-{
-    const struct safetensor **order = NULL;
-    const unsigned char *at = file->map.data, *end = file->map.data + file->map.size;
-    struct hash hash;
-    cohort_status status = COHORT_OK;
-    hash_begin(&hash);
-    TRY(mem_alloc(&order, file->n_tensors, sizeof(const struct safetensor *), "tensor order", err));
-    for (size_t i = 0; i < file->n_tensors; i++)
-        order[i] = &file->tensors[i];
-    qsort(order, file->n_tensors, sizeof(const struct safetensor *), compare_places);
-    for (size_t i = 0; i < file->n_tensors; i++) {
-        const int32_t row = row_of(match, order[i]);
-        if (row < 0 || order[i]->bytes == 0)
-            continue;
-        hash_add(&hash, at, (size_t)(order[i]->data - at));
-        TRY_GOTO(read_param(match, (size_t)row, part, sink, context, &hash, err));
-        at = order[i]->data + order[i]->bytes;
-    }
-    hash_add(&hash, at, (size_t)(end - at));
-    status = add_file(files, file->path, &hash, err);
-cleanup:
-    mem_free(order);
-    return status;
 }
 
 cohort_status checkpoint_hash(const char *dir, struct weight_files *files, cohort_error *err)
@@ -594,7 +483,7 @@ cohort_status checkpoint_hash(const char *dir, struct weight_files *files, cohor
         struct hash hash;
         hash_begin(&hash);
         hash_add(&hash, set.files[i].map.data, set.files[i].map.size);
-        status = add_file(files, set.files[i].path, &hash, err);
+        status = weight_files_add(files, set.files[i].path, &hash, err);
     }
     shard_set_close(&set);
     if (status != COHORT_OK)
@@ -604,50 +493,35 @@ cohort_status checkpoint_hash(const char *dir, struct weight_files *files, cohor
     return status;
 }
 
-/* Of the largest part that is converted at a time. */
-static size_t part_bytes(const struct param_table *table)
-{
-    size_t most = 0;
-    for (int32_t i = 0; i < table->n_params; i++) {
-        const struct param *param = &table->params[i];
-        const size_t bytes = storage_bytes(param->format, param->count < PART_ELEMENTS ? param->count : PART_ELEMENTS);
-        most = bytes > most ? bytes : most;
-    }
-    return most;
-}
-
 /* Reads what was matched. */
 static cohort_status read_set(const struct match *match, checkpoint_sink *sink, void *context,
-                              struct weight_files *files, cohort_error *err)
+                              struct weight_files *files, struct pool *pool, cohort_error *err)
 {
-    cohort_status status = COHORT_OK;
-    void *part = NULL;
-    TRY_GOTO(mem_alloc(&part, part_bytes(match->table), 1, "conversion buffer", err));
-    if (files == NULL) {
-        for (size_t row = 0; row < (size_t)match->table->n_params; row++)
-            if (match->tensors[row] != NULL)
-                TRY_GOTO(read_param(match, row, part, sink, context, NULL, err));
-    } else {
-        for (size_t i = 0; i < match->set->n_files; i++)
-            TRY_GOTO(read_file(match, &match->set->files[i], part, sink, context, files, err));
-        if (files->count > 1)
-            qsort(files->files, files->count, sizeof *files->files, compare_paths);
-    }
-cleanup:
-    if (status != COHORT_OK && files != NULL)
+    const struct weight_parts parts = {.table = match->table,
+                                       .tensors = match->tensors,
+                                       .tensor_files = match->files,
+                                       .files = match->set->files,
+                                       .n_files = match->set->n_files,
+                                       .sink = sink,
+                                       .context = context,
+                                       .hashes = files,
+                                       .pool = pool};
+    const cohort_status status = weight_parts_read(&parts, err);
+    if (files != NULL && status != COHORT_OK)
         weight_files_free(files);
-    mem_free(part);
+    else if (files != NULL && files->count > 1)
+        qsort(files->files, files->count, sizeof *files->files, compare_paths);
     return status;
 }
 
 cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, checkpoint_sink *sink,
-                                     void *context, struct weight_files *files, cohort_error *err)
+                                     void *context, struct weight_files *files, struct pool *pool, cohort_error *err)
 {
     struct shard_set set = {0};
     struct match match = {.table = table, .prefix = "", .what = MODEL};
     cohort_status status = open_and_match(&set, &match, dir, err);
     if (status == COHORT_OK)
-        status = read_set(&match, sink, context, files, err);
+        status = read_set(&match, sink, context, files, pool, err);
     else if (files != NULL)
         weight_files_free(files);
     match_free(&match);
@@ -658,7 +532,7 @@ cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *
 cohort_status checkpoint_read(const char *dir, const struct param_table *table, checkpoint_sink *sink, void *context,
                               cohort_error *err)
 {
-    return checkpoint_read_hashed(dir, table, sink, context, NULL, err);
+    return checkpoint_read_hashed(dir, table, sink, context, NULL, NULL, err);
 }
 
 cohort_status checkpoint_read_file(const char *dir, const char *name, const char *prefix, const char *what,
@@ -671,7 +545,7 @@ cohort_status checkpoint_read_file(const char *dir, const char *name, const char
     if (status == COHORT_OK)
         status = match_set(&set, &match, dir, err);
     if (status == COHORT_OK)
-        status = read_set(&match, sink, context, files, err);
+        status = read_set(&match, sink, context, files, NULL, err);
     match_free(&match);
     shard_set_close(&set);
     return status;
@@ -715,5 +589,5 @@ cohort_status checkpoint_source_fetch(void *context, const struct param *param, 
     const enum dtype want = storage_dtype(param->format);
     if (checkpoint_convert(tensor->dtype, tensor->data + (size_t)first * dtype_bytes(tensor->dtype), count, want, to))
         return COHORT_OK;
-    return not_finite(match->files[row], tensor, want, first, count, err);
+    return weight_not_finite(match->files[row], tensor, want, first, count, err);
 }

@@ -36,8 +36,9 @@ enum dtype linear_type(const struct linear *linear) { return storage_act(linear-
 static struct weight_source source_of(const struct linear *linear)
 {
     const struct param_set *set = linear->set;
+    const bool there = set->values != NULL && !linear->weight->packed;
     return (struct weight_source){.format = linear->weight->format,
-                                  .data = set->values == NULL ? NULL : param_values(set, linear->weight),
+                                  .data = there ? param_values(set, linear->weight) : NULL,
                                   .n = linear->n,
                                   .k = linear->k};
 }
@@ -60,6 +61,30 @@ void linear_refresh(const struct linear *linear)
 {
     struct backend *be = linear->set->backend;
     be->ops->weight_refresh(be, linear->packed);
+}
+
+bool linear_packs_alone(const struct linear *linear)
+{
+    const struct param *end = linear->set->table.params + linear->set->table.n_params;
+    if (linear->set->backend->ops->weight_fill == NULL || linear_packed_bytes(linear) == 0)
+        return false;
+    for (const struct param *part = linear->weight; part + 1 < end && part[1].adjacent; part++)
+        if (param_rows(part) % PARAM_PART_ROWS != 0)
+            return false;
+    return true;
+}
+
+bool linear_row_of(const struct linear *linear, const struct param *param, int64_t *row)
+{
+    const struct param *part = linear->weight;
+    if (param < part)
+        return false;
+    for (*row = 0; *row < linear->n; part++) {
+        if (part == param)
+            return true;
+        *row += param_rows(part);
+    }
+    return false;
 }
 
 bool linear_trains(const struct linear *linear) { return param_trains(linear->set, linear->weight); }

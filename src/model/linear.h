@@ -28,6 +28,10 @@ enum dtype linear_type(const struct linear *linear);
 /* Bytes of the packed weight, before there is one. */
 size_t linear_packed_bytes(const struct linear *linear);
 cohort_status linear_pack(struct linear *linear, cohort_error *err);
+/* Whether its tensors can be held by the packed weight alone, part by part as they are read. */
+bool linear_packs_alone(const struct linear *linear);
+/* Whether param is one of its tensors, and at which row of all that one begins. */
+bool linear_row_of(const struct linear *linear, const struct param *param, int64_t *row);
 /* Packs the values as they are now. */
 void linear_refresh(const struct linear *linear);
 /* Whether an optimizer changes the weight. */

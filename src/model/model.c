@@ -163,20 +163,67 @@ void model_store_f16(struct model *model)
 }
 
 /* Backend memory for the weights, and the rotation tables. */
-static cohort_status allocate(struct model *model, cohort_error *err)
+static cohort_status allocate(struct model *model, struct pool *pool, cohort_error *err)
 {
     TRY(param_set_allocate(&model->base, err));
     return rotation_build(&model->rotation, model->backend, &model->config.rope, model->max_context,
-                          model->config.head_dim, err);
+                          model->config.head_dim, pool, err);
+}
+
+void model_pack_alone(struct model *model)
+{
+    struct param *params = model->base.table.params;
+    assert(model->base.values == NULL && model->adapter == NULL);
+    for (int32_t i = 0; i < model_linears(model); i++) {
+        const struct linear *linear = model_linear(model, i);
+        if (linear == NULL || linear->weight == model->embedding || linear->weight->drawn ||
+            !linear_packs_alone(linear))
+            continue;
+        struct param *part = &params[linear->weight - params];
+        for (int64_t row = 0; row < linear->n; part++) {
+            part->packed = true;
+            row += param_rows(part);
+        }
+    }
+    param_set_layout(&model->base);
+}
+
+static cohort_status store_packed(const struct model *model, const struct param *param, int64_t first, int64_t count,
+                                  const void *data, cohort_error *err)
+{
+    struct backend *be = model->backend;
+    const int64_t k = param_columns(param);
+    int64_t row = 0;
+    int32_t i = 0;
+    TRY(stop_check(be->stop, err));
+    while (model_linear(model, i) == NULL || !linear_row_of(model_linear(model, i), param, &row))
+        i++;
+    be->ops->weight_fill(be, model_linear(model, i)->packed, row + first / k, count / k, data);
+    return COHORT_OK;
+}
+
+cohort_status model_store(void *context, const struct param *param, int64_t first, int64_t count, const void *data,
+                          cohort_error *err)
+{
+    struct model *model = context;
+    return param->packed ? store_packed(model, param, first, count, data, err)
+                         : param_set_store(&model->base, param, first, count, data, err);
+}
+
+/* Of what has its values in the set, or of what has not: which is filled as they are read. */
+static cohort_status pack_linears(struct model *model, bool alone, cohort_error *err)
+{
+    for (int32_t i = 0; i < model_linears(model); i++) {
+        TRY(stop_check(model->backend->stop, err));
+        if (model_linear(model, i) != NULL && model_linear(model, i)->weight->packed == alone)
+            TRY(linear_pack(model_linear(model, i), err));
+    }
+    return COHORT_OK;
 }
 
 static cohort_status pack_weights(struct model *model, cohort_error *err)
 {
-    for (int32_t i = 0; i < model_linears(model); i++) {
-        TRY(stop_check(model->backend->stop, err));
-        if (model_linear(model, i) != NULL)
-            TRY(linear_pack(model_linear(model, i), err));
-    }
+    TRY(pack_linears(model, false, err));
     for (int32_t i = 0; i < model_stacks(model); i++) {
         TRY(stop_check(model->backend->stop, err));
         if (model_stack(model, i) != NULL)
@@ -199,7 +246,7 @@ static cohort_status draw_new(struct model *model, cohort_error *err)
         for (int64_t first = 0; param->drawn && first < param->count; first += PART) {
             const int64_t count = param->count - first < PART ? param->count - first : PART;
             TRY_GOTO(checkpoint_init_fetch(&init, param, first, count, part, err));
-            TRY_GOTO(param_set_store(&model->base, param, first, count, part, err));
+            TRY_GOTO(model_store(model, param, first, count, part, err));
         }
     }
 cleanup:
@@ -209,12 +256,23 @@ cleanup:
 
 cohort_status model_read(struct model *model, const char *dir, struct weight_files *files, cohort_error *err)
 {
+    struct backend *be = model->backend;
+    struct pool *pool = NULL;
+    cohort_status status = COHORT_OK;
     TRY(checkpoint_look(dir, &model->base.table, NULL, err)); /* before memory is taken */
-    TRY(allocate(model, err));
-    TRY(checkpoint_read_hashed(dir, &model->base.table, param_set_store, &model->base, files, err));
+    if (be->host_memory) {
+        TRY(pool_create(&pool, be->threads, err));
+        pool_set_stop(pool, be->stop);
+    }
+    TRY_GOTO(allocate(model, pool, err));
+    TRY_GOTO(pack_linears(model, true, err));
+    TRY_GOTO(checkpoint_read_hashed(dir, &model->base.table, model_store, model, files, pool, err));
     if (model->config.head_is_new)
-        TRY(draw_new(model, err));
-    return pack_weights(model, err);
+        TRY_GOTO(draw_new(model, err));
+    TRY_GOTO(pack_weights(model, err));
+cleanup:
+    pool_destroy(pool);
+    return status;
 }
 
 cohort_status model_load_hashed(struct model **out, struct backend *backend, const char *dir, enum dtype type,
@@ -251,7 +309,7 @@ cohort_status model_create(struct model **out, struct backend *backend, const st
     *out = NULL;
     TRY(mem_alloc(&part, PART, dtype_bytes(type), "part of a tensor", err));
     TRY_GOTO(model_open(&model, backend, config, type, max_context, err));
-    TRY_GOTO(allocate(model, err));
+    TRY_GOTO(allocate(model, NULL, err));
     for (int32_t i = 0; i < model->base.table.n_params; i++) {
         const struct param *param = &model->base.table.params[i];
         for (int64_t first = 0; first < param->count; first += PART) {
@@ -278,7 +336,7 @@ cohort_status model_clone(struct model **out, const struct model *from, cohort_e
     for (int32_t i = 0; i < from->base.table.n_params; i++)
         model->base.table.params[i].format = from->base.table.params[i].format;
     param_set_layout(&model->base);
-    TRY_GOTO(allocate(model, err));
+    TRY_GOTO(allocate(model, NULL, err));
     param_set_copy(&model->base, &from->base);
     TRY_GOTO(pack_weights(model, err));
     *out = model;
@@ -323,7 +381,7 @@ void model_destroy(struct model *model)
 
 static void refresh(const struct linear *linear)
 {
-    if (linear_trains(linear))
+    if (linear_trains(linear) && !linear->weight->packed)
         linear_refresh(linear);
 }
 

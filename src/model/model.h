@@ -52,6 +52,12 @@ cohort_status model_open(struct model **out, struct backend *backend, const stru
 /* Has a model that is only open, in F32 and without what trains in it, keep its matrices as F16: those of a checkpoint
  * whose tensors are F16, so that no value changes. */
 void model_store_f16(struct model *model);
+/* Has a model that is only open, without an adapter, hold the matrices of its projections once, packed for products, where
+ * the backend packs them: what is left is for the forward alone, in half the memory. Nothing happens elsewhere. */
+void model_pack_alone(struct model *model);
+/* A checkpoint_sink with the model as context, for all of its weights or others in their place (then model_refresh). */
+cohort_status model_store(void *context, const struct param *param, int64_t first, int64_t count, const void *data,
+                          cohort_error *err);
 /* Allocates the weights of an opened model and reads them from a checkpoint of its shape. After an error the model can
  * only be destroyed. files: NULL, or gets the files and their hashes (checkpoint_read_hashed). */
 cohort_status model_read(struct model *model, const char *dir, struct weight_files *files, cohort_error *err);

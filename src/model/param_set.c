@@ -321,6 +321,7 @@ void param_set_zero_grad(struct param_set *set)
 
 void *param_values(const struct param_set *set, const struct param *param)
 {
+    assert(!param->packed);
     if (set->vectors != NULL && param->rank == 1)
         return set->vectors + vectors_before(set, index_of(set, param));
     return (char *)set->values + param->offset;

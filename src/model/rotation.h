@@ -5,6 +5,7 @@
 #define COHORT_MODEL_ROTATION_H
 
 #include "backend/backend.h"
+#include "base/pool.h"
 #include "format/rope_config.h"
 
 struct rotation {
@@ -12,9 +13,9 @@ struct rotation {
 };
 
 size_t rotation_bytes(int32_t positions, int32_t head_dim);
-/* Frequencies and angles in fp32, as transformers computes them. */
+/* Frequencies and angles in fp32, as transformers computes them. pool: NULL, or threads that share the positions. */
 cohort_status rotation_build(struct rotation *rotation, struct backend *backend, const struct rope_config *rope,
-                             int32_t positions, int32_t head_dim, cohort_error *err);
+                             int32_t positions, int32_t head_dim, struct pool *pool, cohort_error *err);
 void rotation_free(struct rotation *rotation, struct backend *backend);
 
 #endif

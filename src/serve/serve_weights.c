@@ -31,7 +31,7 @@ static cohort_status read_weights(struct serve *s, const char *folder, struct fa
 {
     struct model *model = s->session.model;
     TRY(checkpoint_look(folder, &model->base.table, NULL, &fault->err)); /* nothing is touched where it does not fit */
-    if (checkpoint_read(folder, &model->base.table, param_set_store, &model->base, &fault->err) != COHORT_OK) {
+    if (checkpoint_read(folder, &model->base.table, model_store, model, &fault->err) != COHORT_OK) {
         cohort_error why = fault->err;
         serve_fail(s, &why); /* a part of them may be there */
         return fault_set(fault, 500, "weights_damaged", NULL, "%s", why.message);

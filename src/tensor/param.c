@@ -15,7 +15,7 @@ void param_table_layout(struct param_table *table)
         unit = storage_bytes(param->format, PARAM_ALIGNMENT);
         assert(!param->adjacent || (i > 0 && param->format == param[-1].format));
         param->offset = param->adjacent ? table->bytes : round_up(table->bytes, unit);
-        table->bytes = param->offset + storage_bytes(param->format, param->count);
+        table->bytes = param->offset + (param->packed ? 0 : storage_bytes(param->format, param->count));
         table->n_weights += param->count;
     }
     table->bytes = round_up(table->bytes, unit);

@@ -9,7 +9,10 @@
 
 #include <stdbool.h>
 
-enum { PARAM_ALIGNMENT = 64 }; /* elements */
+enum {
+    PARAM_ALIGNMENT = 64, /* elements */
+    PARAM_PART_ROWS = 64  /* a reader hands a matrix out in parts that begin at a multiple of so many rows */
+};
 
 /* What a tensor is to an optimizer that treats some matrices otherwise. */
 enum param_kind {
@@ -30,6 +33,7 @@ struct param {
     bool expert;   /* of a layer's experts, or their router */
     bool decay;    /* weight decay applies (matrices yes, gains and biases no) */
     bool drawn;    /* no file has it, where a language model becomes a classifier: its reader draws it */
+    bool packed;   /* its values are held by the weight of its product alone, and have no place in the buffer */
     float start;   /* elements of a vector where a model is made anew: 1 for a gain, 0 for a bias */
     size_t offset; /* first byte in the buffer of values; param_table_layout */
 };

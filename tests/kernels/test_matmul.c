@@ -1,6 +1,8 @@
 /* Matrix products of every provider: against a double reference, and bit-exact row invariance (I2). */
 #include "kernels/kernel_test.h"
 
+#include "tensor/param.h"
+
 /* ---- Matrices: rows stride elements apart, what lies between them keeps the guards' pattern ---- */
 
 struct matrix {
@@ -522,6 +524,39 @@ static void test_refresh(void **state)
     }
 }
 
+/* A weight that is filled part by part, and has no natural tensor, is the weight. */
+static void test_fill(void **state)
+{
+    (void)state;
+    enum { N = 3 * PARAM_PART_ROWS + 5, K = 70, M = 3 };
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16};
+    EACH_PRODUCT
+    for (size_t t = 0; t < 2 && backend->ops->weight_fill != NULL; t++) {
+        const struct matrix w = matrix_new(N, K, K, types[t], 1), x = matrix_new(M, K, K, types[t], 2);
+        const struct array *y[2] = {array_new(M * N, DTYPE_F32, 0, 0.0), array_new(M * N, DTYPE_F32, 0, 0.0)};
+        struct weight *weight[2] = {weight_of(&w), NULL};
+        cohort_error err = {0};
+        assert_int_equal(
+            backend->ops->weight_create(backend, &weight[1],
+                                        &(struct weight_source){.format = storage_of(types[t]), .n = N, .k = K}, &err),
+            COHORT_OK);
+        static const int64_t part[3][2] = {
+            {2 * PARAM_PART_ROWS, PARAM_PART_ROWS + 5}, {0, PARAM_PART_ROWS}, {PARAM_PART_ROWS, PARAM_PART_ROWS}};
+        for (int i = 0; i < 3; i++)
+            backend->ops->weight_fill(backend, weight[1], part[i][0], part[i][1], row_at(&w, part[i][0]));
+        for (int i = 0; i < 2; i++)
+            backend->ops->matmul_forward(
+                backend, &(struct matmul_forward){
+                             .w = weight[i], .m = M, .x = x.a->d, .y = y[i]->d, .y_stride = N, .y_type = DTYPE_F32});
+        pull(y[0]);
+        pull(y[1]);
+        assert_memory_equal(y[0]->x, y[1]->x, y[0]->bytes);
+        backend->ops->weight_destroy(backend, weight[0]);
+        backend->ops->weight_destroy(backend, weight[1]);
+        arrays_free();
+    }
+}
+
 /* Nothing to do is no error. */
 static void test_nothing(void **state)
 {
@@ -553,6 +588,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_nan_stays_in_its_row),
         cmocka_unit_test(test_backward_threads),
         cmocka_unit_test(test_refresh),
+        cmocka_unit_test(test_fill),
         cmocka_unit_test(test_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,7 +68,7 @@ static struct param matrix(const char *name, int64_t rows, int64_t columns)
 
 struct buffer {
     char *data;
-    int64_t received;
+    _Atomic int64_t received;
 };
 
 static cohort_status to_buffer(void *context, const struct param *param, int64_t first, int64_t count, const void *data,
@@ -450,13 +450,13 @@ static void test_index_refusals(void **state)
 
 /* The hashes of files that are read are those of sha256sum, whatever lies in them; the weights are the same, read so or
  * so. */
-static void hashes_are_of_the_files(struct param_table *table, size_t n_files)
+static void hashes_are_of_the_files_by(struct param_table *table, size_t n_files, struct pool *pool)
 {
     cohort_error err = {0};
     struct weight_files read = {0}, alone = {0};
     struct buffer plain = buffer_new(table, DTYPE_F32), hashed = buffer_new(table, DTYPE_F32);
     assert_int_equal(checkpoint_read(folder, table, to_buffer, &plain, &err), COHORT_OK);
-    assert_int_equal(checkpoint_read_hashed(folder, table, to_buffer, &hashed, &read, &err), COHORT_OK);
+    assert_int_equal(checkpoint_read_hashed(folder, table, to_buffer, &hashed, &read, pool, &err), COHORT_OK);
     assert_int_equal(checkpoint_hash(folder, &alone, &err), COHORT_OK);
     assert_int_equal(hashed.received, plain.received);
     assert_memory_equal(plain.data, hashed.data, table->bytes);
@@ -477,6 +477,56 @@ static void hashes_are_of_the_files(struct param_table *table, size_t n_files)
     mem_free(hashed.data);
 }
 
+/* One thread, and several that share the parts. */
+static void hashes_are_of_the_files(struct param_table *table, size_t n_files)
+{
+    cohort_error err = {0};
+    struct pool *pool = NULL;
+    hashes_are_of_the_files_by(table, n_files, NULL);
+    assert_int_equal(pool_create(&pool, 3, &err), COHORT_OK);
+    hashes_are_of_the_files_by(table, n_files, pool);
+    pool_destroy(pool);
+}
+
+/* Of several tensors that are wrong the first in the file is named, whichever thread comes first; a stop ends it. */
+static void test_threads(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct param_table table;
+    struct pool *pool = NULL;
+    struct stop stop;
+    atomic_init(&stop.requested, false);
+    nano_table(&table, true);
+    struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f};
+    struct buffer weights = buffer_new(&table, DTYPE_F32);
+    assert_int_equal(checkpoint_write_weights(folder, &table, 0, checkpoint_init_fetch, &init, NULL, &err), COHORT_OK);
+    assert_int_equal(pool_create(&pool, 3, &err), COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, &table, to_buffer, &weights, &err), COHORT_OK);
+    const struct param *wrong[2] = {&table.params[3], &table.params[table.n_params - 2]};
+    for (int i = 0; i < 2; i++)
+        ((float *)(void *)((char *)weights.data + wrong[i]->offset))[wrong[i]->count - 1] = NAN;
+    struct weight_files files = {0};
+    char one[sizeof err.message];
+    assert_int_equal(checkpoint_write_weights(folder, &table, 0, from_buffer, &weights, NULL, &err), COHORT_OK);
+    assert_int_equal(checkpoint_read_hashed(folder, &table, to_buffer, &weights, &files, NULL, &err),
+                     COHORT_ERR_NUMERIC);
+    memcpy(one, err.message, sizeof one);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(checkpoint_read_hashed(folder, &table, to_buffer, &weights, &files, pool, &err),
+                         COHORT_ERR_NUMERIC);
+        assert_string_equal(err.message, one);
+        assert_int_equal(files.count, 0);
+    }
+    pool_set_stop(pool, &stop);
+    atomic_store(&stop.requested, true);
+    assert_int_equal(checkpoint_read_hashed(folder, &table, to_buffer, &weights, &files, pool, &err),
+                     COHORT_ERR_CANCELLED);
+    pool_destroy(pool);
+    mem_free(weights.data);
+    param_table_free(&table);
+}
+
 static void test_hashes(void **state)
 {
     (void)state;
@@ -491,7 +541,8 @@ static void test_hashes(void **state)
     assert_int_equal(checkpoint_read(folder, &table, to_buffer, &weights, &err), COHORT_OK);
     assert_int_equal(checkpoint_write_weights(folder, &table, 30000, from_buffer, &weights, NULL, &err), COHORT_OK);
     hashes_are_of_the_files(&table, count_entries(folder) - 1); /* and the index */
-    assert_int_equal(checkpoint_read_hashed(folder, &table, refuse_sink, NULL, &files, &err), COHORT_ERR_CANCELLED);
+    assert_int_equal(checkpoint_read_hashed(folder, &table, refuse_sink, NULL, &files, NULL, &err),
+                     COHORT_ERR_CANCELLED);
     assert_int_equal(files.count, 0);
     mem_free(weights.data);
     param_table_free(&table);
@@ -709,11 +760,16 @@ static void test_init(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_conversions, setup),    cmocka_unit_test_setup(test_types, setup),
-        cmocka_unit_test_setup(test_not_finite, setup),     cmocka_unit_test_setup(test_mismatch, setup),
-        cmocka_unit_test_setup(test_index_refusals, setup), cmocka_unit_test_setup(test_hashes, setup),
-        cmocka_unit_test_setup(test_round_trip, setup),     cmocka_unit_test_setup(test_formats, setup),
-        cmocka_unit_test_setup(test_failed_write, setup),   cmocka_unit_test_setup(test_init, setup)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_conversions, setup),
+                                       cmocka_unit_test_setup(test_types, setup),
+                                       cmocka_unit_test_setup(test_not_finite, setup),
+                                       cmocka_unit_test_setup(test_mismatch, setup),
+                                       cmocka_unit_test_setup(test_index_refusals, setup),
+                                       cmocka_unit_test_setup(test_hashes, setup),
+                                       cmocka_unit_test_setup(test_threads, setup),
+                                       cmocka_unit_test_setup(test_round_trip, setup),
+                                       cmocka_unit_test_setup(test_formats, setup),
+                                       cmocka_unit_test_setup(test_failed_write, setup),
+                                       cmocka_unit_test_setup(test_init, setup)};
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -79,8 +79,7 @@ struct clear_job {
     size_t bytes;
 };
 
-/* An item is CLEAR_PIECE bytes. The first write to fresh memory is slow: half a gigabyte per second on some virtual
- * machines. */
+/* An item is CLEAR_PIECE bytes. */
 enum { CLEAR_PIECE = 4 << 20 };
 static void clear_pieces(const void *context, int64_t begin, int64_t end, int thread)
 {
@@ -99,6 +98,40 @@ static void zero_bytes(struct backend *backend, void *memory, size_t bytes)
         memset(memory, 0, bytes);
 }
 
+/* Before every block lie BLOCK_HEAD bytes that say how it is given back. A small block comes from the heap and is cleared.
+ * A large one is fresh from the system, which hands out pages of zeros when they are first written to: the first write is
+ * slow (half a gigabyte per second on some virtual machines), and so it is left to the threads that have something to
+ * write, and never made where nobody has. */
+enum { BLOCK_HEAD = 64 };
+struct block_head {
+    void *base;
+    size_t bytes; /* of the mapping; 0: of the heap */
+};
+
+static void *block_small(size_t bytes)
+{
+    char *base = aligned_alloc(ALIGNMENT, BLOCK_HEAD + bytes);
+    if (base == NULL)
+        return NULL;
+    memset(base + BLOCK_HEAD, 0, bytes);
+    memcpy(base, &(struct block_head){.base = base}, sizeof(struct block_head));
+    return base + BLOCK_HEAD;
+}
+
+static void *block_large(size_t bytes)
+{
+    const size_t mapped = bytes + HUGE_PAGE;
+    char *base = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    /* A mapping begins with a page, so that there is room for the head before the next huge one. */
+    const size_t before = (size_t)HUGE_PAGE - (uintptr_t)base % HUGE_PAGE;
+    char *block = base + before;
+    (void)madvise(block, bytes, MADV_HUGEPAGE); /* a hint: without it only slower */
+    memcpy(block - BLOCK_HEAD, &(struct block_head){.base = base, .bytes = mapped}, sizeof(struct block_head));
+    return block;
+}
+
 cohort_status cpu_alloc(struct backend *backend, void *out, size_t bytes, const char *what, cohort_error *err)
 {
     struct cpu_state *state = backend->state;
@@ -106,35 +139,33 @@ cohort_status cpu_alloc(struct backend *backend, void *out, size_t bytes, const 
     memcpy(out, &block, sizeof block);
     if (state->failed)
         return error_set(err, COHORT_ERR_MEMORY, "%s: an earlier operation could not get its scratch memory", what);
-    const size_t alignment = bytes >= 2 * (size_t)HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
+    const bool large = bytes >= 2 * (size_t)HUGE_PAGE;
+    const size_t alignment = large ? HUGE_PAGE : ALIGNMENT;
     if (bytes > SIZE_MAX / 2)
         return error_set(err, COHORT_ERR_MEMORY, "%s: %zu bytes is not a possible size", what, bytes);
     const size_t rounded = (bytes + (bytes == 0) + alignment - 1) / alignment * alignment;
-    block = aligned_alloc(alignment, rounded);
+    block = large ? block_large(rounded) : block_small(rounded);
     if (block == NULL)
         return error_set(err, COHORT_ERR_MEMORY, "%s: cannot allocate %zu bytes; use a smaller batch or model", what,
                          bytes);
-    if (alignment == HUGE_PAGE)
-        (void)madvise(block, rounded, MADV_HUGEPAGE); /* a hint: without it only slower */
-    zero_bytes(backend, block, rounded);
-    /* A requested stop, or a forked child, leaves memory uncleared. */
-    cohort_status status = COHORT_OK;
-    if (rounded >= 4 * (size_t)CLEAR_PIECE) {
-        if (backend->unstoppable == 0)
-            TRY_GOTO(stop_check(backend->stop, err));
-        TRY_GOTO(pool_check(state->pool, err));
-    }
+    if (large)
+        atomic_fetch_add(&state->large_bytes, rounded);
     memcpy(out, &block, sizeof block);
-cleanup:
-    if (status != COHORT_OK)
-        free(block);
-    return status;
+    return COHORT_OK;
 }
 
 void cpu_free(struct backend *backend, void *memory)
 {
-    (void)backend;
-    free(memory);
+    struct cpu_state *state = backend->state;
+    struct block_head head;
+    if (memory == NULL)
+        return;
+    memcpy(&head, (char *)memory - BLOCK_HEAD, sizeof head);
+    if (head.bytes > 0) {
+        atomic_fetch_sub(&state->large_bytes, head.bytes - HUGE_PAGE);
+        munmap(head.base, head.bytes);
+    } else
+        free(head.base);
 }
 
 static void copy_bytes(struct backend *backend, void *to, const void *from, size_t bytes)
@@ -151,11 +182,14 @@ static cohort_status copy_beside(struct backend *backend, void *to, const void *
     return COHORT_OK;
 }
 
-/* MemAvailable of the kernel, else what is installed. */
+/* MemAvailable of the kernel, else what is installed; without what large blocks hold that nothing was written to yet,
+ * which the kernel still counts as free. */
 static size_t available(struct backend *backend)
 {
-    (void)backend;
-    return mem_available();
+    struct cpu_state *state = backend->state;
+    const size_t free_bytes = mem_available(), large = atomic_load(&state->large_bytes), written = mem_written();
+    const size_t owed = large > written && written > 0 ? large - written : 0;
+    return free_bytes > owed ? free_bytes - owed : 0;
 }
 
 static void nothing_to_wait_for(struct backend *backend) { (void)backend; }
@@ -235,7 +269,7 @@ static void destroy(struct backend *backend)
         .download_beside = copy_beside, .zero = zero_bytes, .copy = copy_bytes, .check = check,                        \
         .available = available, .wait = nothing_to_wait_for, .attention_prepare = attention_prepare,                   \
         .weight_bytes = cpu_weight_bytes, .weight_create = cpu_weight_create, .weight_refresh = cpu_weight_refresh,    \
-        .weight_destroy = cpu_weight_destroy, .matmul_forward = cpu_matmul_forward,                                    \
+        .weight_fill = cpu_weight_fill, .weight_destroy = cpu_weight_destroy, .matmul_forward = cpu_matmul_forward,    \
         .matmul_backward_input = cpu_matmul_backward_input, .matmul_backward_weight = cpu_matmul_backward_weight,      \
         .lowrank_forward = cpu_lowrank_forward, .lowrank_backward = cpu_lowrank_backward,                              \
         .grouped_forward = cpu_grouped_forward, .grouped_backward_input = cpu_grouped_backward_input,                  \

@@ -95,7 +95,8 @@ struct cpu_state {
     size_t scratch_bytes;
     void *aside; /* cpu_scratch_aside */
     size_t aside_bytes;
-    atomic_bool failed; /* memory could not be had; reported by the next checked call */
+    atomic_size_t large_bytes; /* of blocks that are mapped: memory is taken where they are written to */
+    atomic_bool failed;        /* memory could not be had; reported by the next checked call */
 };
 void *cpu_scratch(struct backend *backend, size_t bytes);
 /* A second one, for an operation made of others that use the first. */

@@ -435,6 +435,7 @@ void cpu_matmul_backward_input(struct backend *backend, const struct matmul_back
 {
     const struct weight *w = p->w;
     const struct cpu_matmul *provider = w->provider;
+    assert(w->natural != NULL);
     assert(!p->accumulate || p->dx_type == DTYPE_F32);
     const bool sum_apart = p->dx_type != DTYPE_F32 && w->n > REDUCTION_BLOCK;
     const int64_t fit = max64(1, SUM_BYTES / (w->k * (int64_t)sizeof(float) * provider->mr));
@@ -519,7 +520,8 @@ cohort_status cpu_weight_create(struct backend *backend, struct weight **out, co
     TRY(mem_alloc(&weight, 1, sizeof *weight, "weight", err));
     *weight = (struct weight){.natural = source->data, .provider = p, .n = n, .k = k, .type = p->type};
     TRY_GOTO(cpu_alloc(backend, &weight->packed, bytes, "packed weight", err));
-    cpu_weight_refresh(backend, weight);
+    if (weight->natural != NULL)
+        cpu_weight_refresh(backend, weight);
     *out = weight;
     weight = NULL;
 cleanup:
@@ -527,24 +529,38 @@ cleanup:
     return status;
 }
 
+/* rows: [weight->n - first, k], from row first on, which begins a panel. */
+static void pack_rows(const struct weight *weight, int64_t first, int64_t past, const char *rows)
+{
+    const struct cpu_matmul *p = weight->provider;
+    const size_t panel_bytes = (size_t)div_up(weight->k, p->k_unit) * b_step_bytes(p);
+    const size_t row_bytes = (size_t)weight->k * dtype_bytes(p->b_type);
+    for (int64_t row = first; row < past; row += p->nr)
+        p->pack_b((char *)weight->packed + (size_t)(row / p->nr) * panel_bytes,
+                  rows + (size_t)(row - first) * row_bytes, weight->k, (int)min64(p->nr, past - row), weight->k);
+}
+
 static void pack_panels(const void *context, int64_t begin, int64_t end, int thread)
 {
     const struct weight *weight = context;
-    const struct cpu_matmul *p = weight->provider;
-    const size_t panel_bytes = (size_t)div_up(weight->k, p->k_unit) * b_step_bytes(p);
-    const size_t type_bytes = dtype_bytes(p->b_type);
+    const int64_t nr = weight->provider->nr;
     (void)thread;
-    for (int64_t i = begin; i < end; i++) {
-        int64_t row = i * p->nr;
-        p->pack_b((char *)weight->packed + (size_t)i * panel_bytes,
-                  (const char *)weight->natural + (size_t)(row * weight->k) * type_bytes, weight->k,
-                  (int)min64(p->nr, weight->n - row), weight->k);
-    }
+    pack_rows(weight, begin * nr, min64(end * nr, weight->n),
+              (const char *)weight->natural + (size_t)(begin * nr * weight->k) * dtype_bytes(weight->provider->b_type));
+}
+
+void cpu_weight_fill(struct backend *backend, struct weight *weight, int64_t first, int64_t rows, const void *data)
+{
+    (void)backend;
+    assert(first % weight->provider->nr == 0 && first + rows <= weight->n &&
+           (rows % weight->provider->nr == 0 || first + rows == weight->n));
+    pack_rows(weight, first, first + rows, data);
 }
 
 /* Not ended by a stop: this is the last part of the optimizer's update. */
 void cpu_weight_refresh(struct backend *backend, struct weight *weight)
 {
+    assert(weight->natural != NULL);
     cpu_run(backend, cpu_threads(backend, weight->n * weight->k, 0.2), div_up(weight->n, weight->provider->nr), 0,
             pack_panels, weight);
 }

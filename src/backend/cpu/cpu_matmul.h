@@ -69,7 +69,7 @@ void matmul_pack_b_dot(void *panel, const void *w, int64_t stride, int cols, int
 void matmul_pack_b_t_dot(void *panel, const void *w, int64_t stride, int cols, int64_t k);
 
 struct weight {
-    const void *natural; /* [n, k], not owned */
+    const void *natural; /* [n, k], not owned; NULL: there is the packed copy alone, for the forward */
     void *packed;        /* [panels][steps][...] */
     const struct cpu_matmul *provider;
     int64_t n, k;
@@ -80,6 +80,7 @@ size_t cpu_weight_bytes(struct backend *backend, const struct weight_source *sou
 cohort_status cpu_weight_create(struct backend *backend, struct weight **out, const struct weight_source *source,
                                 cohort_error *err);
 void cpu_weight_refresh(struct backend *backend, struct weight *weight);
+void cpu_weight_fill(struct backend *backend, struct weight *weight, int64_t first, int64_t rows, const void *data);
 void cpu_weight_destroy(struct backend *backend, struct weight *weight);
 void cpu_matmul_forward(struct backend *backend, const struct matmul_forward *p);
 void cpu_matmul_backward_input(struct backend *backend, const struct matmul_backward_input *p);
