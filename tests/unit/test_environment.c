@@ -228,7 +228,10 @@ static void test_one_fails(void **state)
         struct environment *env = NULL;
         struct one list[N] = {0};
         list[BAD].bad = true;
-        OK(open_script(&env, &(struct setting){.mode = cases[c].mode, .concurrency = 2, .turn_s = 1.0}, err));
+        /* Only silence shows by the time that passes: what else goes wrong has longer than a busy machine takes. */
+        const bool silent = strcmp(cases[c].mode, "hang-turn") == 0 || strcmp(cases[c].mode, "fork") == 0;
+        OK(open_script(&env, &(struct setting){.mode = cases[c].mode, .concurrency = 2, .turn_s = silent ? 1.0 : 60.0},
+                       err));
         OK(run(env, list, N, 0, err));
         if (strcmp(cases[c].mode, "fork") == 0) /* its child keeps the pipe: it is silence that shows */
             assert_true(list[BAD].end == ENVIRONMENT_TURN_TIME || list[BAD].end == ENVIRONMENT_DIED);
