@@ -37,7 +37,7 @@ struct cli_terminal {
     size_t line_length; /* of the live line that stands there now; 0: none */
     bool to_terminal;   /* results go to one */
     bool in_row;        /* what was printed there last ended within a row */
-    bool output_failed;
+    bool output_failed, input_failed;
     bool output_closed; /* the reader of a pipe has gone (cohort ... | head), so no message is printed */
     bool trains;        /* what cannot be printed ends no training */
     double last_drawn, last_said, started;

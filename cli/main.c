@@ -158,7 +158,7 @@ static int run(cohort_options *options, bool training)
     if (terminal.output_failed && !training)
         return EXIT_FAILED;
     switch (status) {
-    case COHORT_OK: return EXIT_OK;
+    case COHORT_OK: return terminal.input_failed ? EXIT_FAILED : EXIT_OK; /* of which cli_input has told */
     case COHORT_ERR_CANCELLED: return EXIT_INTERRUPTED;
     case COHORT_ERR_DIVERGED: return EXIT_DIVERGED;
     case COHORT_ERR_ARGUMENT: return EXIT_USAGE; /* an option is missing, or its value cannot be used */

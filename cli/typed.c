@@ -15,7 +15,8 @@ static struct {
     char *data;
     size_t length, capacity;
     size_t taken; /* of the line that was handed out, its newline included */
-    bool ended, failed;
+    bool ended;
+    int failed; /* errno of the reading that failed; 0: none did */
 } typed;
 
 static bool grow(void)
@@ -35,13 +36,16 @@ static bool grow(void)
 static bool read_more(bool *interrupted)
 {
     *interrupted = false;
-    if (!grow())
+    if (!grow()) {
+        typed.failed = ENOMEM;
         return false;
+    }
     const ssize_t n = read(STDIN_FILENO, typed.data + typed.length, typed.capacity - typed.length - 1);
     if (n > 0)
         typed.length += (size_t)n;
     *interrupted = n < 0 && errno == EINTR;
-    typed.failed = n < 0 && errno != EINTR;
+    if (n < 0 && errno != EINTR)
+        typed.failed = errno;
     return n > 0;
 }
 
@@ -92,8 +96,9 @@ const char *cli_input(void *context, const char *prompt)
         typed.ended = true;
         if (interrupted) /* the program is to end */
             return NULL;
-        if (typed.failed)
-            fprintf(stderr, "cohort: standard input could not be read: %s\n", strerror(errno));
+        if (typed.failed != 0)
+            fprintf(stderr, "cohort: standard input could not be read: %s\n", strerror(typed.failed));
+        terminal->input_failed = typed.failed != 0;
         if (asks && typed.length == 0)
             fputc('\n', stdout);
     }

@@ -117,26 +117,46 @@ static cohort_status last_value(struct store_reader *reader, const char *name, i
     return status;
 }
 
-static cohort_status list_row(struct list *list, const cohort_stored_run *run, cohort_error *err)
+/* What a line of the list has of a run: reward or loss at its last step. */
+struct list_figure {
+    const char *name;
+    double value; /* NaN: none */
+};
+
+/* A run whose figure cannot be read is an unreadable one, as those are that cannot be opened; why is its message. */
+static cohort_status list_figure(struct list_figure *figure, cohort_stored_run *run, cohort_error *why,
+                                 cohort_error *err)
+{
+    struct store_reader reader;
+    *figure = (struct list_figure){(options_command(run->command) & FOR_GROUPS) != 0 ? "reward" : "loss", (double)NAN};
+    if (run->step < 0)
+        return COHORT_OK;
+    cohort_status status = store_reader_open(&reader, run->path, why);
+    if (status == COHORT_OK)
+        status = last_value(&reader, figure->name, run->step, &figure->value, why);
+    store_reader_close(&reader);
+    if (status == COHORT_ERR_MEMORY)
+        return error_set(err, status, "%s", why->message);
+    if (status != COHORT_OK) {
+        run->status = "unreadable";
+        run->message = why->message;
+    }
+    return COHORT_OK;
+}
+
+static cohort_status list_row(struct list *list, const cohort_stored_run *run, const struct list_figure *figure,
+                              cohort_error *err)
 {
     struct table_out *out = &list->out;
-    const char *figure = (options_command(run->command) & FOR_GROUPS) != 0 ? "reward" : "loss";
-    double value = (double)NAN;
     char updated[32];
     clock_text(run->updated, updated);
-    if (run->step >= 0) {
-        struct store_reader reader;
-        if (store_reader_open(&reader, run->path, NULL) == COHORT_OK)
-            (void)last_value(&reader, figure, run->step, &value, NULL);
-        store_reader_close(&reader);
-    }
     TRY(text_or_null(out, run->name, err));
     TRY(text_or_null(out, run->command, err));
     TRY(text_or_null(out, run->status, err));
     TRY(run->step < 0 ? table_null(out, err) : table_integer(out, run->step, err));
     TRY(run->steps == 0 ? table_null(out, err) : table_integer(out, run->steps, err));
-    TRY(text_or_null(out, run->command[0] == '\0' ? NULL : figure, err));
-    TRY(isnan(value) ? table_null(out, err) : table_number(out, value, err));
+    TRY(text_or_null(out, run->command[0] == '\0' ? NULL : figure->name, err));
+    TRY(isnan(figure->value) ? table_null(out, err) : table_number(out, figure->value, err));
     TRY(text_or_null(out, updated, err));
     TRY(text_or_null(out, run->model, err));
     TRY(text_or_null(out, run->parent[0] == '\0' ? NULL : run->parent, err));
@@ -146,26 +166,19 @@ static cohort_status list_row(struct list *list, const cohort_stored_run *run, c
 }
 
 /* A line of the table for people, in columns. */
-static cohort_status list_line(struct list *list, const cohort_stored_run *run, cohort_error *err)
+static cohort_status list_line(struct list *list, const cohort_stored_run *run, const struct list_figure *figure,
+                               cohort_error *err)
 {
     struct text line = {0}, shown = {0};
-    const char *figure = (options_command(run->command) & FOR_GROUPS) != 0 ? "reward" : "loss";
     char updated[32], steps[48], value[48] = "";
-    double last = (double)NAN;
-    struct store_reader reader;
     cohort_status status = COHORT_OK;
-    if (run->step >= 0) {
-        if (store_reader_open(&reader, run->path, NULL) == COHORT_OK)
-            (void)last_value(&reader, figure, run->step, &last, NULL);
-        store_reader_close(&reader);
-    }
     clock_text(run->updated, updated);
     updated[16] = '\0'; /* to the minute */
     snprintf(steps, sizeof steps, "%lld", (long long)run->step);
     if (run->steps > 0)
         snprintf(steps, sizeof steps, "%lld/%lld", (long long)run->step, (long long)run->steps);
-    if (!isnan(last))
-        number_format(value, sizeof value, "%s %.4g", figure, last);
+    if (!isnan(figure->value))
+        number_format(value, sizeof value, "%s %.4g", figure->name, figure->value);
     TRY_GOTO(text_append_shown(&shown, run->name, strlen(run->name), err));
     TRY_GOTO(text_printf(&line, err, "%-24s  %-10s  %-4s  %11s  %-15s  %-16s  ", shown.data, run->status, run->command,
                          run->step < 0 ? "-" : steps, value, updated));
@@ -182,7 +195,13 @@ cleanup:
 static bool list_run(void *context, const cohort_stored_run *run)
 {
     struct list *list = context;
-    list->status = list->out.form == TABLE_TABS ? list_line(list, run, list->err) : list_row(list, run, list->err);
+    cohort_stored_run shown = *run;
+    struct list_figure figure;
+    cohort_error why = {0};
+    list->status = list_figure(&figure, &shown, &why, list->err);
+    if (list->status == COHORT_OK)
+        list->status = list->out.form == TABLE_TABS ? list_line(list, &shown, &figure, list->err)
+                                                    : list_row(list, &shown, &figure, list->err);
     return list->status == COHORT_OK;
 }
 

@@ -397,13 +397,22 @@ static enum diagnosis_severity collapsed(const struct diagnosis *d, char *senten
     return DIAGNOSIS_FATAL;
 }
 
+/* The reward has risen and most rewards are alike now: answers agree because they are good. */
+static bool has_got_there(const struct diagnosis *d)
+{
+    const double reward = window_median(column(d, COLUMN_REWARD), 20, 0), base = d->base[COLUMN_REWARD],
+                 spread = window_median(column(d, COLUMN_REWARD_STD), 20, 0), spread_base = d->base[COLUMN_REWARD_STD],
+                 prompts = 20.0 * (d->setup.prompts > 0 ? d->setup.prompts : 1);
+    return reward > base + 4.0 * spread_base / sqrt(prompts) && spread < 0.6 * spread_base;
+}
+
 static enum diagnosis_severity entropy_low(const struct diagnosis *d, char *sentence)
 {
     const double entropy = window_median(column(d, COLUMN_ENTROPY), 20, 0), base = d->base[COLUMN_ENTROPY];
     if (!has_groups(d) || d->counted < 30 || !(entropy < 0.1 && entropy < 0.25 * base))
         return DIAGNOSIS_NONE;
     /* A fall alone is healthy: most of the entropy goes in the first steps, with most of the gain (arXiv 2505.22617). */
-    if (window_trend(d, column(d, COLUMN_REWARD)) > 0)
+    if (window_trend(d, column(d, COLUMN_REWARD)) > 0 || has_got_there(d))
         return DIAGNOSIS_NONE;
     SAY("the entropy is %.3g, was %.3g, and the reward does not rise: the model has stopped trying different answers",
         entropy, base);

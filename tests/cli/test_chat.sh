@@ -36,6 +36,7 @@ talk 'Why is \\\nthe sky blue?\n'
 lacks out 'Short waves scatter more.$' # with a line break in it it is another question
 talk ''
 is "$(cat out)" "" "nobody says anything"
+INPUT=. fails 1 'standard input could not be read: Is a directory' "$COHORT" chat --model t/final --threads 1 --device cpu
 # An answer is what generate says to the same conversation.
 succeeds "$COHORT" generate --model t/final --threads 1 --device cpu 'Why is the sky blue?' --seed 7 --temperature 1.5 --max-tokens 40 --stop zzz
 cp out generated
@@ -89,16 +90,16 @@ if ! command -v tmux >/dev/null; then
 fi
 export TMUX_TMPDIR=$SCRATCH
 unset TMUX CI NO_COLOR
-trap 'tmux -L chat kill-server 2>/dev/null; rm -rf "$SCRATCH"' EXIT
+trap 'tmux -L "chat$$" kill-server 2>/dev/null; rm -rf "$SCRATCH"' EXIT
 # session OPTION...: chat in a terminal of 80 columns
 session()
 {
     rm -f ended
-    tmux -L chat -f /dev/null new-session -d -s s -x 80 -y 40 \
+    tmux -L "chat$$" -f /dev/null new-session -d -s s -x 80 -y 40 \
         "PS1= bash --norc -c 'sleep 0.2; $COHORT chat --model t/final --threads 1 --device cpu --temperature 0 $*; echo \$? >ended; sleep 60'"
 }
-keys() { tmux -L chat send-keys -t s "$@"; }
-screen() { tmux -L chat capture-pane -p -t s >screen; }
+keys() { tmux -L "chat$$" send-keys -t s "$@"; }
+screen() { tmux -L "chat$$" capture-pane -p -t s >screen; }
 # shows PATTERN: the screen has it within ten seconds
 shows()
 {
@@ -114,11 +115,11 @@ ends()
 {
     for _ in $(seq 100); do [ -e ended ] && break; sleep 0.1; done
     is "$(cat ended 2>/dev/null)" "$1" "exit code"
-    tmux -L chat kill-session -t s 2>/dev/null
+    tmux -L "chat$$" kill-session -t s 2>/dev/null
 }
 
 session --max-tokens 120
-tmux -L chat pipe-pane -t s "cat >raw"
+tmux -L "chat$$" pipe-pane -t s "cat >raw"
 shows '^> *$'
 keys 'Why is the sky blue?' Enter
 shows '^Air scatters blue light\.$'

@@ -60,13 +60,15 @@ if [ -x "${BUILD:-}/tests/cohort_broken" ]; then
     says 1 U5 'sampler and trainer disagree'
 fi
 
-# --- a model that comes to say one thing only ---
+# --- a model that comes to say one thing only, though not all is well ---
 cat >letters.sh <<'R'
+n=0
 while IFS= read -r line; do
+    n=$((n + 5))
     text=${line#*'"completion":"'}
     text=${text%%'"'*}
     rest=${text//[a-z]/}
-    echo $((${#text} - ${#rest}))
+    echo $((${#text} - ${#rest} + n % 4))
 done
 R
 COLLAPSE=("${GRPO[@]}" --num-generations 8 --reward 'exec:bash letters.sh')

@@ -3,6 +3,7 @@
 . "$SOURCE/tests/support/sweep.sh"
 prepare
 first=$(($(date +%j | sed 's/^0*//') % 23 + 1))
-for command in tokenize generate logprobs eval data score scorer init sft dpo reward grpo trainer; do
+for command in tokenize generate logprobs eval choices perplexity data score scorer chat merge report plot fork watch list show compare completions export parquet \
+    tensorboard sql serve init sft dpo reward grpo trainer; do
     sweep file 23 $first $command
 done

@@ -144,6 +144,13 @@ static void entropy_low_learns(struct metrics *m, int64_t step, bool under)
 {
     metrics_set(m, "entropy", step <= 40 ? 0.6 : under ? 0.1 : 0.09);
 }
+/* To a reward near its highest, where it stays; under: to one that still differs from answer to answer. */
+static void entropy_low_there(struct metrics *m, int64_t step, bool under)
+{
+    metrics_set(m, "entropy", step <= 40 ? 0.6 : 0.09);
+    metrics_set(m, "reward", step <= 40 ? 0.4 : 0.94);
+    metrics_set(m, "reward_std", step <= 40 ? 0.49 : under ? 0.3 : 0.24);
+}
 static void entropy_high(struct metrics *m, int64_t step, bool under)
 {
     const double most = under ? 1.15 : 3.0; /* twice the begin is 1.2 */
@@ -415,6 +422,12 @@ static void test_healthy(void **state)
     run(entropy_low_learns, false, 0, &heard); /* as in each of the demo's seeds */
     print(&heard);
     assert_int_equal(heard.n, 0);
+    run(entropy_low_there, false, 0, &heard); /* and at their end */
+    print(&heard);
+    assert_int_equal(heard.n, 0);
+    run(entropy_low_there, true, 0, &heard);
+    assert_int_equal(heard.n, 1);
+    assert_string_equal(heard.at[0].rule->id, "U2");
 }
 
 /* What a rule said is said again after 50 steps in which it did not hold, and no sooner. */
