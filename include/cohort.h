@@ -276,6 +276,9 @@ typedef struct cohort_reward_row {
     cohort_reward_log *log; /* NULL: of the rows of cohort_trainer_rollout, which log nothing */
     /* Of a completion of several turns: its messages and how it ended, as JSON (docs/ENVIRONMENTS.md); else NULL. */
     const char *episode_json;
+    /* [n_tokens] log-probs of the tokens at the sampling temperature, of the unfiltered and unpenalised distribution, in
+     * nats: those that training begins with. 0 where the model did not draw a token. NULL: not known. */
+    const float *logprobs;
 } cohort_reward_row;
 
 /* A text taken apart into the same JSON where its model is not at hand: thinking between <think> and </think>, calls as

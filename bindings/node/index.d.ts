@@ -20,7 +20,10 @@ export declare class CohortError extends Error {
 }
 
 /** A reward function that did not answer within rewardTimeout. */
-export declare class RewardTimeoutError extends CohortError {}
+export declare class RewardTimeoutError extends CohortError {
+  constructor(message: string, timeoutMs: number);
+  readonly timeoutMs: number;
+}
 
 /** What an AbortSignal has, of Node or of the browser. */
 export interface StopSignal {
@@ -65,6 +68,20 @@ export interface ToolDefinition {
 /** A tool that the model may call while it is trained: what call returns (or the text of it) is the answer, and what it throws is one too. */
 export interface CallableTool extends ToolDefinition {
   call(args: any): unknown;
+}
+
+/**
+ * An object for each episode. Its tools are methods of their names (or have a function call); the object is in RewardOutput.environment of the
+ * completion that it answered, until the next batch is drawn.
+ */
+export interface Environment {
+  tools: Array<ToolDefinition | CallableTool>;
+  /** Begins an episode: row has the columns of the data set, prompt among them. What it returns is put behind the prompt. */
+  reset(row: Record<string, any>): unknown;
+  /** The episode's reward, where environments reward; null: it cannot be scored. */
+  getReward?(): number | null | Promise<number | null>;
+  /** When the episode has ended. */
+  close?(): unknown;
 }
 
 export interface ToolCallResult {
@@ -252,6 +269,10 @@ export interface RewardOutput {
   row: Record<string, unknown>;
   promptIndex: number;
   completionIndex: number;
+  /** Of a completion of several turns: what was said, tools included. */
+  messages?: Array<{ role: string; content: string; [more: string]: unknown }>;
+  /** The object that answered its turns (environmentFactory). */
+  environment?: any;
 }
 
 type Numbers = ArrayLike<number | null | undefined>;
@@ -358,9 +379,18 @@ export interface GRPOTrainerConfig<T = unknown> extends Omit<GRPOOptions, OwnOpt
   signal?: StopSignal;
   outputStore?: { enabled: boolean; localPath?: string; remoteUrl?: string; authToken?: string; syncInterval?: number };
   runName?: string;
-  rewardType?: 'function' | 'builtin';
+  rewardType?: 'function' | 'builtin' | 'model';
+  /** A class, or a function that makes an object for each episode, which answers the model's turns. */
+  environmentFactory?: (new () => Environment) | (() => Environment);
+  /** The folder of a reward model, beside a rewardFunction or in its place. */
+  rewardModelPath?: string;
+  optimizerType?: 'sgd' | 'adamw';
+  adamwBeta1?: number;
+  adamwBeta2?: number;
+  adamwEps?: number;
   /** Of MLX-Node; without meaning here, which is said once. */
   modelConfig?: string;
+  modelName?: string;
   maxCompletionLengthForTraining?: number;
   gradientClipValue?: number;
   gradientCheckpointing?: boolean;
@@ -419,7 +449,8 @@ export interface GenerateBatchResult {
   completionTexts: string[];
   tokenCounts: number[];
   finishReasons: string[];
-  nativeResult: { completionTexts: string[]; completionTokens: number[]; completionLengths: number[]; finishReasons: string[] };
+  nativeResult: { completionTexts: string[]; completionTokens: number[]; completionLengths: number[]; finishReasons: string[];
+    completionLogprobs: number[] };
 }
 
 export interface EngineEpochMetrics {
@@ -549,7 +580,7 @@ declare class RunTrainer<C> {
   readonly modelPath: string;
   outputDir: string;
   train(dataset: Iterable<Row> | string): Promise<RunSummary>;
-  /** Held-out figures of the trained model, before training of the model itself. DPO and KTO: before training alone. */
+  /** Held-out figures of the trained model, before training of the model itself; of DPO and KTO beside the model as the run began with it. */
   evaluate(dataset?: Iterable<Row> | string): Promise<Record<string, number | null>>;
   /** Asks train() to save a checkpoint and end. */
   stop(): void;

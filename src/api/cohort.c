@@ -275,6 +275,7 @@ cohort_status public_rows_make(struct public_rows *out, const struct reward_row 
                                            .completion = rows[i].completion,
                                            .tokens = rows[i].tokens,
                                            .n_tokens = rows[i].n_tokens,
+                                           .logprobs = rows[i].logp,
                                            .finish_reason = rows[i].finish_reason,
                                            .prompt_index = rows[i].prompt_index,
                                            .completion_index = rows[i].completion_index,

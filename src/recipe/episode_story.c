@@ -66,6 +66,42 @@ cohort_status story_turn(json_t *story, const struct response *response, int32_t
     return made(good && story_count(story, "malformed", malformed), err);
 }
 
+/* What call_message made of a call, as response has calls. */
+static json_t *call_of_message(const json_t *call)
+{
+    const json_t *function = json_object_get(call, "function");
+    const char *name = json_string_value(json_object_get(function, "name"));
+    json_t *out = json_object();
+    bool good = out != NULL;
+    if (good && name != NULL && *name != '\0')
+        good = json_object_set(out, "name", json_object_get(function, "name")) == 0;
+    good = good && json_object_set(out, "arguments", json_object_get(function, "arguments")) == 0;
+    static const char *const keys[] = {"id", "error"};
+    for (size_t i = 0; good && i < sizeof keys / sizeof *keys; i++)
+        good = json_object_get(call, keys[i]) == NULL ||
+               json_object_set(out, keys[i], json_object_get(call, keys[i])) == 0;
+    if (good)
+        return out;
+    json_decref(out);
+    return NULL;
+}
+
+cohort_status story_calls(const json_t *story, json_t **out, cohort_error *err)
+{
+    const json_t *messages = json_object_get(story, "messages");
+    bool good = (*out = json_array()) != NULL;
+    for (size_t i = 0; good && i < json_array_size(messages); i++) {
+        const json_t *calls = json_object_get(json_array_get(messages, i), "tool_calls");
+        for (size_t k = 0; good && k < json_array_size(calls); k++)
+            good = json_array_append_new(*out, call_of_message(json_array_get(calls, k))) == 0;
+    }
+    if (good)
+        return COHORT_OK;
+    json_decref(*out);
+    *out = NULL;
+    return made(false, err);
+}
+
 cohort_status story_answer(json_t *story, const json_t *messages, int32_t n_tokens, cohort_error *err)
 {
     json_t *message = NULL;

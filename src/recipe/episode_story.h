@@ -19,6 +19,9 @@ cohort_status story_end(json_t *story, const json_t *body, enum environment_end 
                         cohort_error *err);
 /* Adds to a count. */
 bool story_count(json_t *story, const char *key, int64_t n);
+/* The calls of all of its turns in order, as a completion that is taken apart has them: [{"id", "name", "arguments", "error"}] with
+ * what is known; a new reference. */
+cohort_status story_calls(const json_t *story, json_t **out, cohort_error *err);
 /* The sum of what was given, NaN: nothing was. */
 double story_reward(const json_t *story);
 

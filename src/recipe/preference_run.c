@@ -348,14 +348,19 @@ cohort_status preference_run_reference(struct preference_run *run, const char *n
                          "%s has no reference whose log-probs precompute_ref_log_probs could compute: leave "
                          "one of the two out",
                          none);
+    TRY(run_reference_name(&run->reference, options_string(o, OPTION_REF_MODEL), err));
+    if (none != NULL && run->reference.named != NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s has no reference that ref_model could name: leave one out",
+                         none);
     run->reference.wanted = none == NULL && !run->precompute;
     TRY(run_reference_configure(&run->reference, o, run->r.t.observer,
                                 none != NULL
                                     ? "with reference_free there is none: leave one of the two out"
                                     : "precompute_ref_log_probs computes what it gives once: leave one of the two out",
                                 err));
-    /* Beside an adapter the reference costs nothing, and is what the scores are computed with. */
-    run->reference.wanted = run->reference.wanted || (run->precompute && run->r.t.session.adapter.there);
+    /* Beside an adapter the reference costs nothing. There, and where it is named, it is what the scores are computed with. */
+    run->reference.wanted =
+        run->reference.wanted || (run->precompute && (run->r.t.session.adapter.there || run->reference.named != NULL));
     return COHORT_OK;
 }
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/json_text.h"
 #include "base/number.h"
+#include "recipe/episode_story.h"
 
 #include <math.h>
 #include <string.h>
@@ -148,11 +149,13 @@ static cohort_status record_one(struct training *t, const struct record_batch *b
     struct text tools = {0}, added = {0};
     struct store_turn *turns = NULL;
     size_t n_turns = 0;
-    json_t *parsed = NULL;
+    json_t *parsed = NULL, *said = NULL; /* said: the calls of an episode's turns */
     cohort_status status = COHORT_OK;
     TRY_GOTO(list_turns(c->episode, &turns, &n_turns, err));
     TRY_GOTO(scoring_parsed(prompts, prompt, c, &parsed, err));
-    const json_t *calls = json_object_get(parsed, "tool_calls");
+    if (c->episode != NULL)
+        TRY_GOTO(story_calls(c->episode, &said, err));
+    const json_t *calls = said != NULL ? said : json_object_get(parsed, "tool_calls");
     if (json_array_size(calls) > 0)
         TRY_GOTO(json_text_write(calls, JSON_COMPACT, &tools, err));
     if (extra != NULL)
@@ -180,6 +183,7 @@ static cohort_status record_one(struct training *t, const struct record_batch *b
     TRY_GOTO(store_completion(t->store, &row, err));
 cleanup:
     json_decref(parsed);
+    json_decref(said);
     text_free(&tools);
     text_free(&added);
     mem_free(turns);

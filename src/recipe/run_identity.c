@@ -37,7 +37,8 @@ cohort_status run_identity_add_model(struct run_inputs *inputs, enum input_kind 
     return COHORT_OK;
 }
 
-cohort_status run_identity_add_adapter(struct run_inputs *inputs, const char *dir, cohort_error *err)
+cohort_status run_identity_add_adapter(struct run_inputs *inputs, enum input_kind kind, const char *dir,
+                                       cohort_error *err)
 {
     static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors", "adapters.safetensors"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -46,7 +47,7 @@ cohort_status run_identity_add_adapter(struct run_inputs *inputs, const char *di
         TRY(file_join(&path, dir, names[i], err));
         cohort_status status = file_exists(path, &there, err);
         if (status == COHORT_OK && there)
-            status = run_inputs_add_file(inputs, INPUT_ADAPTER, path, err);
+            status = run_inputs_add_file(inputs, kind, path, err);
         mem_free(path);
         TRY(status);
     }

@@ -9,8 +9,9 @@
 /* The weights' files, as they were hashed while they were read, and config.json beside them. */
 cohort_status run_identity_add_model(struct run_inputs *inputs, enum input_kind kind, const char *dir,
                                      const struct weight_files *files, cohort_error *err);
-/* The two files of an adapter that a run begins with; none where the folder is gone meanwhile. */
-cohort_status run_identity_add_adapter(struct run_inputs *inputs, const char *dir, cohort_error *err);
+/* The two files of an adapter that a run begins with or compares with; none where the folder is gone meanwhile. */
+cohort_status run_identity_add_adapter(struct run_inputs *inputs, enum input_kind kind, const char *dir,
+                                       cohort_error *err);
 /* tokenizer.json and the chat template of the session. */
 cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct session *session, cohort_error *err);
 /* The files that the exec: rewards of the options name. */

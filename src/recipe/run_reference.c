@@ -3,8 +3,16 @@
 #include "recipe/run_identity.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static const char FOLDER[] = "trainer/reference"; /* of a checkpoint */
+
+cohort_status run_reference_name(struct run_reference *r, const char *dir, cohort_error *err)
+{
+    r->named = dir;
+    return dir == NULL ? COHORT_OK : adapter_is_folder(dir, &r->named_adapter, err);
+}
 
 cohort_status run_reference_configure(struct run_reference *r, const struct options *o, const cohort_observer *observer,
                                       const char *none, cohort_error *err)
@@ -22,38 +30,92 @@ cohort_status run_reference_configure(struct run_reference *r, const struct opti
     return COHORT_OK;
 }
 
+/* The adapter that the reference wears; NULL: it is the base. */
+static const char *worn(const struct run_reference *r, const struct training *t)
+{
+    return r->named == NULL ? t->session.adapter.start : r->named_adapter ? r->named : NULL;
+}
+
 bool run_reference_holds(const struct run_reference *r, const struct training *t)
 {
-    const struct session_adapter *adapter = &t->session.adapter;
-    return r->wanted && (!adapter->there || adapter->start != NULL);
+    return r->wanted && (!t->session.adapter.there || worn(r, t) != NULL);
+}
+
+static bool same_folder(const char *a, const char *b)
+{
+    char *x = realpath(a, NULL), *y = realpath(b, NULL);
+    const bool same = x != NULL && y != NULL && strcmp(x, y) == 0;
+    free(x);
+    free(y);
+    return same;
 }
 
 /* Beside an adapter the reference is its base; where the run began with an adapter, a copy of that one. */
-static cohort_status adapter_reference(struct run_reference *r, const struct training *t, cohort_error *err)
+static cohort_status adapter_reference(struct run_reference *r, struct training *t, cohort_error *err)
 {
     struct model *model = t->session.model;
     const struct session_adapter *adapter = &t->session.adapter;
+    const char *wears = worn(r, t), *base = options_string(t->options, OPTION_MODEL);
     struct adapter_settings settings = {0};
     if (r->sync.steps > 0)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "--sync-ref-model mixes whole models; beside an adapter the reference stays the base, or the "
                          "adapter that the run began with (TRL refuses it too): leave it out");
+    if (r->named != NULL && wears == NULL && (base == NULL || !same_folder(r->named, base)))
+        return error_set(
+            err, COHORT_ERR_UNSUPPORTED,
+            "--ref-model %s: beside an adapter the reference is the base, which is in memory once (%s), or "
+            "an adapter of it: give one of these folders",
+            r->named, base == NULL ? "--model" : base);
     r->model = model;
-    if (adapter->start == NULL)
+    if (wears == NULL)
         return COHORT_OK;
-    TRY(adapter_settings_read(&settings, adapter->start, NULL, err));
+    if (r->named != NULL)
+        TRY(run_identity_add_adapter(&t->inputs, INPUT_REFERENCE, wears, err));
+    TRY(adapter_settings_read(&settings, wears, NULL, err));
     settings.merged = adapter->settings.merged; /* so that both compute alike */
     cohort_status status = model_adapter_open(&r->adapter, model, &settings, err);
     if (status == COHORT_OK)
-        status = model_adapter_read(r->adapter, adapter->start, &settings, NULL, err);
+        status = model_adapter_read(r->adapter, wears, &settings, NULL, err);
     adapter_settings_free(&settings);
     return status;
 }
 
-/* Tells the observer how the reference's folder is read. */
-static cohort_status tell_notes(const struct training *t, cohort_error *err)
+/* Both run over the same batches and in the same memory, and may be mixed. */
+static cohort_status check_shape(const struct run_reference *r, const struct training *t, cohort_error *err)
 {
-    const char *dir = options_string(t->options, OPTION_MODEL);
+    const struct model *policy = t->session.model, *reference = r->model;
+    const struct model_config *a = &policy->config, *b = &reference->config;
+    const struct param_table *x = &policy->base.table, *y = &reference->base.table;
+    bool same = a->n_heads == b->n_heads && a->n_kv_heads == b->n_kv_heads && a->head_dim == b->head_dim &&
+                x->n_params == y->n_params;
+    for (int32_t i = 0; same && i < x->n_params; i++)
+        same = strcmp(x->params[i].name, y->params[i].name) == 0 && x->params[i].rank == y->params[i].rank &&
+               memcmp(x->params[i].shape, y->params[i].shape, sizeof x->params[i].shape) == 0;
+    if (same)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_UNSUPPORTED,
+                     "--ref-model %s: its tensors are not those of the model (%s); a reference is a model of the same "
+                     "shape",
+                     r->named, t->session.dir);
+}
+
+/* The model that ref_model names, which is an input of its own. */
+static cohort_status named_reference(struct run_reference *r, struct training *t, cohort_error *err)
+{
+    struct weight_files files = {0};
+    cohort_status status = session_load_reference(&t->session, t->options, r->named, &files, &r->model, err);
+    if (status == COHORT_OK)
+        status = check_shape(r, t, err);
+    if (status == COHORT_OK)
+        status = run_identity_add_model(&t->inputs, INPUT_REFERENCE, r->named, &files, err);
+    weight_files_free(&files);
+    return status;
+}
+
+/* Tells the observer how the reference's folder is read. */
+static cohort_status tell_notes(const struct training *t, const char *dir, cohort_error *err)
+{
     struct model_config config = {0};
     struct text notes = {0};
     enum dtype type = DTYPE_F32;
@@ -107,11 +169,15 @@ cohort_status run_reference_load(struct run_reference *r, struct training *t, co
         mem_free(mixed);
         return read;
     }
+    if (r->named != NULL) {
+        TRY(tell_notes(t, r->named, err));
+        return named_reference(r, t, err);
+    }
     if (dir == NULL) /* --resume CHECKPOINT without the run's config.yaml */
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "the reference is the model that the run began with: pass it as --model DIR");
     if (t->resume_dir != NULL)
-        TRY(tell_notes(t, err));
+        TRY(tell_notes(t, dir, err));
     TRY(session_load_reference(&t->session, t->options, dir, t->resume_dir == NULL ? NULL : &files, &r->model, err));
     cohort_status status =
         t->resume_dir == NULL ? COHORT_OK : run_identity_add_model(&t->inputs, INPUT_MODEL, dir, &files, err);

@@ -1,5 +1,5 @@
-/* The frozen reference of a run: the model that it began with, beside an adapter its base or the adapter that it began with,
- * or, with sync_ref_model, what was mixed since. */
+/* The frozen reference of a run: the model that it began with or the one that ref_model names, beside an adapter its base
+ * or the adapter that it began with or that is named, or, with sync_ref_model, what was mixed since. */
 #ifndef COHORT_RECIPE_RUN_REFERENCE_H
 #define COHORT_RECIPE_RUN_REFERENCE_H
 
@@ -9,6 +9,8 @@
 /* Zero: the run has none. */
 struct run_reference {
     bool wanted;
+    const char *named;  /* the folder of ref_model; NULL: the model that the run began with */
+    bool named_adapter; /* it is an adapter's */
     /* NULL without one. It may be the session's model itself, which then wears adapter while it scores: NULL, its base, or
      * the adapter that the run began with. */
     struct model *model;
@@ -17,6 +19,8 @@ struct run_reference {
     bool mixed; /* it came from a checkpoint */
 };
 
+/* Sets the folder that is compared with in place of the model that the run begins with; dir: ref_model, or NULL. */
+cohort_status run_reference_name(struct run_reference *reference, const char *dir, cohort_error *err);
 /* Reads sync_ref_model and what goes with it; wanted is set. none: in the words of the options, why there is no reference
  * where it is not wanted. Options used: sync_ref_model, ref_model_sync_steps, ref_model_mixup_alpha. */
 cohort_status run_reference_configure(struct run_reference *reference, const struct options *options,

@@ -364,6 +364,7 @@ static struct reward_row row_of(const struct prompt_batch *batch, size_t at, con
                              .completion_length = c->text_length,
                              .tokens = c->tokens,
                              .sampled = c->sampled,
+                             .logp = c->logp,
                              .episode = c->episode,
                              .n_tokens = c->n_tokens,
                              .length = c->n_tokens,

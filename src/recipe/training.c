@@ -240,7 +240,7 @@ static cohort_status read_weights(struct training *t, cohort_error *err)
     TRY_GOTO(session_read(&t->session, &files, NULL, err));
     TRY_GOTO(run_identity_add_model(&t->inputs, INPUT_MODEL, t->session.dir, &files, err));
     if (adapter->start != NULL)
-        TRY_GOTO(run_identity_add_adapter(&t->inputs, adapter->start, err));
+        TRY_GOTO(run_identity_add_adapter(&t->inputs, INPUT_ADAPTER, adapter->start, err));
 cleanup:
     weight_files_free(&files);
     return status;

@@ -16,6 +16,7 @@ struct reward_row {
     size_t prompt_length, completion_length; /* in bytes */
     const int32_t *tokens;                   /* completion ids */
     const bool *sampled;                     /* [n_tokens] whether the model drew them; NULL: it did */
+    const float *logp;                       /* [n_tokens] as struct completion has them; NULL: not known */
     const json_t *episode; /* what happened between the turns of a completion (docs/ENVIRONMENTS.md); NULL: nothing */
     int32_t n_tokens;
     int64_t length; /* in tokens: n_tokens, or the number alone where the ids are not known; -1: neither is known */

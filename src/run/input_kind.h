@@ -16,6 +16,7 @@
     X(TEMPLATE, "template")                                                                                            \
     X(GUIDE, "guide")                                                                                                  \
     X(TEACHER, "teacher")                                                                                              \
+    X(REFERENCE, "reference")                                                                                          \
     X(SCHEDULE, "schedule")
 
 #define INPUT_KIND(id, word) INPUT_##id,

@@ -394,7 +394,7 @@ static const struct option_hint hints[] = {
     {"quantized_kv_start", NULL, NO_QUANTISATION},
     {"queue_maxsize", NULL, IN_TURN},
     {"random_seed", "seed", NULL},
-    {"ref_model", "model", "the reference of beta is the model as the run begins with it"},
+    {"ref_model", "model", "the reference of beta is the model as the run begins with it; dpo and kto have it"},
     {"remove_thinking_from_demonstration", NULL, OTHER_METHOD},
     {"remove_unused_columns", NULL, COLUMNS},
     {"repeat_last_n", "repetition_context", NULL},

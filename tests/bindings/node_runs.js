@@ -59,25 +59,35 @@ test('DistillationTrainer: the weights of cohort distill; a reward is measured',
 });
 
 test('evaluate() gives what the evaluations of a run give, with an adapter too', async () => {
-  for (const more of [{}, { usePeft: true, loraR: 4 }]) {
-    const trainer = await cohort.SFTTrainer.create(config({ ...more, evalDataset: SAID.slice(0, 3), evalInterval: 6 }));
+  const started = await cohort.SFTTrainer.create(config({ usePeft: true, loraR: 4, maxSteps: 1, saveInterval: 0 }));
+  const adapter = path.join((await started.train(SAID)).outputDir, 'final');
+  const reference = path.join(WORK, `reference${process.version}`);
+  await cohort.initModel(reference, { preset: 'nano', tokenizer: 'bytes', seed: 5 });
+  const kinds = [
+    ['SFTTrainer', SAID, {}], ['SFTTrainer', SAID, { usePeft: true, loraR: 4 }], ['SFTTrainer', SAID, { adapter }], ['CPOTrainer', PAIRS, {}],
+    ['DPOTrainer', PAIRS, {}], ['DPOTrainer', PAIRS, { usePeft: true, loraR: 4 }], ['DPOTrainer', PAIRS, { adapter }],
+    ['DPOTrainer', PAIRS, { refModel: reference }], ['KTOTrainer', PAIRS, {}],
+  ];
+  for (const [name, rows, more] of kinds) {
+    const trainer = await cohort[name].create(config({ ...more, evalDataset: rows.slice(0, 3), evalInterval: 6 }));
     const seen = [];
     trainer.on('evaluation', (raw) => seen.push(raw));
     trainer.on('step', ({ raw }) => raw.eval_loss !== undefined && seen.push(raw));
     const before = await trainer.evaluate();
-    await trainer.train(SAID);
+    await trainer.train(rows);
     const after = await trainer.evaluate();
     assert.strictEqual(seen.length, 2);
     for (const [figures, raw] of [[before, seen[0]], [after, seen[1]]]) {
       assert.ok('eval_loss' in figures);
-      for (const [name, value] of Object.entries(figures)) assert.strictEqual(value, raw[name], name);
+      for (const [key, value] of Object.entries(figures)) assert.strictEqual(value, raw[key], `${name} ${JSON.stringify(more)} ${key}`);
     }
-    assert.ok(after.eval_loss < before.eval_loss);
+    assert.ok(after.eval_loss < before.eval_loss, `${name} ${JSON.stringify(more)}: ${after.eval_loss} < ${before.eval_loss}`);
   }
   const dpo = await cohort.DPOTrainer.create(config({ maxSteps: 1 }));
   assert.ok(Math.abs((await dpo.evaluate(PAIRS)).eval_loss - Math.LN2) < 1e-6);
-  await dpo.train(PAIRS);
-  await assert.rejects(dpo.evaluate(PAIRS), { code: 'ERR_COHORT_UNSUPPORTED' });
+  const synced = await cohort.DPOTrainer.create(config({ maxSteps: 1, syncRefModel: true }));
+  await synced.train(PAIRS);
+  await assert.rejects(synced.evaluate(PAIRS), { code: 'ERR_COHORT_UNSUPPORTED' });
 });
 
 test('a run that was stopped goes on', async () => {

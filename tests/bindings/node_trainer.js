@@ -129,7 +129,7 @@ test('a reward that does not answer in time ends the run, and its late answer is
   });
   const trainer = await GRPOTrainer.create(config({ rewardFunction: slow, rewardTimeout: 200 }));
   await assert.rejects(trainer.train(ROWS), (error) => error instanceof cohort.RewardTimeoutError && error.code === 'ERR_COHORT_REWARD_TIMEOUT' &&
-    /slow.*200 ms/.test(error.message));
+    /slow.*timed out after 200ms/.test(error.message) && error.timeoutMs === 200);
   late();
   await new Promise((resolve) => setImmediate(resolve));
   const patient = await train({ maxSteps: 1, rewardTimeout: 0, rewardFunction: async (outputs) => {
@@ -251,7 +251,6 @@ test('settings: MLX-Node\'s names, the library\'s, and what is neither', async (
     /^shuffle_dataset: false/m, /^save_total_limit: 3/m]) assert.match(yaml, line);
   assert.throws(() => new GRPOTrainer(null, config({ learningRat: 1 })), (error) => error instanceof TypeError && /learning_rate/.test(error.message));
   assert.throws(() => new GRPOTrainer(null, config({ groupSize: 1 })), { code: 'ERR_COHORT_ARGUMENT' });
-  assert.throws(() => new GRPOTrainer(null, config({ rewardModelPath: 'x' })), { code: 'ERR_COHORT_UNSUPPORTED' });
   assert.throws(() => new GRPOTrainer(null, config({ rewardFunction: 7 })), TypeError);
   assert.throws(() => new GRPOTrainer(null, {}), TypeError);
   await assert.rejects(GRPOTrainer.create({}), /modelPath is required/);

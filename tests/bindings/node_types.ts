@@ -1,6 +1,6 @@
 // Compiled by test_node.sh with tsc --strict: what a program writes has types.
 import {
-  ChatMessage, CohortError, DEFAULT_GRPO_CONFIG, GRPOConfig, GRPOTrainer, ModelLoader, NativeRewardRegistry, OutputStore, Qwen3Model, RewardOutput,
+  ChatMessage, CohortError, DEFAULT_GRPO_CONFIG, GRPOConfig, GRPOTrainer, ModelLoader, NativeRewardRegistry, OutputStore, Qwen3Model, RewardOutput, RewardTimeoutError,
   ALL_REWARD_FUNCTIONS, DistillationTrainer, SFTTrainer, createRewardRegistry, createToolDefinition, formatToolResponse, loadLocalGsm8kDataset, loadModel, ofTokens, version,
 } from 'cohort';
 
@@ -40,6 +40,19 @@ async function training(): Promise<void> {
   const typed = new GRPOTrainer<{ level: number }>(await ModelLoader.loadPretrained('model'), {
     rewardFunction: (outputs, context) => outputs.map(() => context.level),
   });
+  class Counting {
+    tools = [createToolDefinition('add', 'Adds', { x: { type: 'number' } }, ['x'])];
+    total = 0;
+    reset(row: Record<string, any>): void { this.total = Number(row.answer); }
+    add({ x }: { x: number }): string { return String(this.total += x); }
+    getReward(): number { return this.total; }
+  }
+  const played = await GRPOTrainer.create({ modelPath: 'model', environmentFactory: Counting, rewardModelPath: 'scores', modelName: 'qwen3-0.6b' });
+  played.setRewardFunction((outputs) => outputs.map(({ environment, messages }) => (environment as Counting).total + (messages?.length ?? 0)));
+  new GRPOTrainer(null, { environmentFactory: () => new Counting(), optimizerType: 'adamw', adamwBeta1: 0.9 });
+  // @ts-expect-error: an environment has reset
+  new GRPOTrainer(null, { environmentFactory: () => ({ tools: [] }) });
+  const late: number = new RewardTimeoutError('late', 5).timeoutMs + (await played.generateBatch(['a'])).nativeResult.completionLogprobs[0];
   const { rewards } = await typed.trainStepAuto([[{ role: 'user', content: 'a' }]], { level: 3 });
   typed.setRewardFunction(ofTokens((outputs) => outputs.map((output) => Array.from(output.completion.tokens, () => null))));
   const registry: NativeRewardRegistry = createRewardRegistry();
@@ -50,7 +63,7 @@ async function training(): Promise<void> {
   const wrong: GRPOConfig = { lossType: 'none' };
   // @ts-expect-error: a number was expected
   await new Promise<GRPOTrainer>((resolve) => resolve(new GRPOTrainer(null, { groupSize: 'two' })));
-  console.log(wrong);
+  console.log(wrong, late);
 }
 
 async function others(): Promise<number | null> {

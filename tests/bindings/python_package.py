@@ -359,8 +359,10 @@ class Training(unittest.TestCase):
             history = run.state.log_history
             self.assertLess(history[-1]["loss"], history[0]["loss"], trainer.__name__)
             self.assertTrue(any(name.startswith("rewards/") for name in history[0]), trainer.__name__)
-        with self.assertRaises(TypeError):
-            cohort.DPOTrainer(model=MODEL, ref_model="another", train_dataset=pairs)
+        with self.assertRaisesRegex(TypeError, "compares with no reference"):
+            cohort.CPOTrainer(model=MODEL, ref_model="another", train_dataset=pairs)
+        with self.assertRaisesRegex(TypeError, "compares with no reference"):
+            cohort.ORPOTrainer(model=MODEL, ref_model="another", train_dataset=pairs)
 
     def test_tools(self):
         """A small model that was taught two calls: one is answered, one raises."""
@@ -496,9 +498,13 @@ class Training(unittest.TestCase):
         """What evaluate() says before and after training is what the evaluations of the run said."""
         rows = [{"prompt": "Is %d even?" % i, "completion": " yes" if i % 2 == 0 else " no"} for i in range(6)]
         pairs = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": " perhaps"} for row in rows]
+        other = os.path.join(WORK.name, "other")
+        cohort.init(other, preset="nano", tokenizer="bytes", seed=5)
         for trainer, config, data, more in (
                 (SFTTrainer, SFTConfig, rows, {}), (SFTTrainer, SFTConfig, rows, {"peft_config": {"r": 4}}),
-                (cohort.CPOTrainer, cohort.CPOConfig, pairs, {}), (cohort.RewardTrainer, cohort.RewardConfig, pairs, {})):
+                (cohort.CPOTrainer, cohort.CPOConfig, pairs, {}), (cohort.RewardTrainer, cohort.RewardConfig, pairs, {}),
+                (cohort.DPOTrainer, cohort.DPOConfig, pairs, {}), (cohort.DPOTrainer, cohort.DPOConfig, pairs, {"peft_config": {"r": 4}}),
+                (cohort.DPOTrainer, cohort.DPOConfig, pairs, {"ref_model": other}), (cohort.KTOTrainer, cohort.KTOConfig, pairs, {})):
             run = trainer(MODEL, args=config(folder(), max_steps=3, learning_rate=1e-2, eval_strategy="steps", eval_steps=3, disable_tqdm=True,
                                              use_cpu=True), train_dataset=data, eval_dataset=data[:3], **more)
             before = run.evaluate()
@@ -514,8 +520,10 @@ class Training(unittest.TestCase):
             self.assertEqual([name for name in os.listdir(run._files) if name.startswith("evaluate-")], [])
         run = cohort.DPOTrainer(MODEL, args=cohort.DPOConfig(folder(), max_steps=1, disable_tqdm=True, use_cpu=True), train_dataset=pairs)
         self.assertAlmostEqual(run.evaluate(pairs)["eval_loss"], math.log(2), places=6)
+        run = cohort.DPOTrainer(MODEL, args=cohort.DPOConfig(folder(), max_steps=1, disable_tqdm=True, use_cpu=True, sync_ref_model=True),
+                                train_dataset=pairs)
         run.train()
-        with self.assertRaisesRegex(cohort.UnsupportedError, "the reference is no longer there"):
+        with self.assertRaisesRegex(cohort.UnsupportedError, "with sync_ref_model"):
             run.evaluate(pairs)
         with self.assertRaises(ValueError):
             SFTTrainer(MODEL, SFTConfig(folder()), train_dataset=rows).evaluate()

@@ -101,8 +101,32 @@ grep -q 'frozen reference' err && wrong "memory for the reference of an adapter"
 succeeds run dpo lora-ahead --data pairs.jsonl --use-peft --lora-target-modules all-linear --precompute-ref-log-probs
 is "$(sha256sum <lora-ahead/final/adapter_model.safetensors)" "$(sha256sum <lora/final/adapter_model.safetensors)" "adapter with the reference computed ahead"
 # One that goes on from an adapter has that one as its reference.
-succeeds run dpo lora-more --data pairs.jsonl --adapter lora/final
+succeeds run dpo lora-more --data pairs.jsonl --adapter lora/final --eval-data pairs.jsonl
 is "$(metric lora-more 1 loss)" 0.693147181 "loss of an adapter that goes on"
+# One that is named: the figures of a trained model beside the model as it was are those of the run's last evaluation.
+succeeds run dpo named --data pairs.jsonl --ref-model ./m --eval-data pairs.jsonl
+is "$(final named)" "$(final text)" "weights beside a reference that is named"
+later() { # later RUN OPTIONS: the held-out figures of RUN's end, before a step of another run
+    local run=$1
+    shift
+    rm -rf after
+    succeeds run dpo after --data pairs.jsonl --eval-data pairs.jsonl --steps 1 --save-steps 0 "$@"
+    is "$(metric after 0 eval_loss) $(metric after 0 'eval_rewards\/margins')" \
+        "$(metric "$run" 4 eval_loss) $(metric "$run" 4 'eval_rewards\/margins')" "held-out figures of $run after its end"
+}
+later named --model named/final --ref-model m
+differs "$(metric after 0 eval_loss)" 0.693147181 "a loss of what was trained"
+later named --model named/final --ref-model m --precompute-ref-log-probs
+later lora --adapter lora/final --ref-model m
+later lora-more --adapter lora-more/final --ref-model lora/final
+succeeds run dpo named --data pairs.jsonl --ref-model "$PWD/m" --eval-data pairs.jsonl --steps 5 --resume
+fails 1 'reference: .* differs|reference: ' run dpo named --data pairs.jsonl --ref-model text/final --eval-data pairs.jsonl --steps 6 --resume
+succeeds "$COHORT" init --preset tiny --tokenizer bytes --seed 1 --out larger
+fails 1 'ref-model larger: its tensors are not those of the model' run dpo no --data pairs.jsonl --ref-model larger
+fails 1 'lora/final: no config.json: it holds an adapter' run dpo no --data pairs.jsonl --ref-model lora/final
+fails 1 'beside an adapter the reference is the base' run dpo no --data pairs.jsonl --ref-model text/final --use-peft
+fails 1 'nowhere' run dpo no --data pairs.jsonl --ref-model nowhere
+fails 2 'reference_free has no reference that ref_model could name' run dpo no --data pairs.jsonl --ref-model m --reference-free
 
 # --- evaluation and the best model ---
 succeeds run dpo best --data pairs.jsonl --eval-data fewer.jsonl --eval-steps 1 --metric-for-best-model rewards/margins --load-best-model-at-end

@@ -68,7 +68,10 @@ function messageOf(message, i) {
   if (typeof message !== 'object' || message === null || typeof message.role !== 'string') {
     throw new TypeError(`message ${i} has no role; expected {role, content}`);
   }
-  const { toolCalls, toolCallId, reasoningContent, ...rest } = message;
+  const { toolCalls, toolCallId, reasoningContent, images, ...rest } = message;
+  if (images !== undefined && images !== null && images.length > 0) {
+    throw new CohortError('ERR_COHORT_UNSUPPORTED', `message ${i} has images; models that read them are not supported`);
+  }
   if (toolCalls !== undefined) {
     rest.tool_calls = toolCalls.map(({ id, name, arguments: given }) => ({
       type: 'function', ...(id === undefined ? {} : { id }), function: { name, arguments: argumentsOf(given) },

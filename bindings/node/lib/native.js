@@ -15,13 +15,14 @@ class CohortError extends Error {
 
 /** A reward function that did not answer in time (rewardTimeout). */
 class RewardTimeoutError extends CohortError {
-  constructor(code, message) {
-    super(code, message);
+  constructor(message, timeoutMs) {
+    super('ERR_COHORT_REWARD_TIMEOUT', message);
     this.name = 'RewardTimeoutError';
+    this.timeoutMs = timeoutMs;
   }
 }
 
-native.useErrors((code, message) => new (code === 'ERR_COHORT_REWARD_TIMEOUT' ? RewardTimeoutError : CohortError)(code, message));
+native.useErrors((code, message) => (code === 'ERR_COHORT_REWARD_TIMEOUT' ? new RewardTimeoutError(message) : new CohortError(code, message)));
 
 const snake = (name) => name.replace(/[A-Z]/g, (letter) => '_' + letter.toLowerCase());
 const camel = (name) => name.replace(/_([a-z0-9])/g, (_, letter) => letter.toUpperCase());

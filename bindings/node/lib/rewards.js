@@ -133,6 +133,9 @@ class NativeRewardRegistry {
 
 const createRewardRegistry = () => new NativeRewardRegistry();
 
+/** What a function is called in metrics and messages. */
+const nameOf = (reward) => (reward.name || 'reward').replace(/^bound /, '').replace(/[^\w.-]/g, '_');
+
 /** What a reward function returned as numbers, NaN where a completion cannot be scored. */
 function scoresOf(values, rows, name, tokens) {
   const wrong = (text) => new CohortError('ERR_COHORT_REWARD', `reward '${name}' ${text}`);
@@ -160,6 +163,6 @@ function scoresOf(values, rows, name, tokens) {
 }
 
 module.exports = {
-  BUILTIN, NativeRewardRegistry, createRewardRegistry, builtinOf, scoresOf, ofTokens, correctnessReward, integerReward, strictFormatReward,
+  BUILTIN, NativeRewardRegistry, createRewardRegistry, builtinOf, scoresOf, nameOf, ofTokens, correctnessReward, integerReward, strictFormatReward,
   softFormatReward, xmlCountReward, accuracyReward, ALL_REWARD_FUNCTIONS,
 };

@@ -1,13 +1,13 @@
 'use strict';
 // A command of the library from its beginning to its end, or a trainer that goes step by step, with functions of JavaScript that it calls back.
-const { native, CohortError } = require('./native.js');
+const { native, RewardTimeoutError } = require('./native.js');
 const { partsOf } = require('./model.js');
 const { scoresOf } = require('./rewards.js');
 
 const FINISH = { eos: 'stop', stop: 'stop', length: 'length', cancelled: 'cancelled' };
 
-/** A row to score as reward functions get it. */
-function outputOf(row) {
+/** A row to score as reward functions get it; environment: the object of its episode, where there is one. */
+function outputOf(row, environment = undefined) {
   const parts = partsOf(row.parsed) ?? { text: row.completion, thinking: null, toolCalls: [] };
   const finishReason = FINISH[row.finishReason] ?? row.finishReason;
   return {
@@ -25,6 +25,8 @@ function outputOf(row) {
     row: row.row,
     promptIndex: row.promptIndex,
     completionIndex: row.completionIndex,
+    ...(row.episode ? { messages: row.episode.messages } : {}),
+    ...(environment === undefined ? {} : { environment }),
   };
 }
 
@@ -36,8 +38,9 @@ class Bridge {
   constructor(rewards, events = {}, tools = null) {
     this.rewards = rewards;
     this.events = events;
+    this.tools = tools;
     this.names = rewards.map(({ name, tokens }) => (tokens ? '*' : '') + name);
-    if (tools !== null) this.names.push('@tools');
+    if (tools !== null) this.names.push(`@${tools.name}`);
     this.handle = (kind, text, number, index) => {
       if (kind === 'reward') this.#score(text, number, index);
       else if (kind === 'environment') tools.take(text, () => this.handleOfRun).catch((error) => this.#keep(error));
@@ -65,7 +68,7 @@ class Bridge {
     const { name, call, tokens } = this.rewards[index];
     try {
       const rows = JSON.parse(text);
-      const scores = scoresOf(await call(rows.map(outputOf)), rows, name, tokens);
+      const scores = scoresOf(await call(rows.map((row) => outputOf(row, this.tools?.objectOf(row)))), rows, name, tokens);
       native.answer(this.handleOfRun, number, scores, '');
     } catch (error) {
       this.raised ??= { error };
@@ -81,7 +84,8 @@ class Bridge {
       if (this.raised !== null) throw this.#taken();
       return value;
     } catch (error) {
-      if (this.raised !== null && !(error instanceof CohortError && error.code === 'ERR_COHORT_REWARD_TIMEOUT')) throw this.#taken();
+      if (error instanceof RewardTimeoutError) error.timeoutMs = this.timeoutMs;
+      else if (this.raised !== null) throw this.#taken();
       throw error;
     }
   }
@@ -93,12 +97,14 @@ class Bridge {
   }
 
   run(command, pairs, timeoutMs) {
+    this.timeoutMs = timeoutMs;
     const [handle, promise] = native.run(command, pairs, this.names, timeoutMs, this.events.onProgress !== undefined, this.handle);
     this.handleOfRun = handle;
     return this.settled(promise.finally(() => native.close(handle)));
   }
 
   async open(pairs, timeoutMs) {
+    this.timeoutMs = timeoutMs;
     const [handle, promise] = native.trainerOpen('grpo', pairs, this.names, timeoutMs, this.events.onProgress !== undefined, this.handle);
     this.handleOfRun = handle;
     try {

@@ -3,12 +3,12 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { EventEmitter } = require('node:events');
-const { native, CohortError, optionPairs, optionTable, notice, camel } = require('./native.js');
+const { native, CohortError, RewardTimeoutError, optionPairs, optionTable, notice, camel } = require('./native.js');
 const { Qwen3Model, messageOf, toolOf } = require('./model.js');
-const { BUILTIN, NativeRewardRegistry, scoresOf } = require('./rewards.js');
-const { Bridge } = require('./run.js');
+const { BUILTIN, NativeRewardRegistry, scoresOf, nameOf } = require('./rewards.js');
+const { Bridge, outputOf } = require('./run.js');
 const { answersOf } = require('./tools.js');
-const { OutputStore } = require('./store.js');
+const { Training, findLatestCheckpoint, checkFolder } = require('./training.js');
 
 /** MLX-Node's defaults. What is not here has the library's (docs/OPTIONS.md). */
 const DEFAULT_GRPO_CONFIG = {
@@ -19,8 +19,8 @@ const DEFAULT_GRPO_CONFIG = {
 
 /** Settings of the trainer itself. */
 const OWN = new Set([
-  'modelPath', 'outputDir', 'rewardFunction', 'rewardTimeout', 'resumeFromCheckpoint', 'logConsole', 'tools', 'maxPromptLength', 'evalDataset',
-  'evalInterval', 'outputStore', 'signal', 'runName', 'rewardType', 'gradientAccumulationSteps', 'batchSize', 'steps', 'maxSteps',
+  'modelPath', 'outputDir', 'rewardFunction', 'rewardTimeout', 'resumeFromCheckpoint', 'logConsole', 'tools', 'environmentFactory', 'maxPromptLength', 'evalDataset',
+  'evalInterval', 'outputStore', 'signal', 'runName', 'rewardType', 'rewardModelPath', 'gradientAccumulationSteps', 'batchSize', 'steps', 'maxSteps',
 ]);
 
 /** MLX-Node's names of options: another name, or what they mean. */
@@ -30,11 +30,13 @@ const NAMES = {
   advantageNormalization: (value) => (value === false ? { scale_rewards: 'none' } : {}),
   maxCheckpoints: (value) => (value > 0 ? { save_total_limit: value } : {}),
   repetitionPenalty: (value, given) => ({ repetition_penalty: value, ...(given.repetitionContext === undefined ? { repetition_context: 256 } : {}) }),
+  adamwBeta1: 'adam_beta1', adamwBeta2: 'adam_beta2', adamwEps: 'adam_epsilon',
+  optimizerType: (value) => ({ optim: value === 'adamw' ? 'adamw_torch' : value }),
   device: (value) => (['metal', 'gpu', 'mps'].includes(value) ? {} : { device: value }),
 };
 
 const WITHOUT_MEANING = {
-  modelConfig: 'the folder says what the model is', maxCompletionLengthForTraining: 'completions are trained on whole',
+  modelConfig: 'the folder says what the model is', modelName: 'the folder says what the model is', maxCompletionLengthForTraining: 'completions are trained on whole',
   gradientClipValue: 'gradients are clipped by their norm alone, as before', logJsonl: 'metrics.jsonl has every step', tuiMode: '`cohort watch` looks at any run',
   lmHeadChunkSize: 'memory is planned', forwardChunkSize: 'memory is planned', vocabChunkSize: 'memory is planned',
   useParallelBatchGeneration: 'completions are always computed together', verboseNanDetection: 'a step that is not finite is skipped and said',
@@ -64,9 +66,6 @@ function readConfig(config) {
   if (typeof config !== 'object' || config === null) throw new TypeError('the configuration is no object');
   const given = { ...DEFAULT_GRPO_CONFIG };
   for (const [name, value] of Object.entries(config)) if (value !== undefined) given[name] = value;
-  if (given.rewardModelPath !== undefined) {
-    throw new CohortError('ERR_COHORT_UNSUPPORTED', 'rewardModelPath: reward models are not supported; score with a function');
-  }
   const options = {};
   for (const [name, value] of Object.entries(given)) {
     if (OWN.has(name) || value === null) continue;
@@ -95,7 +94,7 @@ function readConfig(config) {
   }
   const pairs = optionPairs('grpo', options);
   native.optionsCheck('grpo', pairs);
-  return { given, pairs, options };
+  return { given, pairs };
 }
 
 /** A DatasetExample, or a row as the library has them, as a row. */
@@ -111,61 +110,60 @@ function rowOf(example, i, tools) {
   });
 }
 
-const STEP = /^step-(\d+)$/;
-
 class GRPOTrainer extends EventEmitter {
   #given;
   #pairs;
-  #options;
+  #training;
   #registry = new NativeRewardRegistry();
   #reward = null;
-  #bridge = null; // of what is under way
   #stepper = null; // a trainer that goes step by step, once it is open
   #opening = null;
-  #state = 'new'; // -> 'training' -> 'trained', or 'stepping' -> 'closed'
-  #store = null;
   #step = 0;
   #epoch = 0;
   #context = undefined;
   #scored = [];
-  #last = null;
-  #stopped = false;
   #epochSteps = [];
   #count = 0; // completions of a step
-  #tools = null; // what answers the turns of episodes
+  #tools; // what answers the turns of episodes
 
   /** model: a Qwen3Model, whose folder is trained from; config.modelPath names a folder in its place (GRPOTrainer.create). */
   constructor(model, config = {}) {
     super();
-    const { given, pairs, options } = readConfig(config ?? {});
+    const { given, pairs } = readConfig(config ?? {});
     this.#given = given;
-    this.#tools = answersOf(given.tools);
+    this.#tools = answersOf(given.tools, given.environmentFactory);
     this.#pairs = pairs;
-    this.#options = options;
-    const value = (name) => Number(pairs[pairs.lastIndexOf(name) + 1]);
-    this.#count = pairs.includes('prompts_per_step') ? value('prompts_per_step') * value('num_generations') : NaN;
+    this.#count = pairs.includes('prompts_per_step') ? Number(this.#option('prompts_per_step')) * Number(this.#option('num_generations')) : NaN;
     this.modelPath = model instanceof Qwen3Model ? model.path : given.modelPath;
     if (typeof this.modelPath !== 'string') throw new TypeError('expected a Qwen3Model, or config.modelPath');
     this.outputDir = given.outputDir ?? './outputs';
+    this.#training = this.#begin();
     if (given.rewardFunction !== undefined) this.setRewardFunction(given.rewardFunction);
+  }
+
+  #option(name) {
+    return this.#pairs[this.#pairs.lastIndexOf(name) + 1];
+  }
+
+  #begin() {
+    const scaled = this.#option('scale_rewards') !== 'none';
+    return new Training(this, 'grpo', this.#given, (raw) => {
+      const metrics = metricsOf(raw, this.#training.last, this.#count, scaled);
+      this.#step = raw.step;
+      this.#epoch = Math.max(0, Math.ceil(raw.epoch ?? 0) - 1);
+      this.#epochSteps.push(metrics);
+      return metrics;
+    });
   }
 
   /** Reads nothing of the model yet: train() and trainStep() do. */
   static async create(config) {
-    if (!config?.modelPath) throw new TypeError('modelPath is required by GRPOTrainer.create()');
-    if (!fs.existsSync(config.modelPath)) {
-      native.optionsCheck('grpo', ['model', String(config.modelPath)]);
-      throw new CohortError('ERR_COHORT_IO', `modelPath: there is no folder '${config.modelPath}'`);
-    }
+    checkFolder(config, 'GRPOTrainer');
     return new this(null, config);
   }
 
-  /** The newest checkpoint in the run folder, or null. */
   static findLatestCheckpoint(outputDir) {
-    const folder = outputDir ? path.join(outputDir, 'checkpoints') : '';
-    if (!outputDir || !fs.existsSync(folder)) return null;
-    const steps = fs.readdirSync(folder).map((name) => STEP.exec(name)).filter(Boolean).map((match) => Number(match[1]));
-    return steps.length === 0 ? null : path.join(folder, `step-${Math.max(...steps)}`);
+    return findLatestCheckpoint(outputDir);
   }
 
   registerBuiltinReward(config) {
@@ -175,7 +173,7 @@ class GRPOTrainer extends EventEmitter {
 
   setRewardFunction(reward) {
     if (typeof reward !== 'function') throw new TypeError(`the reward is a ${typeof reward}; expected a function of outputs`);
-    if (this.#stepper !== null && (reward[BUILTIN] || reward.rewardsTokens || this.#stepper.function === null)) this.#notOpen('setRewardFunction');
+    if (this.#stepper !== null && (reward[BUILTIN] || reward.rewardsTokens || this.#stepper.rewarded === 'built in')) this.#notOpen('setRewardFunction');
     this.#reward = reward;
   }
 
@@ -204,68 +202,36 @@ class GRPOTrainer extends EventEmitter {
   }
 
   #notOpen(what) {
-    if (this.#state === 'training' || this.#stepper !== null) throw new CohortError('ERR_COHORT_STATE', `${what}: training has begun`);
+    if (this.#training.state === 'training' || this.#stepper !== null) throw new CohortError('ERR_COHORT_STATE', `${what}: training has begun`);
   }
 
   // ---- Rewards
 
+  get #isUnrewarded() {
+    return this.#reward === null && this.#registry.isEmpty && this.#given.rewardModelPath === undefined && !this.#tools?.rewards;
+  }
+
   /** What rewards a run has: {callbacks, pairs}. */
   #rewards() {
     const reward = this.#reward;
+    const { rewardModelPath } = this.#given;
+    const judged = rewardModelPath === undefined ? [] : ['reward', `model:${rewardModelPath}`];
     if (reward === null && this.#registry.isEmpty) {
-      throw new CohortError('ERR_COHORT_ARGUMENT', 'No reward function configured. Set rewardFunction in config or call setRewardFunction()');
+      if (this.#isUnrewarded) throw unrewarded();
+      return { callbacks: [], pairs: judged };
+    }
+    if (judged.length > 0 && (reward === null || reward[BUILTIN])) {
+      throw new CohortError('ERR_COHORT_UNSUPPORTED', 'rewardModelPath: a reward model goes beside a function, not beside built-in rewards; leave one of them out');
     }
     if (reward === null) return { callbacks: [], pairs: optionPairs('grpo', this.#registry.options) };
     if (!this.#registry.isEmpty) notice('the reward function is used; built-in rewards that were registered are not');
     if (reward[BUILTIN]) return { callbacks: [], pairs: optionPairs('grpo', { ...reward[BUILTIN].options, reward: reward[BUILTIN].spec }) };
-    const name = (reward.name || 'reward').replace(/^bound /, '').replace(/[^\w.-]/g, '_');
     const call = async (outputs) => {
       const values = await this.#reward(outputs, this.#context);
       this.#scored = values;
       return values;
     };
-    return { callbacks: [{ name, call, tokens: reward.rewardsTokens === true }], pairs: [] };
-  }
-
-  #events() {
-    return {
-      onMessage: (text) => {
-        if (this.#given.logConsole) console.log(text);
-        if (/^checkpoint|saved/.test(text)) this.emit('checkpoint', text);
-        this.emit('message', text);
-      },
-      onMetrics: (raw) => {
-        const metrics = metricsOf(raw, this.#last, this.#count, this.#options.scale_rewards !== 'none');
-        if (raw.loss === undefined) {
-          this.emit('evaluation', raw);
-          return;
-        }
-        this.#step = raw.step;
-        this.#epoch = Math.max(0, Math.ceil(raw.epoch ?? 0) - 1);
-        this.#last = metrics;
-        this.#epochSteps.push(metrics);
-        this.emit('step', metrics);
-      },
-      ...(this.listenerCount('progress') > 0 ? { onProgress: (progress) => this.emit('progress', progress) } : {}),
-    };
-  }
-
-  #resume() {
-    const from = this.#given.resumeFromCheckpoint;
-    if (!from) return [];
-    if (from !== 'latest' && from !== true) return ['resume', String(from)];
-    return GRPOTrainer.findLatestCheckpoint(this.outputDir) === null ? [] : ['resume', 'latest'];
-  }
-
-  #write(examples, name) {
-    if (typeof examples === 'string') return examples;
-    const folder = path.join(this.outputDir, 'node');
-    const rows = Array.from(examples, (example, i) => rowOf(example, i, this.#given.tools));
-    fs.mkdirSync(folder, { recursive: true });
-    const file = path.join(folder, `${name}.jsonl`);
-    fs.writeFileSync(`${file}.${process.pid}`, rows.map((row) => row + '\n').join(''));
-    fs.renameSync(`${file}.${process.pid}`, file);
-    return file;
+    return { callbacks: [{ name: nameOf(reward), call, tokens: reward.rewardsTokens === true }], pairs: judged };
   }
 
   // ---- A whole run
@@ -275,78 +241,50 @@ class GRPOTrainer extends EventEmitter {
    * thrown here. stop(), or the signal of the configuration, saves a checkpoint and ends it: the summary says stopped.
    */
   async train(dataset) {
-    if (this.#state !== 'new') {
-      throw new CohortError('ERR_COHORT_STATE', this.#state === 'trained'
-        ? 'train: this run has ended; create a trainer with resumeFromCheckpoint, or another outputDir'
-        : `train: this trainer is ${this.#state}; create one for each run`);
-    }
-    if (typeof dataset !== 'string' && typeof dataset?.[Symbol.iterator] !== 'function') throw new TypeError('train: expected a list of rows, or the path of a file');
-    if (Array.isArray(dataset) && dataset.length === 0) return this.#summary();
+    const training = this.#training;
+    const { evalDataset, evalInterval, tools } = this.#given;
+    if (Array.isArray(dataset) && dataset.length === 0 && training.state === 'new') return training.summary;
     const { callbacks, pairs } = this.#rewards();
-    this.#given.signal?.throwIfAborted();
-    this.#state = 'training';
-    this.#stopped = false;
-    const abort = () => this.stop();
-    try {
-      const evaluated = this.#given.evalDataset === undefined ? [] : [
-        'eval_data', this.#write(this.#given.evalDataset, 'eval'), ...(this.#given.evalInterval ? ['eval_steps', String(this.#given.evalInterval)] : []),
-      ];
-      const all = [
-        'model', this.modelPath, 'data', this.#write(dataset, 'train'), 'out', this.outputDir, ...this.#pairs, ...pairs, ...evaluated, ...this.#resume(),
-      ];
-      this.#bridge = new Bridge(callbacks, this.#events(), this.#tools);
-      const running = this.#bridge.run('grpo', all, this.#given.rewardTimeout);
-      this.#given.signal?.addEventListener('abort', abort, { once: true });
-      await running;
-    } catch (error) {
-      if (!(this.#stopped && error instanceof CohortError && error.code === 'ERR_COHORT_CANCELLED')) throw error;
-    } finally {
-      this.#given.signal?.removeEventListener('abort', abort);
-      this.#bridge = null;
-      this.#state = 'trained';
-    }
-    return this.#summary();
-  }
-
-  #summary() {
-    const final = path.join(this.outputDir, 'final');
-    return {
-      steps: this.#step, stopped: this.#stopped, metrics: this.#last, outputDir: this.outputDir,
-      finalPath: !this.#stopped && fs.existsSync(final) ? final : null, checkpoint: GRPOTrainer.findLatestCheckpoint(this.outputDir),
-    };
+    const file = (rows, name) => training.file(rows, name, (row, i) => rowOf(row, i, tools));
+    return training.run(() => [
+      'data', file(dataset, 'train'), ...this.#pairs, ...pairs,
+      ...(evalDataset === undefined ? [] : ['eval_data', file(evalDataset, 'eval'), ...(evalInterval ? ['eval_steps', String(evalInterval)] : [])]),
+    ], callbacks, this.#tools);
   }
 
   /** Asks train() to save a checkpoint and end. */
   stop() {
-    if (this.#bridge === null || this.#state !== 'training') return;
-    this.#stopped = true;
-    native.stop(this.#bridge.handleOfRun);
+    this.#training.stop();
   }
 
   // ---- Step by step
 
-  async #steps() {
-    if (this.#state === 'training' || this.#state === 'closed') throw new CohortError('ERR_COHORT_STATE', `this trainer is ${this.#state}`);
-    if (this.#state === 'trained') throw new CohortError('ERR_COHORT_STATE', 'the run of train() has ended; create a trainer for single steps');
-    this.#opening ??= this.#openSteps().catch((error) => {
+  async #steps(n = 1) {
+    const { state } = this.#training;
+    if (state === 'training' || state === 'closed') throw new CohortError('ERR_COHORT_STATE', `this trainer is ${state}`);
+    if (state === 'trained') throw new CohortError('ERR_COHORT_STATE', 'the run of train() has ended; create a trainer for single steps');
+    this.#opening ??= this.#openSteps(n).catch((error) => {
       this.#opening = null;
       throw error;
     });
     return this.#opening;
   }
 
-  async #openSteps() {
-    const { callbacks, pairs } = this.#rewards();
+  /** n: prompts of the first call, for which memory is taken where that is more than a step of train() has. */
+  async #openSteps(n) {
+    const none = this.#isUnrewarded; // generateBatch() needs no reward; one that is set later is asked here
+    const { callbacks, pairs } = none ? { callbacks: [], pairs: [] } : this.#rewards();
     const without = [];
     for (let i = 0; i < this.#pairs.length; i += 2) {
-      if (!['epochs', 'shuffle_dataset'].includes(this.#pairs[i])) without.push(this.#pairs[i], this.#pairs[i + 1]);
+      const [name, value] = this.#pairs.slice(i, i + 2);
+      if (!['epochs', 'shuffle_dataset'].includes(name)) without.push(name, name === 'prompts_per_step' ? String(Math.max(value, n)) : value);
     }
     const length = ['max_prompt_length', String(this.#given.maxPromptLength ?? 1024)];
-    const bridge = new Bridge(callbacks, this.#events(), this.#tools);
-    const step = await bridge.open(['model', this.modelPath, 'out', this.outputDir, ...without, ...length, ...pairs, ...this.#resume()], this.#given.rewardTimeout);
-    this.#step = step;
-    this.#stepper = { bridge, handle: bridge.handleOfRun, function: callbacks.length > 0 ? this.#reward : null };
-    this.#state = 'stepping';
+    const bridge = new Bridge(callbacks, this.#training.events, this.#tools);
+    const all = ['model', this.modelPath, 'out', this.outputDir, ...without, ...length, ...pairs, ...this.#training.resume];
+    this.#step = await bridge.open(all, this.#given.rewardTimeout);
+    this.#stepper = { bridge, handle: bridge.handleOfRun, rewarded: none ? 'later' : callbacks.length > 0 ? 'by a function' : 'built in' };
+    this.#training.state = 'stepping';
     return this.#stepper;
   }
 
@@ -362,23 +300,34 @@ class GRPOTrainer extends EventEmitter {
 
   async trainStepAuto(prompts, answers = []) {
     const rows = this.#rows(prompts, answers);
-    const { bridge, handle, function: reward } = await this.#steps();
+    if (this.#isUnrewarded) throw unrewarded();
+    const { bridge, handle, rewarded } = await this.#steps(rows.length);
     this.#context = Array.isArray(answers) ? undefined : answers;
     const made = JSON.parse(await bridge.settled(native.trainerRollout(handle, rows)));
+    const completions = made.map((row) => row.completion);
     this.#scored = [];
     this.#count = made.length;
-    await bridge.settled(native.trainerUpdate(handle, new Float64Array(0)));
-    const completions = made.map((row) => row.completion);
-    const scored = reward === null
-      ? this.#reward === null ? this.scoreCompletions(made.map((row) => row.prompt), completions) : [] : this.#scored;
-    return { metrics: this.#last, completions, rewards: Array.from(scored, (value) => (value === null ? NaN : Number(value))) };
+    await bridge.settled(native.trainerUpdate(handle, rewarded === 'later' ? await this.#scoresOf(made) : new Float64Array(0)));
+    const scored = rewarded === 'built in' && !this.#registry.isEmpty ? this.scoreCompletions(made.map((row) => row.prompt), completions) : this.#scored;
+    return { metrics: this.#training.last, completions, rewards: Array.from(scored, (value) => (value === null ? NaN : Number(value))) };
+  }
+
+  /** What the reward says of completions where the run itself has none. */
+  async #scoresOf(made) {
+    if (this.#reward === null) {
+      this.#scored = this.scoreCompletions(made.map((row) => row.prompt), made.map((row) => row.completion));
+      return Float64Array.from(this.#scored);
+    }
+    const name = nameOf(this.#reward);
+    this.#scored = await inTime(this.#reward(made.map((row) => outputOf(row, this.#tools?.objectOf(row))), this.#context), this.#given.rewardTimeout, name);
+    return scoresOf(this.#scored, made, name, false);
   }
 
   /** groupSize completions of each prompt, which the next trainStep with the same prompts trains on. */
   async generateBatch(prompts) {
     if (prompts.length === 0) return batchOf([]);
     const rows = this.#rows(prompts);
-    const { bridge, handle } = await this.#steps();
+    const { bridge, handle } = await this.#steps(rows.length);
     return batchOf(JSON.parse(await bridge.settled(native.trainerRollout(handle, rows))));
   }
 
@@ -393,21 +342,22 @@ class GRPOTrainer extends EventEmitter {
     if (completions.length !== expected) {
       throw new TypeError(`Expected ${expected} completions (${prompts.length} prompts x ${groupSize} groupSize) but got ${completions.length}`);
     }
-    if (this.#reward === null && this.#registry.isEmpty) {
-      throw new CohortError('ERR_COHORT_ARGUMENT', 'No reward function configured. Set rewardFunction in config or call setRewardFunction()');
-    }
+    if (this.#reward === null && this.#registry.isEmpty) throw unrewarded();
     const texts = prompts.map((prompt) => (typeof prompt === 'string' ? prompt : prompt.map((message) => `${message.role}: ${message.content}`).join('\n')));
     const of = (i) => texts[Math.floor(i / groupSize)];
     if (this.#reward === null) return Float32Array.from(this.scoreCompletions(completions.map((_, i) => of(i)), completions));
     const { buildRewardOutputs } = require('./data.js');
     const outputs = buildRewardOutputs(texts, completions, answers, tokenCounts, finishReasons, groupSize);
-    const values = await this.#reward(outputs, undefined);
-    return Float32Array.from(scoresOf(values, completions.map(() => ({ tokens: [] })), this.#reward.name || 'reward', false));
+    const values = await inTime(this.#reward(outputs, undefined), this.#given.rewardTimeout, nameOf(this.#reward));
+    return Float32Array.from(scoresOf(values, completions.map(() => ({ tokens: [] })), nameOf(this.#reward), false));
   }
 
   /** Saves: a checkpoint that a run goes on from, or with name 'final' the model alone. Returns its folder. */
   async saveCheckpoint(name) {
-    if (this.#state === 'trained') return this.#summary().finalPath ?? GRPOTrainer.findLatestCheckpoint(this.outputDir) ?? '';
+    if (this.#training.state === 'trained') {
+      const { finalPath, checkpoint } = this.#training.summary;
+      return finalPath ?? checkpoint ?? '';
+    }
     const { bridge, handle } = await this.#steps();
     if (name === 'final') {
       await bridge.settled(native.trainerSaveFinal(handle, null));
@@ -437,29 +387,37 @@ class GRPOTrainer extends EventEmitter {
   /** Closes what is open, so that another run may begin with this configuration and another outputDir. */
   reset(outputDir = this.outputDir) {
     this.close();
-    this.#state = 'new';
     this.#step = 0;
     this.#epoch = 0;
-    this.#last = null;
     this.outputDir = outputDir;
+    this.#training = this.#begin();
   }
 
   /** The record of the run, to look into. */
-  async getOutputStore() {
-    this.#store ??= await OutputStore.local(this.outputDir);
-    return this.#store;
+  getOutputStore() {
+    return this.#training.store();
   }
 
   /** Frees what is open, and saves nothing. */
   close() {
-    if (this.#state === 'training') native.close(this.#bridge.handleOfRun);
     if (this.#stepper !== null) native.close(this.#stepper.handle);
     this.#stepper = null;
     this.#opening = null;
-    this.#store?.close();
-    this.#store = null;
-    this.#state = 'closed';
+    this.#training.close();
   }
+}
+
+const unrewarded = () =>
+  new CohortError('ERR_COHORT_ARGUMENT', 'No reward function configured. Set rewardFunction in config or call setRewardFunction()');
+
+/** What a reward function answers, or a RewardTimeoutError after so many milliseconds; 0: no limit. */
+async function inTime(answer, timeoutMs, name) {
+  if (!(timeoutMs > 0)) return answer;
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new RewardTimeoutError(`reward '${name}': timed out after ${timeoutMs}ms (rewardTimeout)`, timeoutMs)), timeoutMs);
+  });
+  return Promise.race([answer, late]).finally(() => clearTimeout(timer));
 }
 
 function batchOf(rows) {
@@ -468,7 +426,8 @@ function batchOf(rows) {
   const finishReasons = rows.map((row) => (row.finishReason === 'eos' ? 'stop' : row.finishReason));
   return {
     completionTexts, tokenCounts, finishReasons,
-    nativeResult: { completionTexts, completionTokens: rows.flatMap((row) => row.tokens), completionLengths: tokenCounts, finishReasons },
+    nativeResult: { completionTexts, completionTokens: rows.flatMap((row) => row.tokens), completionLengths: tokenCounts, finishReasons,
+      completionLogprobs: rows.flatMap((row) => row.logprobs) },
   };
 }
 

@@ -125,7 +125,7 @@ static bool ask(struct worker *worker, const char *kind, struct addon_text *text
     if (!worker->answered && worker->closing)
         snprintf(worker->refusal, sizeof worker->refusal, "it was closed before the function answered");
     else if (!worker->answered) {
-        snprintf(worker->refusal, sizeof worker->refusal, "no answer within %lld ms (rewardTimeout)",
+        snprintf(worker->refusal, sizeof worker->refusal, "timed out after %lldms without an answer (rewardTimeout)",
                  (long long)timeout_ms);
         worker->timed_out = true;
     }
@@ -187,7 +187,8 @@ static bool on_progress(void *context, const cohort_progress *progress)
     return true;
 }
 
-static void write_row(struct addon_text *text, const cohort_reward_row *row)
+/* logprobs: of its tokens too; rewards have no use for them. */
+static void write_row(struct addon_text *text, const cohort_reward_row *row, bool logprobs)
 {
     char digits[24];
     addon_text_say(text, "{");
@@ -211,15 +212,29 @@ static void write_row(struct addon_text *text, const cohort_reward_row *row)
         snprintf(digits, sizeof digits, i == 0 ? "%d" : ",%d", (int)row->tokens[i]);
         addon_text_say(text, digits);
     }
-    addon_text_say(text, "]}");
+    addon_text_say(text, "]");
+    if (logprobs && row->logprobs != NULL) {
+        addon_text_key(text, "logprobs");
+        addon_text_say(text, "[");
+        for (int32_t i = 0; i < row->n_tokens; i++) {
+            addon_text_say(text, i == 0 ? "" : ",");
+            addon_text_number(text, row->logprobs[i]);
+        }
+        addon_text_say(text, "]");
+    }
+    if (row->episode_json != NULL) {
+        addon_text_key(text, "episode");
+        addon_text_say(text, row->episode_json);
+    }
+    addon_text_say(text, "}");
 }
 
-static void write_rows(struct addon_text *text, const cohort_reward_row *const *rows, size_t n)
+static void write_rows(struct addon_text *text, const cohort_reward_row *const *rows, size_t n, bool logprobs)
 {
     addon_text_say(text, "[");
     for (size_t i = 0; i < n; i++) {
         addon_text_say(text, i == 0 ? "" : ",");
-        write_row(text, rows[i]);
+        write_row(text, rows[i], logprobs);
     }
     addon_text_say(text, "]");
 }
@@ -235,7 +250,7 @@ static cohort_status score(struct reward_slot *slot, const cohort_reward_row *co
                            double *answers, size_t n, cohort_error *err)
 {
     struct addon_text text = {0};
-    write_rows(&text, rows, n_rows);
+    write_rows(&text, rows, n_rows, false);
     return ask(slot->worker, "reward", &text, slot->index, answers, n, slot->worker->timeout_ms) ? COHORT_OK
                                                                                                  : refuse(slot, err);
 }
@@ -496,7 +511,7 @@ static void rollout_work(struct job *job)
         return;
     job->status = cohort_trainer_rollout(job->worker->handle.trainer, &batch, &rows, &n, &job->err);
     if (job->status == COHORT_OK)
-        write_rows(&job->text, rows, n);
+        write_rows(&job->text, rows, n, true);
 }
 
 static void update_work(struct job *job)

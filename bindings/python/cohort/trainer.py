@@ -239,8 +239,9 @@ class Trainer:
         data = eval_dataset if eval_dataset is not None else self.eval_dataset
         if data is None:
             raise ValueError("there is no eval_dataset")
-        if self.compares and self.final != self._base():
-            raise c.UnsupportedError("%s.evaluate: after training the reference is no longer there, which held-out figures compare with; give"
+        trained = self.final != self._base()
+        if self.compares and trained and self.args.given.get("sync_ref_model"):
+            raise c.UnsupportedError("%s.evaluate: with sync_ref_model the reference that held-out figures compare with is gone after training; give"
                                      " eval_dataset and eval_strategy='steps', whose figures stand in state.log_history" % type(self).__name__)
         options, stop, before = c.Options(self.command), c.Stop(), self.eval_dataset
         bridge = Bridge(stop)
@@ -253,6 +254,8 @@ class Trainer:
                 # A run that ends at the evaluation before its first step: it needs rows to train on, and takes none.
                 values.update(eval_data=given, data=given[0].split("=", 1)[1] if isinstance(given, list) else given, out=os.path.join(folder, "run"),
                               steps=1, save_steps=0)
+                if self.compares and trained:  # with what the run began with, unless another is named
+                    values.setdefault("ref_model", values.get("adapter") or self._base())
                 if os.path.exists(os.path.join(self.final, "adapter_config.json")):
                     values = {name: value for name, value in values.items() if name != "use_peft" and not name.startswith("lora_")}
                     values["adapter"] = self.final
@@ -465,15 +468,23 @@ class DistillationTrainer(GRPOTrainer):
 
 
 class PreferenceTrainer(Trainer):
-    """What the trainers on preferences share. train_dataset: rows with prompt, chosen and rejected (docs/TRAINERS.md)."""
+    """What the trainers on preferences share. train_dataset: rows with prompt, chosen and rejected (docs/TRAINERS.md). ref_model (DPO, KTO): what is
+    compared with, as model is given; unset: the model as the run begins with it."""
 
     def __init__(self, model: Any, ref_model: Any = None, args: Optional[Config] = None, data_collator: Any = None, train_dataset: Any = None,
                  eval_dataset: Any = None, processing_class: Any = None, compute_metrics: Any = None, callbacks: Optional[List[Any]] = None,
                  optimizers: Any = (None, None), preprocess_logits_for_metrics: Any = None, peft_config: Any = None) -> None:
-        if ref_model is not None and ref_model is not model:
-            raise TypeError("ref_model: the reference is the model as the run begins with it; leave ref_model out")
+        if ref_model is not None and not self.compares:
+            raise TypeError("%s compares with no reference; leave ref_model out" % type(self).__name__)
+        self.ref_model = None if ref_model is model else ref_model
         super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, data_collator=data_collator,
                          compute_metrics=compute_metrics, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics)
+
+    def _values(self) -> Dict[str, Any]:
+        values = super()._values()
+        if self.ref_model is not None:
+            values["ref_model"] = model_folder(self.ref_model, self.processing_class, os.path.join(self._files, "reference"))
+        return values
 
 
 class DPOTrainer(PreferenceTrainer):
