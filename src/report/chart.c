@@ -27,7 +27,8 @@ const char chart_style[] =
     "@media(prefers-color-scheme:dark){:root{--ground:#161616;--ink:#ececec;--soft:#b0b0b0;--rule:#444;--c0:#7db0ff;"
     "--c1:#ffa06b;--c2:#7fd69b;--c3:#d79bf2;--c4:#ff8fa6;--c5:#6fd3e3;--c6:#d8c45a;--c7:#ccc}}"
     ".chart{background:var(--ground);font:12px sans-serif}.chart text{fill:var(--ink)}.chart .soft{fill:var(--soft)}"
-    ".chart .title{font-size:15px}.chart .rule{stroke:var(--rule)}.chart .axis{stroke:var(--soft)}"
+    ".chart .named{paint-order:stroke;stroke:var(--ground);stroke-width:4px}.chart .title{font-size:15px}.chart "
+    ".rule{stroke:var(--rule)}.chart .axis{stroke:var(--soft)}"
     ".chart .mark{stroke:var(--soft);stroke-dasharray:2 4}.chart .limit{stroke:var(--ink);stroke-dasharray:6 4}"
     ".chart path,.chart line{fill:none}.chart .raw{stroke-width:1;opacity:.4}.chart .line{stroke-width:2}"
     ".s0{stroke:var(--c0)}.s1{stroke:var(--c1);stroke-dasharray:8 3}.s2{stroke:var(--c2);stroke-dasharray:3 3}"
@@ -216,14 +217,20 @@ static cohort_status draw_marks(const struct chart *chart, const struct frame *f
         TRY(html_string(out, chart->marks[i].word, err));
         TRY(text_printf(out, err, " at step %.0f</title></line>\n", x));
     }
+    return COHORT_OK;
+}
+
+/* Over the curves; its name below the line where above it there is the legend. */
+static cohort_status draw_limit(const struct chart *chart, const struct frame *f, struct text *out, cohort_error *err)
+{
     if (isnan(chart->limit) || (f->log && !(chart->limit > 0.0)) || drawn(f, chart->limit) < f->y0 ||
         drawn(f, chart->limit) > f->y1)
         return COHORT_OK;
+    const double y = to_y(f, chart->limit);
     TRY(text_printf(out, err,
-                    "<line class=\"limit\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/><text class=\"soft\" x=\"%d\" "
-                    "y=\"%.1f\" text-anchor=\"end\">",
-                    LEFT, WIDTH - RIGHT, to_y(f, chart->limit), to_y(f, chart->limit), WIDTH - RIGHT,
-                    to_y(f, chart->limit) - 4.0));
+                    "<line class=\"limit\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/><text class=\"soft named\" "
+                    "x=\"%d\" y=\"%.1f\" text-anchor=\"end\">",
+                    LEFT, WIDTH - RIGHT, y, y, WIDTH - RIGHT, y < TOP + 12 ? y + 14.0 : y - 4.0));
     TRY(html_string(out, chart->limit_name, err));
     return text_append(out, "</text>\n", 8, err);
 }
@@ -290,6 +297,7 @@ cohort_status chart_write(const struct chart *chart, struct text *out, cohort_er
     TRY(draw_marks(chart, &f, out, err));
     for (size_t i = 0; i < chart->n_series; i++)
         TRY(draw_series(chart, &f, i, out, err));
+    TRY(draw_limit(chart, &f, out, err));
     TRY(draw_legend(chart, out, err));
     return text_append(out, "</svg>\n", 7, err);
 }

@@ -201,9 +201,12 @@ static cohort_status write_usually(const cohort_stored_event *event, struct text
 {
     json_t *json = NULL;
     cohort_status status = COHORT_OK;
-    if (event->json == NULL ||
-        json_text_parse(&json, event->json, strlen(event->json), "an event of the run", 1, 0, NULL) != COHORT_OK)
+    if (event->json == NULL)
         return COHORT_OK;
+    status = json_text_parse(&json, event->json, strlen(event->json), "an event of the run", 1, 0, err);
+    if (status == COHORT_ERR_FORMAT) /* not one of ours */
+        return COHORT_OK;
+    TRY_GOTO(status);
     const char *usually = json_string_value(json_object_get(json, "usually"));
     if (usually != NULL) {
         TRY_GOTO(text_printf(out, err, ". Usually: "));

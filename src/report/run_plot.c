@@ -27,7 +27,7 @@ static cohort_status read_curve(const char *path, const char *metric, struct cur
     for (char *line = content.data; *line != '\0' && status == COHORT_OK;) {
         size_t length = strcspn(line, "\n");
         json_t *json = NULL;
-        status = json_text_parse(&json, line, length, path, 1, 0, NULL);
+        status = json_text_parse(&json, line, length, path, 1, 0, err);
         if (status == COHORT_ERR_FORMAT) /* a last line that was cut short */
             status = COHORT_OK;
         const json_t *x = json_object_get(json, "step"), *y = json_object_get(json, metric);

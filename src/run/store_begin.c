@@ -138,8 +138,12 @@ static cohort_status refill_line(struct store_db *db, const char *path, const ch
     struct store_rows rows = {0};
     bool there = false;
     cohort_status status = COHORT_OK;
-    if (json_text_parse(&line, text, length, path, 1, 0, NULL) != COHORT_OK || !json_is_object(line))
-        goto cleanup; /* not one of ours */
+    status = json_text_parse(&line, text, length, path, 1, 0, err);
+    if (status == COHORT_ERR_FORMAT || (status == COHORT_OK && !json_is_object(line))) {
+        status = COHORT_OK; /* not one of ours */
+        goto cleanup;
+    }
+    TRY_GOTO(status);
     TRY_GOTO(rows_of_line(line, &rows, err));
     if (rows.step < 0 || rows.step > last)
         goto cleanup;

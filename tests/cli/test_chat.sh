@@ -90,21 +90,21 @@ if ! command -v tmux >/dev/null; then
 fi
 export TMUX_TMPDIR=$SCRATCH
 unset TMUX CI NO_COLOR
-trap 'tmux -L "chat$$" kill-server 2>/dev/null; rm -rf "$SCRATCH"' EXIT
+trap 'tmux -L chat kill-server 2>/dev/null; rm -rf "$SCRATCH"' EXIT
 # session OPTION...: chat in a terminal of 80 columns
 session()
 {
     rm -f ended
-    tmux -L "chat$$" -f /dev/null new-session -d -s s -x 80 -y 40 \
+    tmux -L chat -f /dev/null new-session -d -s s -x 80 -y 40 \
         "PS1= bash --norc -c 'sleep 0.2; $COHORT chat --model t/final --threads 1 --device cpu --temperature 0 $*; echo \$? >ended; sleep 60'"
 }
-keys() { tmux -L "chat$$" send-keys -t s "$@"; }
-screen() { tmux -L "chat$$" capture-pane -p -t s >screen; }
-# shows PATTERN: the screen has it within ten seconds
+keys() { tmux -L chat send-keys -t s "$@"; }
+screen() { tmux -L chat capture-pane -p -t s >screen; }
+# shows PATTERN: the screen has it within a minute
 shows()
 {
     CHECKS=$((CHECKS + 1))
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
         screen
         grep -Eq -- "$1" screen && return
         sleep 0.1
@@ -113,13 +113,13 @@ shows()
 }
 ends()
 {
-    for _ in $(seq 100); do [ -e ended ] && break; sleep 0.1; done
+    for _ in $(seq 600); do [ -e ended ] && break; sleep 0.1; done
     is "$(cat ended 2>/dev/null)" "$1" "exit code"
-    tmux -L "chat$$" kill-session -t s 2>/dev/null
+    tmux -L chat kill-session -t s 2>/dev/null
 }
 
 session --max-tokens 120
-tmux -L "chat$$" pipe-pane -t s "cat >raw"
+tmux -L chat pipe-pane -t s "cat >raw"
 shows '^> *$'
 keys 'Why is the sky blue?' Enter
 shows '^Air scatters blue light\.$'

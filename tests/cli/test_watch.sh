@@ -54,32 +54,32 @@ if "$COHORT" watch whole </dev/null 2>&1 >/dev/null | grep -q 'no terminal view'
 fi
 export TMUX_TMPDIR=$SCRATCH
 unset TMUX CI NO_COLOR SSH_CONNECTION ESCDELAY
-trap 'rm -f hold; tmux -L "watch$$" kill-server 2>/dev/null; rm -rf "$SCRATCH"' EXIT
+trap 'rm -f hold; tmux -L watch kill-server 2>/dev/null; rm -rf "$SCRATCH"' EXIT
 # view COLUMNS ROWS COMMAND...: runs it in a terminal of that size; what it writes goes to the file raw
 view()
 {
     local columns=$1 rows=$2
     shift 2
     rm -f ended raw
-    tmux -L "watch$$" -f /dev/null new-session -d -s s -x "$columns" -y "$rows" "bash --norc -c 'sleep 0.2; $*; echo \$? >ended; sleep 60'"
-    tmux -L "watch$$" pipe-pane -t s "cat >raw"
+    tmux -L watch -f /dev/null new-session -d -s s -x "$columns" -y "$rows" "bash --norc -c 'sleep 0.2; $*; echo \$? >ended; sleep 60'"
+    tmux -L watch pipe-pane -t s "cat >raw"
 }
-keys() { tmux -L "watch$$" send-keys -t s "$@"; }
-screen() { tmux -L "watch$$" capture-pane -p -t s >screen; }
+keys() { tmux -L watch send-keys -t s "$@"; }
+screen() { tmux -L watch capture-pane -p -t s >screen; }
 # awaits PATTERN [SECONDS]: the screen shows it
 awaits()
 {
     CHECKS=$((CHECKS + 1))
     local _
     [ $FAILURES -lt 3 ] || return # a session that is not there: each would take its whole time
-    for _ in $(seq $((10 * ${2:-20}))); do
+    for _ in $(seq $((10 * ${2:-60}))); do
         screen
         grep -Eq -- "$1" screen && return
         sleep 0.1
     done
     wrong "the screen does not show '$1': $(cat screen)"
 }
-close() { tmux -L "watch$$" kill-session -t s 2>/dev/null; }
+close() { tmux -L watch kill-session -t s 2>/dev/null; }
 UTF8="LC_ALL=C.UTF-8"
 
 # --- a run that has ended, at three widths ---
@@ -96,7 +96,7 @@ for columns in 60 80 132; do
     if [ $columns = 132 ]; then has screen ' events'; else lacks screen ' events'; fi
     if [ $columns = 60 ]; then lacks screen 'trend'; else has screen '10 steps +trend'; fi
     keys q
-    for _ in $(seq 50); do [ -e ended ] && break; sleep 0.1; done
+    for _ in $(seq 600); do [ -e ended ] && break; sleep 0.1; done
     is "$(cat ended)" 0 "exit code of q at $columns columns"
     close
 done
@@ -109,7 +109,7 @@ awaits 'samples of all steps, latest first, finish any +1/60'
 has screen '^>30/3/3 '
 keys Down Down
 awaits '^>30/3/1 '
-is "$(tmux -L "watch$$" display-message -p -t s '#{cursor_y}')" 4 "row of the cursor"
+is "$(tmux -L watch display-message -p -t s '#{cursor_y}')" 4 "row of the cursor"
 keys o
 awaits 'samples of the last step, best first, finish any +1/16'
 keys o
@@ -152,7 +152,7 @@ awaits '^reward '
 for size in '61 20' '100 30' '60 16' '90 40' '70 24' '132 40' '60 24' '40 10' '62 17' '80 24'; do
     # shellcheck disable=SC2086 # two numbers
     set -- $size
-    tmux -L "watch$$" resize-window -t s -x "$1" -y "$2"
+    tmux -L watch resize-window -t s -x "$1" -y "$2"
     sleep 0.15
 done
 awaits '^1 Run 2 Samples.*\? help  q leave$'
@@ -228,10 +228,10 @@ sleep 1
 is "$(wc -l <runs/paused/metrics.jsonl)" "$lines" "steps that were made while the run paused"
 step=$(sed -n 's/^paused after step \([0-9]*\),.*/\1/p' screen)
 keys s
-for _ in $(seq 100); do [ -e "runs/paused/checkpoints/step-$step/model.safetensors" ] && break; sleep 0.1; done
+for _ in $(seq 600); do [ -e "runs/paused/checkpoints/step-$step/model.safetensors" ] && break; sleep 0.1; done
 [ -e "runs/paused/checkpoints/step-$step/model.safetensors" ] || wrong "no checkpoint of step $step was saved"
 keys q
-for _ in $(seq 50); do [ -e ended ] && break; sleep 0.1; done
+for _ in $(seq 600); do [ -e ended ] && break; sleep 0.1; done
 screen
 has screen 'paused is paused and stays so'
 kill -0 $trainer || wrong "q ended the run"
@@ -241,13 +241,13 @@ view 80 24 "$UTF8 '$COHORT' watch paused whole"
 awaits 'PAUSED +FINISHED'
 keys Enter
 awaits 'r go on'
-tmux -L "watch$$" new-session -d -s t -x 80 -y 24 "$UTF8 exec '$COHORT' watch paused --read-only"
+tmux -L watch new-session -d -s t -x 80 -y 24 "$UTF8 exec '$COHORT' watch paused --read-only"
 sleep 0.7
-is "$(tmux -L "watch$$" capture-pane -p -t t | grep -c 'r go on')" 0 "keys of a view that is read-only"
-tmux -L "watch$$" send-keys -t t r
+is "$(tmux -L watch capture-pane -p -t t | grep -c 'r go on')" 0 "keys of a view that is read-only"
+tmux -L watch send-keys -t t r
 sleep 0.7
 awaits 'PAUSED'
-kill -9 "$(tmux -L "watch$$" display-message -p -t t '#{pane_pid}')"
+kill -9 "$(tmux -L watch display-message -p -t t '#{pane_pid}')"
 keys r
 awaits 'RUNNING'
 # A trainer that hangs holds up no key.
@@ -274,7 +274,7 @@ SLOW=0.2 "${GRPO[@]}" --steps 30 --save-steps 2 --out runs/killed >log 2>&1 &
 trainer=$!
 listens killed
 view 80 24 "$UTF8 '$COHORT' watch runs/killed || sleep 1; while ! '$COHORT' watch killed; do sleep 0.2; done"
-for _ in $(seq 200); do [ -e runs/killed/checkpoints/step-4 ] && break; sleep 0.1; done
+for _ in $(seq 600); do [ -e runs/killed/checkpoints/step-4 ] && break; sleep 0.1; done
 kill -9 $trainer
 wait $trainer 2>/dev/null
 [ -S runs/killed/.cohort.socket ] || wrong "a killed trainer left no socket"

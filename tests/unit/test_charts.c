@@ -8,6 +8,7 @@
 #include "report/html.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static void test_text_stays_text(void **state)
@@ -119,12 +120,37 @@ static void test_chart(void **state)
     text_free(&out);
 }
 
+/* The name of a limit is over the curves, above its line, or below it where the legend is. */
+static void test_limit(void **state)
+{
+    (void)state;
+    struct chart_series series = {.name = "a"};
+    const double limits[] = {5.0, 10.0};
+    cohort_error err = {0};
+    make(&series.curve, 10, line);
+    for (size_t i = 0; i < 2; i++) {
+        struct chart chart = {.title = "T", .series = &series, .n_series = 1, .limit = limits[i], .limit_name = "most"};
+        struct text out = {0};
+        double line_y = 0.0, name_y = 0.0;
+        assert_int_equal(chart_write(&chart, &out, &err), COHORT_OK);
+        const char *at = strstr(out.data, "class=\"limit\"");
+        assert_non_null(at);
+        assert_true(at > strstr(out.data, "class=\"s0 line\" d="));
+        assert_int_equal(sscanf(strstr(at, "y1="), "y1=\"%lf", &line_y), 1);
+        assert_int_equal(sscanf(strstr(at, "<text"), "<text class=\"soft named\" x=\"704\" y=\"%lf", &name_y), 1);
+        assert_true(i == 0 ? name_y < line_y : name_y > line_y);
+        text_free(&out);
+    }
+    curve_free(&series.curve);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_stays_text), cmocka_unit_test(test_cut_inside_no_character),
         cmocka_unit_test(test_style_hash),      cmocka_unit_test(test_no_extreme_is_lost),
         cmocka_unit_test(test_smoothing),       cmocka_unit_test(test_chart),
+        cmocka_unit_test(test_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
