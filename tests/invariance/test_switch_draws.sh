@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Random switches of grpo and sft together (f32): a run that stopped and went on is the run that did not stop, to the byte
+# Random switches of grpo and sft together, and of the trainers of pairs and distillation (f32): a run that stopped and went on is the run that did not stop, to the byte
 # (I6), and the numbers of its first step do not depend on how it is cut into micro-batches (I5). What the program refuses
 # is drawn again. In `make test` there are a few draws; tests/slow/test_switch_draws_all.sh has 200.
 #
@@ -8,6 +8,7 @@
 . "$SOURCE/tests/support/resume.sh"
 DRAWS=${DRAWS:-6} SEED=${SEED:-1}
 make_model "$work/model"
+make_model "$work/teacher" 5
 make_data
 cd "$work"
 RANDOM=$SEED
@@ -81,6 +82,56 @@ draw_sft() {
     draw_common
 }
 
+# Trainers of pairs: what a loss sees of the other rows of a step, and what the reference is, are the switches that matter here.
+draw_pairs() {
+    args=("$1" --data pairs.jsonl --eval-data pairs.jsonl --batch-size 3 --learning-rate 1e-3 --eval-steps 1)
+    case $1 in
+    dpo)
+        local losses=(sigmoid hinge ipo exo_pair nca_pair robust bco_pair sppo_hard aot aot_unpaired apo_zero apo_down discopop sft sigmoid_norm)
+        pick "${losses[@]}"
+        local loss=$word
+        pick "${losses[@]}"
+        if chance 3; then add --loss-type "$loss,$word" --loss-weights 1,0.3; else add --loss-type "$loss"; fi
+        maybe 3 --label-smoothing 0.2
+        pick reverse_kl reverse_kl forward_kl js_divergence alpha_divergence
+        add --f-divergence-type "$word"
+        maybe 3 --ld-alpha 0.5
+        maybe 3 --use-weighting
+        maybe 6 --reference-free
+        ;;
+    kto)
+        pick kto apo_zero_unpaired
+        add --loss-type "$word"
+        maybe 2 --desirable-weight 1.5 --undesirable-weight 0.7
+        ;;
+    cpo)
+        pick sigmoid hinge ipo simpo alphapo
+        add --loss-type "$word"
+        maybe 3 --label-smoothing 0.2
+        maybe 3 --cpo-alpha 0
+        maybe 3 --alpha 0.3
+        ;;
+    reward) maybe 2 --center-rewards-coefficient 0.02 ;;
+    esac
+    if [ "$1" = dpo ] || [ "$1" = kto ]; then
+        pick none none ahead sync
+        [ "$word" != ahead ] || add --precompute-ref-log-probs
+        [ "$word" != sync ] || add --sync-ref-model --ref-model-sync-steps 2 --ref-model-mixup-alpha 0.7
+    fi
+    [ "$1" = reward ] || maybe 3 --max-length 40
+    maybe 3 --load-best-model-at-end --early-stopping-patience 2
+    draw_common
+}
+
+draw_distill() {
+    args=(distill --data grpo.jsonl --eval-data grpo-held-out.jsonl --teacher-model teacher --prompts-per-step 2 --max-completion-length 16
+        --learning-rate 1e-3 --eval-steps 1)
+    pick 0 0.3 0.5 1
+    add --beta "$word"
+    maybe 2 --temperature 0.8
+    draw_common
+}
+
 # close A B: the first steps of two runs, number by number: in f32 sums of another order, of derivatives that may cancel.
 close() {
     paste <(first_step "$1") <(first_step "$2") | awk '
@@ -94,7 +145,14 @@ first_step() { numbers "$1" | grep -m 1 '"step": 1[,}]' | tr -d '{}"' | tr ',' '
 done_draws=0 refused=0 stopped=0
 while [ $done_draws -lt "$DRAWS" ]; do
     [ $refused -le $((2 * DRAWS + 20)) ] || fail "$refused draws were refused"
-    if chance 4; then draw_sft; else draw_grpo; fi
+    pick sft grpo grpo grpo pairs pairs distill
+    case $word in
+    pairs)
+        pick dpo dpo dpo kto orpo cpo reward
+        draw_pairs "$word"
+        ;;
+    *) "draw_$word" ;;
+    esac
     rm -rf whole parts small
     code=0
     "$COHORT" "${args[@]}" --device "$DEVICE" --save-steps 2 --threads 1 --steps 4 --out whole 2>whole.log || code=$?
