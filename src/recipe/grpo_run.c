@@ -687,8 +687,8 @@ cohort_status grpo_run_finish(struct grpo_run *run, cohort_error *err)
         best_model_tell_stop(&run->best, t);
     TRY(best_model_save_final(&run->best, t, err));
     training_draw(t, DRAW_END);
-    observer_message(t->observer, "done: %s/final is the trained model, %s/%s the curve", t->run.path, t->run.path,
-                     t->curve.file);
+    observer_message(t->observer, "done: %s/final is the trained %s, %s/%s the curve", t->run.path,
+                     t->session.adapter.there ? "adapter" : "model", t->run.path, t->curve.file);
     return COHORT_OK;
 }
 
