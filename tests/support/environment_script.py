@@ -52,7 +52,7 @@ def go_wrong(m):
         say(type="reply", id=m["id"], turn=m["turn"], messages=[{"role": "system", "content": "x"}])
         return True
     if mode == "log-flood":
-        for _ in range(40):
+        for _ in range(400):
             say(type="log", message="y" * 50000)
     return False
 
