@@ -57,8 +57,11 @@ racecheck: ## the CUDA kernels' tests with every access watched for races, in bu
 python: all ## put the Python package together in BUILD/python (PYTHONPATH=build/python)
 	python3 bindings/python/stage.py $(BUILD)/libcohort.so $(BUILD)/python
 
-python-test: ## its tests alone
-	$(CTEST) --test-dir $(BUILD) -R test_python
+python-test: ## its tests alone, with what they need
+	scripts/install-deps test
+	cmake -B $(BUILD) -DCOHORT_TESTS=ON $(CMAKE_FLAGS)
+	cmake --build $(BUILD) -j$(JOBS) --target cohort_cli cohort_shared
+	$(CTEST) --test-dir $(BUILD) -R '^test_(python.*|same_bytes)$$'
 
 wheel: all ## the Python package as a wheel in BUILD/wheel (with auditwheel of PyPI)
 	scripts/make-wheel $(BUILD)
@@ -66,8 +69,11 @@ wheel: all ## the Python package as a wheel in BUILD/wheel (with auditwheel of P
 node: all ## put the Node package together in BUILD/node/node_modules/cohort (NODE_PATH=build/node/node_modules)
 	node bindings/node/stage.js $(BUILD)/node-addon/cohort.node $(BUILD)/node/node_modules/cohort
 
-node-test: ## its tests alone
-	$(CTEST) --test-dir $(BUILD) -R test_node
+node-test: ## its tests alone, with what they need
+	scripts/install-deps test
+	cmake -B $(BUILD) -DCOHORT_TESTS=ON $(CMAKE_FLAGS)
+	cmake --build $(BUILD) -j$(JOBS) --target cohort_cli cohort_shared cohort_node
+	$(CTEST) --test-dir $(BUILD) -R '^test_(node|same_bytes)$$'
 
 node-package: all ## the Node package as a tarball for npm in BUILD/npm
 	scripts/make-node-package $(BUILD)
