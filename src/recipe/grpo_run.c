@@ -378,7 +378,8 @@ static bool count_evaluation(struct grpo_run *run, const struct metrics *metrics
 static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metrics *metrics, cohort_error *err)
 {
     struct training *t = &run->t;
-    cohort_status failed = COHORT_OK, logged = COHORT_OK, shown = COHORT_OK;
+    /* Whoever reads the line of a step may count on the checkpoint of the one before. */
+    cohort_status failed = training_settle(t, err), logged = COHORT_OK, shown = COHORT_OK;
     const int64_t logging_steps = options_int(t->options, OPTION_LOGGING_STEPS);
     for (int32_t b = begun; failed == COHORT_OK && b < run->n_live; b++)
         failed = log_completions(run, &run->live[b], err);

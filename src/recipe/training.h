@@ -119,7 +119,7 @@ cohort_status training_save(struct training *t, const struct optimizer *optimize
 /* Called before the next update: waits until all that it changes was read for the checkpoint that is being written, if
  * there is one. Its files are synced and named while the update runs. */
 cohort_status training_before_update(struct training *t, cohort_error *err);
-/* Waits until the checkpoint that is being written, if there is one, is whole. */
+/* Waits until the checkpoint that is being written, if there is one, is whole: before a later step is logged. */
 cohort_status training_settle(struct training *t, cohort_error *err);
 /* Writes final/ with the model alone: that in memory, or that of the checkpoint of a step; and final-ema/ with the mean
  * of the weights up to now, if one is kept. */
