@@ -253,12 +253,12 @@ static cohort_status end_document(struct generate *g, cohort_error *err)
     const double now = clock_seconds(), first = g->first > 0.0 ? g->first : now;
     if (!g->document)
         return COHORT_OK;
-    cohort_status status =
-        text_printf(&text, err,
-                    "%s\n], \"prompt_tokens\": %lld, \"completion_tokens\": %lld, \"seconds\": %.3f, "
-                    "\"seconds_to_first_token\": %.3f}\n",
-                    g->opened ? "" : "{\"completions\": [", (long long)stats.prompt_tokens,
-                    (long long)stats.generated_tokens, now - g->start, first - g->start);
+    cohort_status status = text_printf(
+        &text, err,
+        "%s\n], \"prompt_tokens\": %lld, \"completion_tokens\": %lld, \"drafted_tokens\": %lld, "
+        "\"accepted_tokens\": %lld, \"seconds\": %.3f, \"seconds_to_first_token\": %.3f}\n",
+        g->opened ? "" : "{\"completions\": [", (long long)stats.prompt_tokens, (long long)stats.generated_tokens,
+        (long long)stats.drafted, (long long)stats.accepted, now - g->start, first - g->start);
     if (status == COHORT_OK)
         observer_output(g->observer, &text);
     text_free(&text);

@@ -382,6 +382,7 @@ cohort_status session_load_reference(const struct session *session, const struct
 
 void session_close(struct session *session)
 {
+    session_draft_close(session->draft);
     if (session->backend != NULL)
         arena_release(&session->arena, session->backend);
     model_destroy(session->model);
@@ -436,8 +437,10 @@ size_t session_room(const struct session *session, const struct options *options
 cohort_status session_rollout(const struct session *session, const struct options *options,
                               const struct rollout_need *need, struct rollout_choice *choice, cohort_error *err)
 {
-    const size_t room = session_room(session, options);
     const bool half = need->modest || (session->backend->host_memory && !need->whole);
+    size_t room = session_room(session, options);
+    if (session->draft != NULL)
+        room = session_draft_leaves(session->draft, session, room);
     TRY(rollout_choose(session->model, need, half ? room / 2 : room, NULL, choice, err));
     const bool waits =
         need->whole && (choice->config.n_pages < need->pages || choice->config.max_sequences < need->completions);
@@ -463,7 +466,8 @@ enum { SPECULATIVE_LIST(ID) };
 int32_t session_drafts(const struct session *session, const struct options *options)
 {
     const int word = options_choice(options, OPTION_SPECULATIVE) - 1; /* -1: auto */
-    const bool draws = word == SPECULATIVE_NGRAM || (word < 0 && session->backend->host_memory);
+    const bool model = options_has(options, "draft_model") && options_string(options, OPTION_DRAFT_MODEL) != NULL;
+    const bool draws = word == SPECULATIVE_NGRAM || (word < 0 && (model || session->backend->host_memory));
     return draws ? (int32_t)options_int(options, OPTION_SPECULATIVE_TOKENS) : 0;
 }
 
@@ -473,12 +477,19 @@ cohort_status session_engine(struct session *session, const struct options *opti
     struct rollout_choice choice = {0};
     cohort_status status = COHORT_OK;
     *out = NULL;
+    TRY(session_draft_open(&session->draft, session, options, err));
+    if (session->draft != NULL)
+        session->beside += session_draft_bytes(session->draft);
     TRY(session_rollout(session, options, need, &choice, err));
+    const size_t room = session_room(session, options);
     TRY(engine_create(out, session->model, session->tokenizer, &choice.config, err));
     TRY_GOTO(engine_keep_prefixes(*out, err));
     TRY_GOTO(engine_plan(*out, &session->arena, err));
     TRY_GOTO(arena_allocate(&session->arena, session->backend, "rollout buffers", err));
     TRY_GOTO(engine_plan(*out, &session->arena, err));
+    if (session->draft != NULL)
+        TRY_GOTO(session_draft_engine(session->draft, *out, need,
+                                      room - session_draft_leaves(session->draft, session, room), err));
     return COHORT_OK;
 cleanup:
     engine_destroy(*out);

@@ -4,6 +4,7 @@
 
 #include "recipe/rollout_plan.h"
 #include "recipe/session_adapter.h"
+#include "recipe/session_draft.h"
 #include "rollout/engine.h"
 #include "text/chat_template.h"
 #include "format/checkpoint.h"
@@ -53,8 +54,9 @@ struct session {
     /* Tokens, or -1: what SFT puts behind a text, and what ends a turn in the chat template. What ends a completion is
      * in model->config. */
     int32_t text_end, turn_end;
-    const json_t *tools; /* of conversations whose row has none, borrowed; NULL: none */
-    size_t beside;       /* bytes that the command holds beside the model's, of a limit that was given */
+    const json_t *tools;         /* of conversations whose row has none, borrowed; NULL: none */
+    struct session_draft *draft; /* after session_engine, with option draft_model; else NULL */
+    size_t beside;               /* bytes that the command holds beside the model's, of a limit that was given */
 };
 /* Options used: model and adapter (or dir instead, if not NULL; session_adapter_find), dtype, isa, device, threads; eos_token and chat_template with
  * SESSION_TOKENIZER. The files are compared with config.json before memory is taken. observer, told the notes, may be NULL. */
@@ -105,9 +107,10 @@ cohort_status session_load_reference(const struct session *session, const struct
  * completion needs it. What does not fit is COHORT_ERR_MEMORY with choice->refused set. Options used: memory_limit. */
 cohort_status session_rollout(const struct session *session, const struct options *options,
                               const struct rollout_need *need, struct rollout_choice *choice, cohort_error *err);
-/* Tokens of a completion that a step drafts, at most. Options used: speculative, speculative_tokens. */
+/* Tokens of a completion that a step drafts, at most. Options used: speculative, speculative_tokens, draft_model. */
 int32_t session_drafts(const struct session *session, const struct options *options);
-/* Creates the engine for it, whose buffers are in session->arena. */
+/* Creates the engine for it, whose buffers are in session->arena, and with option draft_model what drafts for it. Once a
+ * session; the engine is destroyed before the session is closed. */
 cohort_status session_engine(struct session *session, const struct options *options, const struct rollout_need *need,
                              struct engine **out, cohort_error *err);
 

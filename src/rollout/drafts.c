@@ -24,12 +24,18 @@ static const double margin = 1.15;
 static const double loss_borne = 0.005;
 /* A step with drafts on a device that has windows, in plain steps, before one was measured. */
 static const double verifying_at_first = 1.5;
+/* What is taken to be right of a model's drafts before any was tried, and what a draft counts of all before. */
+static const double model_right_at_first = 0.7;
+enum { MODEL_MEMORY = 64 };
+static const double model_step_moves = 0.1;
+/* A model's drafts that promise nothing are tried all the same while they have lost less than this share of what may be lost. */
+static const double probing = 0.25;
 /* Gains of long ago do not pay for losses. */
 static const double seconds_remembered = 0.99;
 
 cohort_status drafts_create(struct drafts *d, int32_t most, int64_t n_pages, bool windows, cohort_error *err)
 {
-    *d = (struct drafts){.most = most, .windows = windows};
+    *d = (struct drafts){.most = most, .windows = windows, .model_right = model_right_at_first};
     if (most == 0)
         return COHORT_OK;
     size_t n = LEAST_ENTRIES;
@@ -45,6 +51,8 @@ cohort_status drafts_create(struct drafts *d, int32_t most, int64_t n_pages, boo
 
 void drafts_free(struct drafts *d)
 {
+    draft_model_destroy(d->model);
+    mem_free(d->most_each);
     mem_free(d->entries);
     memset(d, 0, sizeof *d);
 }
@@ -155,7 +163,7 @@ static int32_t most_of(const struct drafts *d, const struct sequence *s, int32_t
     return left < most ? left : most;
 }
 
-static bool place_guesses(struct drafts *d, struct sequence **running, int32_t n_running, int32_t room)
+static void place_guesses(struct drafts *d, struct sequence **running, int32_t n_running, int32_t room)
 {
     for (int32_t i = 0; i < n_running; i++) {
         struct sequence *s = running[i];
@@ -165,21 +173,14 @@ static bool place_guesses(struct drafts *d, struct sequence **running, int32_t n
                 d->guess(d->guess_context, s->request->id, s->index, s->history, end, s->history + end, most);
         d->n_drafted += s->n_drafted;
     }
-    return d->n_drafted > 0;
 }
 
-bool drafts_place(struct drafts *d, struct sequence **running, int32_t n_running, int32_t room)
+/* What was seen before. */
+static void place_known(struct drafts *d, struct sequence **running, int32_t n_running, int32_t room)
 {
     struct step_line plain;
-    d->n_decoding = d->n_drafted = 0;
-    for (int32_t i = 0; i < n_running; i++) {
-        running[i]->n_drafted = 0;
-        d->n_decoding += running[i]->n_behind == 0 ? 1 : 0;
-    }
-    if (d->guess != NULL)
-        return place_guesses(d, running, n_running, room);
     if (d->most == 0 || d->n_decoding == 0 || !step_cost_line(&d->plain, &plain) || d->lost > loss_borne * d->spent)
-        return false;
+        return;
     const double n = d->n_decoding, seconds = step_line_at(&plain, n);
     struct outlook o = {.line = plain, .tokens = n, .rows = n};
     if (d->windows && !step_cost_line(&d->verifying, &o.line))
@@ -194,7 +195,98 @@ bool drafts_place(struct drafts *d, struct sequence **running, int32_t n_running
             running[i]->n_drafted = 0;
         d->n_drafted = 0;
     }
-    return d->n_drafted > 0;
+}
+
+void drafts_forget(struct drafts *d, const struct sequence *s)
+{
+    if (d->model != NULL)
+        draft_model_forget(d->model, s);
+}
+
+/* ---- A model's drafts ---- */
+
+/* Of n completions, how many times as many tokens a second a step gives where each has k drafts. */
+static double model_gain(const struct drafts *d, const struct step_line *plain, const struct step_line *line, double n,
+                         int32_t k)
+{
+    double tokens = 1.0, chance = 1.0;
+    for (int32_t i = 0; i < k; i++)
+        tokens += chance *= d->model_right;
+    const double seconds = step_line_at(line, n * (double)(k + 1)) + (double)k * d->model_step;
+    return tokens * step_line_at(plain, n) / seconds;
+}
+
+/* How many drafts for each promise the most; 0: none promise anything, and there is nothing to lose in a try. */
+static int32_t model_depth(const struct drafts *d, const struct step_line *plain)
+{
+    struct step_line line = *plain;
+    double best = 1.0;
+    int32_t depth = 0;
+    if (d->windows && !step_cost_line(&d->verifying, &line))
+        line.fixed = verifying_at_first * step_line_at(plain, d->n_decoding) - plain->row * d->n_decoding;
+    for (int32_t k = 1; k <= d->most; k++) {
+        const double gain = model_gain(d, plain, &line, d->n_decoding, k);
+        depth = gain > best ? k : depth;
+        best = gain > best ? gain : best;
+    }
+    return depth > 0 ? depth : d->lost < probing * loss_borne * d->spent ? 1 : 0;
+}
+
+/* What was tried of its last drafts. */
+static void learn_right(struct drafts *d)
+{
+    const double tried = (double)(d->drafted - d->tried), hit = (double)(d->accepted - d->hit);
+    const double share = tried < MODEL_MEMORY ? tried / MODEL_MEMORY : 1.0;
+    if (tried > 0)
+        d->model_right += share * (hit / tried - d->model_right);
+    d->tried = d->drafted;
+    d->hit = d->accepted;
+}
+
+static cohort_status place_model(struct drafts *d, struct sequence **running, int32_t n_running, int32_t room,
+                                 int32_t vocab, cohort_error *err)
+{
+    const bool always = draft_model_always(d->model);
+    struct step_line plain;
+    double each = 0.0;
+    learn_right(d);
+    if (!always && (!step_cost_line(&d->plain, &plain) || d->lost > loss_borne * d->spent))
+        return COHORT_OK;
+    const int32_t depth = always ? d->most : model_depth(d, &plain);
+    if (depth == 0)
+        return COHORT_OK;
+    TRY(mem_grow(&d->most_each, &d->most_room, (size_t)n_running, sizeof *d->most_each, "drafts", err));
+    for (int32_t i = 0, left = room; i < n_running; i++) {
+        const int32_t most = most_of(d, running[i], left), take = most < depth ? most : depth;
+        d->most_each[i] = take > 0 ? take : 0;
+        left -= d->most_each[i];
+    }
+    const double start = draft_model_seconds(d->model, &each);
+    TRY(draft_model_place(d->model, running, d->most_each, n_running, vocab, err));
+    d->model_seconds = draft_model_seconds(d->model, &each) - start;
+    d->model_step = d->model_step == 0.0 ? each : d->model_step + model_step_moves * (each - d->model_step);
+    for (int32_t i = 0; i < n_running; i++)
+        d->n_drafted += running[i]->n_drafted;
+    return COHORT_OK;
+}
+
+cohort_status drafts_place(struct drafts *d, struct sequence **running, int32_t n_running, int32_t room, int32_t vocab,
+                           bool alone, bool *placed, cohort_error *err)
+{
+    d->n_decoding = d->n_drafted = 0;
+    d->model_seconds = 0.0;
+    for (int32_t i = 0; i < n_running; i++) {
+        running[i]->n_drafted = 0;
+        d->n_decoding += running[i]->n_behind == 0 ? 1 : 0;
+    }
+    if (d->guess != NULL)
+        place_guesses(d, running, n_running, room);
+    else if (d->model != NULL && (alone || draft_model_always(d->model)) && d->n_decoding > 0)
+        TRY(place_model(d, running, n_running, room, vocab, err));
+    else if (d->model == NULL)
+        place_known(d, running, n_running, room);
+    *placed = d->n_drafted > 0;
+    return COHORT_OK;
 }
 
 void drafts_measure(struct drafts *d, int32_t rows, int64_t tokens, double seconds)
@@ -202,11 +294,13 @@ void drafts_measure(struct drafts *d, int32_t rows, int64_t tokens, double secon
     struct step_line plain;
     if (d->most == 0 || rows == 0)
         return;
-    d->spent = seconds_remembered * d->spent + seconds;
+    d->spent = seconds_remembered * d->spent + seconds + d->model_seconds;
     d->lost *= seconds_remembered;
+    if (d->n_drafted == 0)
+        d->lost += d->model_seconds;
     if (d->n_drafted > 0 && step_cost_line(&d->plain, &plain)) {
         const double n = d->n_decoding, each = step_line_at(&plain, n) / n;
-        d->lost += seconds - (double)tokens * each;
+        d->lost += seconds + d->model_seconds - (double)tokens * each;
         if (d->lost < -loss_borne * d->spent)
             d->lost = -loss_borne * d->spent;
     }

@@ -11,10 +11,14 @@
  * a table of a fixed size, where what is new takes the place of what is old; to a place belongs the token that was seen
  * there and how often. How often such a token was right is counted for every draw, drafted or not. What a row costs is
  * measured (step_cost.h). A token is drafted where that promises more tokens a second; and where steps with drafts
- * nevertheless lose time, drafts pause until what they lost is a two-hundredth of all time. */
+ * nevertheless lose time, drafts pause until what they lost is a two-hundredth of all time.
+ *
+ * Or a smaller model drafts (draft_model.h): as many tokens for each completion as promise the most a second, by how many of
+ * them were right and by what they cost, their own model's time included. They pause in the same way. */
 #ifndef COHORT_ROLLOUT_DRAFTS_H
 #define COHORT_ROLLOUT_DRAFTS_H
 
+#include "rollout/draft_model.h"
 #include "rollout/sequence.h"
 #include "rollout/step_cost.h"
 
@@ -29,7 +33,14 @@ struct drafts {
     int32_t most;        /* tokens drafted for one completion; 0: none ever */
     engine_guess *guess; /* NULL: the table guesses */
     void *guess_context;
-    bool windows; /* the device decodes without the host where nothing is drafted */
+    struct draft_model *model; /* owned; NULL: none */
+    int32_t *most_each;        /* [most_room] of each running completion */
+    size_t most_room;
+    double model_right,
+        model_step;       /* of its drafts that were tried, the share that was right; seconds of one of its steps */
+    double model_seconds; /* that it took for the drafts of the step in hand */
+    int64_t tried, hit;   /* drafted and accepted when it drafted last */
+    bool windows;         /* the device decodes without the host where nothing is drafted */
     struct draft_entry *entries;
     size_t n_entries;                        /* a power of 2 */
     float right[DRAFT_ORDERS][DRAFT_TRUSTS]; /* shares of tokens that were right */
@@ -48,8 +59,12 @@ void drafts_know_prompt(struct drafts *drafts, const struct request *request);
 /* Remembers the last n tokens of a completion; drawn: they are the model's. */
 void drafts_know(struct drafts *drafts, const struct sequence *sequence, int32_t n, bool drawn);
 
-/* Puts drafts behind the history of running completions (n_drafted), room of them at most. True if there are any. */
-bool drafts_place(struct drafts *drafts, struct sequence **running, int32_t n_running, int32_t room);
+/* Puts drafts behind the history of running completions (n_drafted), room of them at most; *placed if there are any.
+ * vocab: of the completions' model; alone: no prompt is computed in the step, beside which no model drafts. Fails only where a model drafts and fails. */
+cohort_status drafts_place(struct drafts *drafts, struct sequence **running, int32_t n_running, int32_t room,
+                           int32_t vocab, bool alone, bool *placed, cohort_error *err);
+/* A completion is over. */
+void drafts_forget(struct drafts *drafts, const struct sequence *sequence);
 /* The step in hand is over: rows of them gave so many tokens in so many seconds. */
 void drafts_measure(struct drafts *drafts, int32_t rows, int64_t tokens, double seconds);
 

@@ -154,6 +154,12 @@ void engine_set_guess(struct engine *e, engine_guess *guess, void *context)
     e->scheduler.drafts.guess_context = context;
 }
 
+cohort_status engine_set_draft_model(struct engine *e, struct engine *drafts, bool always, cohort_error *err)
+{
+    assert(e->config.draft_tokens > 0 && e->scheduler.drafts.model == NULL);
+    return draft_model_create(&e->scheduler.drafts.model, drafts, drafts->model->config.vocab_size, always, err);
+}
+
 void engine_set_callback(struct engine *e, engine_callback *callback, void *context)
 {
     e->scheduler.callback = callback;
@@ -247,6 +253,8 @@ static cohort_status check_wishes(const struct engine *e, const struct engine_re
     if (request->wears < 0 || request->wears > e->n_adapters)
         return error_set(err, COHORT_ERR_ARGUMENT, "adapter %d is asked for, expected 0 to %d", (int)request->wears,
                          (int)e->n_adapters);
+    if (request->pause < 0 || request->pause >= request->max_tokens || (request->pause > 0 && !request->turns))
+        return error_set(err, COHORT_ERR_ARGUMENT, "a pause at token %d, expected one of a turn", (int)request->pause);
     if (request->process != NULL && request->constraints != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "a completion with a constraint cannot have a function that changes its logits");
@@ -447,6 +455,29 @@ cohort_status engine_go_on(struct engine *e, int64_t request, int32_t index, con
     return scheduler_go_on(&e->scheduler, s, tokens, n, err);
 }
 
+cohort_status engine_retrace(struct engine *e, int64_t request, int32_t index, const int32_t *tokens, int32_t n,
+                             int32_t ahead, cohort_error *err)
+{
+    struct sequence *s = NULL;
+    assert(e->scheduler.tokenizer == NULL);
+    TRY(find_waiting(e, request, index, &s, err));
+    const int32_t room = s->request->max_tokens - 1;
+    if (s->request->ask.pause == 0 || s->constraint != NULL || n < 1 || ahead < 1 || n > room - ahead)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "completion %d of request %lld cannot become %d tokens with %d of its own behind, of %d",
+                         (int)index, (long long)request, (int)n, (int)ahead, (int)room);
+    TRY(check_ids(e, "token", tokens, n, err));
+    scheduler_retrace(&e->scheduler, s, tokens, n, ahead);
+    return COHORT_OK;
+}
+
+int32_t engine_waiting_tokens(const struct engine *e, int64_t request, int32_t index, const int32_t **tokens)
+{
+    const struct sequence *s = scheduler_waiting(&e->scheduler, request, index);
+    *tokens = s == NULL ? NULL : s->history + s->request->ask.n_prompt;
+    return s == NULL ? 0 : s->n_tokens;
+}
+
 cohort_status engine_end(struct engine *e, int64_t request, int32_t index, cohort_error *err)
 {
     struct sequence *s = NULL;
@@ -484,8 +515,9 @@ static cohort_status run_alike(struct engine *e, bool open, cohort_error *err)
     enum { TURN_STEPS = 8 };
     struct scheduler *scheduler = &e->scheduler;
     const bool decodes = !scheduler_prefills(scheduler) && !scheduler_catches_up(scheduler);
-    const bool drafted =
-        drafts_place(&scheduler->drafts, scheduler->running, scheduler->n_running, e->config.prefill_tokens);
+    bool drafted = false;
+    TRY(drafts_place(&scheduler->drafts, scheduler->running, scheduler->n_running, e->config.prefill_tokens,
+                     e->model->config.vocab_size, decodes, &drafted, err));
     const bool window = decodes && !drafted && may_open_window(e);
     const int64_t before = scheduler->generated_tokens, steps = e->step.n_steps;
     const int32_t rows = scheduler->n_running + scheduler->drafts.n_drafted;

@@ -97,8 +97,10 @@ struct engine_request {
     int32_t
         wears; /* 0: what the model wears at each step; else the number, from 1, of an adapter of engine_set_adapters */
     uint64_t caller; /* requests of different callers are begun in turns, each as many completions as the others */
-    bool turns; /* an EOS ends a turn: the completion waits for engine_go_on or engine_end. max_tokens is then of all
+    bool turns;    /* an EOS ends a turn: the completion waits for engine_go_on or engine_end. max_tokens is then of all
                    turns and of what comes between them */
+    int32_t pause; /* with turns: the first one ends with this token too, less than max_tokens, and engine_retrace may
+                      follow; 0: neither */
 };
 
 void engine_set_callback(struct engine *engine, engine_callback *callback, void *context);
@@ -121,6 +123,9 @@ cohort_status engine_know_page(struct engine *engine, const int32_t *tokens, int
                                cohort_error *err);
 /* Drafts are what guess says, all of it, in place of what was seen before; of draft_tokens above 0. */
 void engine_set_guess(struct engine *engine, engine_guess *guess, void *context);
+/* Drafts are what another engine generates (draft_model.h), which is nobody else's: of a model with the same vocabulary on the
+ * same backend, without a tokenizer. It is borrowed. always: also where that is slower. Of draft_tokens above 0. */
+cohort_status engine_set_draft_model(struct engine *engine, struct engine *drafts, bool always, cohort_error *err);
 /* Completions come with the routes of their tokens from here on, if the model has experts. */
 void engine_keep_routes(struct engine *engine);
 
@@ -150,6 +155,13 @@ bool engine_poll_turn(struct engine *engine, struct engine_turn *turn);
  * number of them that are out of range; it then waits still. */
 cohort_status engine_go_on(struct engine *engine, int64_t request, int32_t index, const int32_t *tokens, int32_t n,
                            cohort_error *err);
+/* What the completion that waits has becomes these n tokens, of which nothing is computed again that it began with
+ * before, and it goes on for at most ahead of its own, when it waits again; n + ahead is less than its longest. Of a
+ * request with pause and without a constraint, in an engine without a tokenizer. COHORT_ERR_ARGUMENT as of engine_go_on. */
+cohort_status engine_retrace(struct engine *engine, int64_t request, int32_t index, const int32_t *tokens, int32_t n,
+                             int32_t ahead, cohort_error *err);
+/* The tokens of a completion that waits, until it goes on; returns their number, 0 where it does not wait. */
+int32_t engine_waiting_tokens(const struct engine *engine, int64_t request, int32_t index, const int32_t **tokens);
 /* The completion ends where it is (FINISH_EOS). */
 cohort_status engine_end(struct engine *engine, int64_t request, int32_t index, cohort_error *err);
 /* Whether engine_step would do nothing, because all that is left waits for an answer to its turn. */

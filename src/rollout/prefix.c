@@ -108,11 +108,11 @@ bool prefix_continues(const struct sequence *s)
     return is_first(s) && s->request->ask.n_prompt % ATTENTION_CHUNK != 0;
 }
 
-/* Whether all chunks before the completion's are known. */
+/* Whether all chunks before the completion's are known, and its own stay what they are: not where it can be retraced. */
 static bool may_follow(const struct scheduler *q, const struct sequence *s)
 {
     const struct request *r = s->request;
-    return shares(q, r) && is_first(s) && r->n_known == page_chunk(r->ask.n_prompt);
+    return shares(q, r) && r->ask.pause == 0 && is_first(s) && r->n_known == page_chunk(r->ask.n_prompt);
 }
 
 void prefix_take_own(struct scheduler *q, struct sequence *s)

@@ -168,6 +168,7 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
         done.text_length = s->text.length;
     }
     completion_queue_push(&q->finished, &done);
+    drafts_forget(&q->drafts, s);
     q->n_unfinished--;
     prefix_know_own(q, s);
     page_list_release(&s->pages, &q->pool);
@@ -271,6 +272,20 @@ cohort_status scheduler_go_on(struct scheduler *q, struct sequence *s, const int
         sequence_pending(s);
     }
     return COHORT_OK;
+}
+
+void scheduler_retrace(struct scheduler *q, struct sequence *s, const int32_t *tokens, int32_t n, int32_t ahead)
+{
+    assert(s->state == SEQUENCE_WAITING && n >= 1 && n + ahead < s->request->max_tokens && s->request->ask.pause > 0);
+    sequence_list_remove(&q->turns, s);
+    sequence_retrace(s, tokens, n, ahead);
+    q->n_waiting--;
+    if (s->pages.count > 0) {
+        s->state = SEQUENCE_READY;
+        sequence_list_append(&q->ready, s);
+    } else {
+        sequence_pending(s);
+    }
 }
 
 cohort_status scheduler_end(struct scheduler *q, struct sequence *s, cohort_error *err)

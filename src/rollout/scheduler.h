@@ -110,6 +110,9 @@ struct sequence *scheduler_waiting(const struct scheduler *scheduler, int64_t re
 /* A waiting completion goes on behind n tokens, which fit. Where they take all its room it ends by its length. */
 cohort_status scheduler_go_on(struct scheduler *scheduler, struct sequence *sequence, const int32_t *tokens, int32_t n,
                               cohort_error *err);
+/* A waiting completion becomes n tokens and goes on for ahead of its own (engine_retrace). */
+void scheduler_retrace(struct scheduler *scheduler, struct sequence *sequence, const int32_t *tokens, int32_t n,
+                       int32_t ahead);
 /* A waiting completion ends where it is. */
 cohort_status scheduler_end(struct scheduler *scheduler, struct sequence *sequence, cohort_error *err);
 /* The routes of the prompt and of all tokens but the last, which is not fed: mem_free them. */

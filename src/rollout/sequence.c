@@ -89,6 +89,7 @@ cohort_status request_create(struct request **out, const struct engine_request *
         s->request = r;
         s->constraint = r->constraints != NULL ? &r->constraints[i] : NULL;
         s->index = ask->first_index + i;
+        s->pause_at = ask->pause;
         TRY_GOTO(mem_alloc(&s->history, (size_t)ask->n_prompt + (size_t)max_tokens, sizeof(int32_t), "sequence", err));
         memcpy(s->history, ask->prompt, (size_t)ask->n_prompt * sizeof(int32_t));
         TRY_GOTO(mem_alloc(&s->logp, (size_t)max_tokens, sizeof(float), "sequence", err));
@@ -273,7 +274,7 @@ cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokeni
     }
     if (stopped)
         s->finish_reason = FINISH_STOP;
-    else if (eos && r->ask.turns)
+    else if ((eos && r->ask.turns) || s->n_tokens == s->pause_at)
         s->turned = true;
     else if (eos)
         s->finish_reason = FINISH_EOS;
@@ -304,6 +305,33 @@ cohort_status sequence_go_on(struct sequence *s, const struct tokenizer *tokeniz
     s->n_behind = n; /* the EOS, and all of these but the last */
     s->turned = false;
     return COHORT_OK;
+}
+
+/* With how many of these n tokens it begins. */
+static int32_t tokens_common(const struct sequence *s, const int32_t *tokens, int32_t n)
+{
+    const int32_t *own = s->history + s->request->ask.n_prompt;
+    int32_t common = 0;
+    while (common < n && common < s->n_tokens && own[common] == tokens[common])
+        common++;
+    return common;
+}
+
+void sequence_retrace(struct sequence *s, const int32_t *tokens, int32_t n, int32_t ahead)
+{
+    int32_t *own = s->history + s->request->ask.n_prompt;
+    const int32_t kept = tokens_common(s, tokens, n),
+                  computed = s->n_tokens - 1 - s->n_behind; /* tokens whose keys and values are there */
+    memcpy(own, tokens, (size_t)n * sizeof *own);
+    for (int32_t i = 0; i < n; i++) {
+        s->logp[i] = s->entropy[i] = 0.0f;
+        s->sampled[i] = false;
+    }
+    s->n_tokens = s->turn_begin = n;
+    s->n_behind = n - 1 - (kept < computed ? kept : computed);
+    s->n_behind = s->n_behind > 0 ? s->n_behind : 0; /* the last is fed again where its keys are there */
+    s->pause_at = n + ahead;
+    s->turned = false;
 }
 
 void sequence_pending(struct sequence *s)

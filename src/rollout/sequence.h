@@ -33,6 +33,7 @@ struct sequence {
     int32_t n_in_step;      /* rows that the step in hand computes */
     int32_t n_drafted;      /* tokens behind its last one in history that are not its own: drafts (drafts.h) */
     int32_t n_verified;     /* of them, in the step in hand, those that were drawn; -1: it draws no more */
+    int32_t pause_at;       /* with so many tokens a turn ends too; 0: never */
     bool turned;            /* its last token ended a turn, and nothing came behind it */
     struct sequence *next;  /* in the scheduler's list of turns that ended, or of those that go on */
     struct page_list pages; /* positions n_prompt on */
@@ -100,6 +101,9 @@ cohort_status sequence_append(struct sequence *sequence, const struct tokenizer 
 /* What came from outside: n tokens that fit behind what there is. */
 cohort_status sequence_go_on(struct sequence *sequence, const struct tokenizer *tokenizer, const int32_t *tokens,
                              int32_t n, cohort_error *err);
+/* Its tokens become these n, and it may draw ahead more before it pauses. Keys and values of those that it had before, and
+ * begins with still, stay. */
+void sequence_retrace(struct sequence *sequence, const int32_t *tokens, int32_t n, int32_t ahead);
 /* It holds no pages and wants them: all its tokens but the last are behind. */
 void sequence_pending(struct sequence *sequence);
 /* How many pages of its own it needs for its last token and, as far as its length allows, the ahead - 1 behind it. */

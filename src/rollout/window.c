@@ -64,6 +64,13 @@ static void decode_step(void *context)
     }
 }
 
+/* Tokens that it may draw before it ends or pauses. */
+static int32_t tokens_left(const struct sequence *s)
+{
+    const int32_t left = s->request->max_tokens - s->n_tokens, pause = s->pause_at - s->n_tokens;
+    return pause > 0 && pause < left ? pause : left;
+}
+
 /* Every running sequence as a slot. It has pages for all steps. */
 static void fill_slots(struct decode_window *w, const struct step *step, const struct scheduler *scheduler)
 {
@@ -72,11 +79,10 @@ static void fill_slots(struct decode_window *w, const struct step *step, const s
         struct sequence *s = scheduler->running[i];
         const struct request *r = s->request;
         const int32_t P = r->ask.n_prompt, position = P + s->n_tokens - 1;
-        const int32_t left = r->max_tokens - s->n_tokens;
         tree += i == 0 || scheduler->running[i - 1]->request != r ? 1 : 0;
         w->slots[i] = (struct decode_slot){.token = s->history[position],
                                            .position = position,
-                                           .n_left = left,
+                                           .n_left = tokens_left(s),
                                            .tree = tree,
                                            .n_prompt = P,
                                            .prompt_page = r->pages.pages,
@@ -97,7 +103,7 @@ int32_t decode_window_steps(const struct decode_window *w, const struct schedule
     int32_t steps = w->most, longest = 0;
     for (int32_t i = 0; i < n; i++) {
         const struct sequence *s = scheduler->running[i];
-        const int32_t left = s->request->max_tokens - s->n_tokens,
+        const int32_t left = tokens_left(s),
                       early = s->request->ask.min_tokens - s->n_tokens; /* draws that may not end it */
         steps = early > 0 && early < steps ? early : steps;
         longest = left > longest ? left : longest;
@@ -106,7 +112,7 @@ int32_t decode_window_steps(const struct decode_window *w, const struct schedule
     for (; steps > 1; steps--) {
         int64_t wasted = 0;
         for (int32_t i = 0; i < n; i++) {
-            const int32_t left = scheduler->running[i]->request->max_tokens - scheduler->running[i]->n_tokens;
+            const int32_t left = tokens_left(scheduler->running[i]);
             wasted += left < steps ? steps - left : 0;
         }
         if (wasted * WASTE_MOST <= (int64_t)n * steps)

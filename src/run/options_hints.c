@@ -50,8 +50,6 @@ static const char NO_CACHE[] =
     "prompts are computed once for all their completions; no cache is kept between runs; leave it out";
 static const char NO_DISTILLATION[] =
     "cohort distill does not have it: a teacher scores what the model itself samples (docs/TRAINERS.md)";
-static const char NO_DRAFTS[] =
-    "cohort has no drafting";
 static const char NO_PREFERENCE[] =
     "cohort does not have it; its trainers are sft, grpo, rloo, distill, dpo, kto, orpo, cpo and reward";
 static const char NO_QUANTISATION[] =
@@ -181,8 +179,7 @@ static const struct option_hint hints[] = {
     {"do_sample", NULL, DRAWS},
     {"do_train", NULL, COMMAND},
     {"dont_reprompt_on_self_success", NULL, OTHER_METHOD},
-    {"draft", NULL, NO_DRAFTS},
-    {"draft_model", NULL, NO_DRAFTS},
+    {"draft", "speculative_tokens", NULL},
     {"dry_multiplier", NULL, NO_SAMPLER},
     {"ds3_gather_for_generation", NULL, ONE_DEVICE},
     {"dynatemp_range", NULL, NO_SAMPLER},
@@ -317,7 +314,6 @@ static const struct option_hint hints[] = {
     {"mlock", NULL, NOT_NEEDED},
     {"mlx_path", "out", NULL},
     {"mmap", NULL, NOT_NEEDED},
-    {"model_draft", NULL, NO_DRAFTS},
     {"model_init_kwargs", NULL, LOCAL_MODEL},
     {"model_name", "model", NULL},
     {"model_name_or_path", "model", "a folder on this machine"},
@@ -341,7 +337,6 @@ static const struct option_hint hints[] = {
     {"num_beams", NULL, DRAWS},
     {"num_completions", "n|num_generations", NULL},
     {"num_completions_to_print", NULL, COMPLETIONS},
-    {"num_draft_tokens", NULL, NO_DRAFTS},
     {"num_epochs", "epochs", NULL},
     {"num_generations_eval", "n", NULL},
     {"num_layers", "lora_target_modules", LORA_OPTIONS},

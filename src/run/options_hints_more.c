@@ -57,7 +57,7 @@ static const struct option_hint hints[] = {
     {"default_local_dir", "out", "the run folder"},
     {"defrag_thold", NULL, NOT_NEEDED},
     {"del_local_ckpt_after_load", "save_total_limit", NULL},
-    {"draft_*", NULL, "cohort has no drafting; leave it out"},
+    {"draft_*", NULL, "a draft model is an option of generate, chat, serve and eval (draft_model); leave it out"},
     {"dry_*", NULL, NO_SAMPLER},
     {"dynatemp_*", NULL, NO_SAMPLER},
     {"enable_gradient_checkpointing", "recompute", "auto recomputes if memory asks for it"},

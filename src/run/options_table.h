@@ -352,11 +352,11 @@ OPTION(SAMPLING_ORDER, "sampling_order", ONE_OF(WORDS(SAMPLING_ORDER_LIST)), "ml
        "mlx: top_p, min_p, XTC, top_k, temperature; hf (transformers): temperature, top_k, top_p, min_p, XTC")
 OPTION(GENERATION_CONFIG, "generation_config", ONE_OF(WORDS(GENERATION_CONFIG_LIST)), "model", FOR_TALK, "Rollout",
        NO_RUN, "where options of sampling are not given: model takes generation_config.json's values; none does not")
-OPTION(REPETITION_MAX_PATTERN_SIZE, "repetition_max_pattern_size", INT(0, 4096), "0", FOR_GENERATE | FOR_CHAT, "Rollout", NO_RUN,
+OPTION(REPETITION_MAX_PATTERN_SIZE, "repetition_max_pattern_size", INT(0, 4096), "0", FOR_GENERATE | FOR_CHAT | FOR_SERVE, "Rollout", NO_RUN,
        "cut a completion that repeats one run of up to so many tokens; 0: never (the names are vLLM's)")
-OPTION(REPETITION_MIN_PATTERN_SIZE, "repetition_min_pattern_size", INT(1, 4096), "1", FOR_GENERATE | FOR_CHAT, "Rollout", NO_RUN,
+OPTION(REPETITION_MIN_PATTERN_SIZE, "repetition_min_pattern_size", INT(1, 4096), "1", FOR_GENERATE | FOR_CHAT | FOR_SERVE, "Rollout", NO_RUN,
        "the shortest run of tokens that counts there")
-OPTION(REPETITION_MIN_COUNT, "repetition_min_count", INT(2, 65536), "4", FOR_GENERATE | FOR_CHAT, "Rollout", NO_RUN,
+OPTION(REPETITION_MIN_COUNT, "repetition_min_count", INT(2, 65536), "4", FOR_GENERATE | FOR_CHAT | FOR_SERVE, "Rollout", NO_RUN,
        "how often in a row it must come")
 OPTION(LOGIT_BIAS, "logit_bias", BIASES, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "numbers added to the logits of token ids, for example 151645:-2.5")
@@ -375,6 +375,10 @@ OPTION(SPECULATIVE, "speculative", ONE_OF(AUTO_OR(SPECULATIVE_LIST)), "auto", FO
 OPTION(SPECULATIVE_TOKENS, "speculative_tokens", INT(1, 64), "16", FOR_SAMPLE, "Rollout", FREE,
        "guessed tokens of a completion in one step, at most; how many pays is measured")
 ALIAS("num_speculative_tokens", SPECULATIVE_TOKENS) /* vLLM's name */
+ALIAS("num_draft_tokens", SPECULATIVE_TOKENS)       /* MLX-LM's */
+OPTION(DRAFT_MODEL, "draft_model", FOLDER, NULL, FOR_GENERATE | FOR_CHAT | FOR_SERVE | FOR_EVAL, "Rollout", NO_RUN,
+       "folder of a smaller model with the same vocabulary that guesses tokens; sets speed, not results")
+ALIAS("model_draft", DRAFT_MODEL) /* llama.cpp's */
 OPTION(MIN_TOKENS, "min_tokens", INT(0, COUNT), "0", FOR_GENERATE, "Rollout", NO_RUN,
        "no completion ends by its EOS before it has so many tokens")
 OPTION(IGNORE_EOS, "ignore_eos", SWITCH, "false", FOR_GENERATE, "Rollout", NO_RUN,

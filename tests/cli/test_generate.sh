@@ -231,7 +231,7 @@ fails 2 'text has no log-probs' generate --prompt hi --prompt-logprobs
 # --- one document; rows as they are finished ---
 succeeds generate --batch batch.jsonl --max-tokens 12 --seed 7 --n 2 --format json
 is "$(sed '1d; $d; s/,$//' out)" "$(cat batch.out)" "the rows of a document"
-has out '^\], "prompt_tokens": [0-9]+, "completion_tokens": 120, "seconds": [0-9.]+, "seconds_to_first_token": [0-9.]+\}$'
+has out '^\], "prompt_tokens": [0-9]+, "completion_tokens": 120, "drafted_tokens": [0-9]+, "accepted_tokens": [0-9]+, "seconds": [0-9.]+, "seconds_to_first_token": [0-9.]+\}$'
 printf '%s\n' '{"prompt": "hello"}' '{"prompt": "hullo"}' '{"prompt": "halloo, and more"}' >three.jsonl
 succeeds generate --batch three.jsonl --decode-concurrency 1 --max-tokens 30 --seed 7
 cp out ordered.out

@@ -394,8 +394,44 @@ static void free_results(struct completion (*result)[MOST_GROUP])
             completion_free(&result[i][k]);
 }
 
-static void run_case(int32_t number, struct model *model)
+/* An engine whose model drafts: the model itself, or another of its shape; short of pages, and of rows. */
+struct drafter {
+    struct model *model;
+    struct engine *engine;
+    struct arena arena;
+};
+
+static void drafter_open(struct drafter *d, struct runner *mix, struct model *const models[2], int32_t number,
+                         int64_t least)
 {
+    struct source s = {.stream = 5000 + (uint64_t)number};
+    const struct engine_config config = {.max_sequences = 1 + pick(&s, 8),
+                                         .n_pages = least + pick(&s, 8),
+                                         .prefill_tokens = 1 + pick(&s, 200),
+                                         .max_context = chance(&s, 4) ? CONTEXT / 2 : CONTEXT};
+    *d = (struct drafter){.model = models[pick(&s, 2)]};
+    test_engine_open(&d->engine, &d->arena, d->model, &config);
+    if (!chance(&s, 3))
+        OK(engine_keep_prefixes(d->engine, err));
+    OK(engine_set_draft_model(mix->engine, d->engine, !chance(&s, 4), err));
+}
+
+static void drafter_close(struct drafter *d)
+{
+    struct completion over;
+    bool busy = false;
+    if (d->engine == NULL)
+        return;
+    OK(engine_step(d->engine, &busy, err)); /* all were forgotten, which it sees with the next step */
+    assert_false(busy);
+    while (engine_poll(d->engine, &over))
+        completion_free(&over);
+    test_engine_close(d->engine, &d->arena, d->model);
+}
+
+static void run_case(int32_t number, struct model *model, struct model *const drafters[2])
+{
+    struct drafter drafter = {0};
     struct source s = {.stream = 1000 + (uint64_t)number};
     struct asked asked[MOST_REQUESTS];
     static struct runner mix, single;
@@ -421,11 +457,14 @@ static void run_case(int32_t number, struct model *model)
     single.alone = true;
     run_alone(&single);
     model_wear(model, NULL);
-    if (config.draft_tokens > 0 && (test_options.small || !chance(&s, 3)))
+    if (config.draft_tokens > 0 && (test_options.small ? number % 4 < 3 : chance(&s, 2)))
         mix.told = alone;
+    else if (config.draft_tokens > 0)
+        drafter_open(&drafter, &mix, drafters, number, least);
     run_mix(&mix, known);
     compare(number, &mix, alone);
     test_engine_close(mix.engine, &mix.arena, model);
+    drafter_close(&drafter);
     test_engine_close(single.engine, &single.arena, model);
     free_results(mixed);
     free_results(alone);
@@ -466,16 +505,21 @@ static void test_mixes(void **state)
     print_message("%d cases of seed %llu\n", (int)n_cases, (unsigned long long)seed);
     for (int32_t shape = 0; shape < N_SHAPES; shape++) {
         char folder[] = "/tmp/cohort-mix-XXXXXX";
-        struct model *model = NULL;
+        struct model *model = NULL, *drafters[2] = {NULL, NULL};
         assert_non_null(mkdtemp(folder));
-        OK(tiny_checkpoint_write(folder, shapes[shape], 3, err));
+        for (int32_t k = 0; k < 2; k++) {
+            OK(tiny_checkpoint_write(folder, shapes[shape], k == 0 ? 4 : 3, err));
+            OK(model_load(&drafters[k], backend, folder, DTYPE_F32, 0, err));
+        }
         OK(model_load(&model, backend, folder, DTYPE_F32, 0, err));
         make_adapters(model);
         for (int32_t i = shape; i < n_cases; i += N_SHAPES)
-            run_case(i, model);
+            run_case(i, model, drafters);
         for (int32_t k = 0; k < ADAPTERS; k++)
             model_adapter_destroy(adapters[k]);
         model_destroy(model);
+        model_destroy(drafters[0]);
+        model_destroy(drafters[1]);
         OK(file_remove_all(folder, err));
     }
     backend_destroy(backend);

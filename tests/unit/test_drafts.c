@@ -59,6 +59,13 @@ static double takes(const struct machine *m, int32_t rows, bool drafted)
     return m->windows && !drafted ? m->window * seconds : seconds;
 }
 
+static bool placed(struct drafts *d, struct sequence **running, int32_t n, int32_t room)
+{
+    bool any = false;
+    OK(drafts_place(d, running, n, room, 1 << 20, true, &any, err));
+    return any;
+}
+
 /* How many times faster n completions of such a text come with drafts. */
 static double gain(const struct machine *m, const struct text_kind *kind, int32_t n, int64_t *drafted)
 {
@@ -89,7 +96,7 @@ static double gain(const struct machine *m, const struct text_kind *kind, int32_
                 running[left++] = &s[i];
         if (left == 0)
             break;
-        const bool any = drafts_place(&d, running, left, 1000);
+        const bool any = placed(&d, running, left, 1000);
         for (int32_t i = 0; i < left; i++) {
             struct sequence *q = running[i];
             const int32_t at = (int32_t)(q - s), end = PROMPT + q->n_tokens;
@@ -154,25 +161,25 @@ static void test_sources(void **state)
     struct drafts d;
     OK(drafts_create(&d, MOST, 4, false, err));
     drafts_know(&d, &first, 10, true);
-    assert_false(drafts_place(&d, running, 1, 100)); /* no step was measured */
+    assert_false(placed(&d, running, 1, 100)); /* no step was measured */
     drafts_measure(&d, 1, 1, 1.0);
     for (int i = 0; i < 100; i++)
         drafts_know(&d, &first, 10, true);
-    assert_true(drafts_place(&d, running, 1, 100));
+    assert_true(placed(&d, running, 1, 100));
     assert_int_equal(second.n_drafted, 9);
     assert_memory_equal(begun + 3, text + 3, 9 * sizeof *text);
-    assert_true(drafts_place(&d, running, 1, 4));
+    assert_true(placed(&d, running, 1, 4));
     assert_int_equal(second.n_drafted, 4);
     text[4] = 77; /* seen once: the other was seen often */
     drafts_know(&d, &first, 8, true);
-    assert_true(drafts_place(&d, running, 1, 2));
+    assert_true(placed(&d, running, 1, 2));
     assert_int_equal(begun[4], 5);
     drafts_know(&d, &first, 8, true);
     drafts_know(&d, &first, 8, true);
-    assert_true(drafts_place(&d, running, 1, 2));
+    assert_true(placed(&d, running, 1, 2));
     assert_int_equal(begun[4], 77);
     asked.scope = 6;
-    assert_false(drafts_place(&d, running, 1, 100));
+    assert_false(placed(&d, running, 1, 100));
     drafts_free(&d);
 }
 
