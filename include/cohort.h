@@ -424,6 +424,9 @@ typedef struct cohort_request {
                              int32_t n_logits);
     void *logits_context;
     uint64_t caller; /* whose request it is: those of different callers are begun in turns, so that nobody starves */
+    /* A completion ends ("repetition") when its last tokens are repetition_min_count times in a row one run of
+     * repetition_min_pattern_size (0: 1) to repetition_max_pattern_size tokens. 0: never; the names are vLLM's. */
+    int32_t repetition_max_pattern_size, repetition_min_pattern_size, repetition_min_count;
 } cohort_request;
 /* One completion of up to 256 tokens at temperature 1, without filters and penalties. size: sizeof *request in the
  * caller's header. */
@@ -441,10 +444,11 @@ typedef struct cohort_completion {
     int32_t *tokens; /* [n_tokens], the EOS included */
     float *logprobs; /* [n_tokens] at the sampling temperature, of the unfiltered and unpenalised distribution */
     size_t n_tokens;
-    char *text;                /* without special tokens and stop string; it may hold NULs */
-    const char *finish_reason; /* "eos", "stop", "length", "cancelled", or "error" if no token could be drawn (the
+    char *text; /* without special tokens and stop string; it may hold NULs */
+    const char *
+        finish_reason; /* "eos", "stop", "length", "repetition", "cancelled", or "error" if no token could be drawn (the
                                   weights are damaged, or every token is forbidden); static */
-    size_t text_length;        /* in bytes */
+    size_t text_length; /* in bytes */
     /* As the request asked; else NULL and 0. */
     size_t n_top;
     int32_t *top_token_ids; /* [n_tokens, n_top] the most likely ids at each place */

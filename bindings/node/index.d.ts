@@ -102,7 +102,7 @@ export declare function formatToolResponse(content: unknown): string;
 
 // ---- Generation
 
-export type FinishReason = 'stop' | 'length' | 'cancelled';
+export type FinishReason = 'stop' | 'length' | 'repetition' | 'cancelled';
 
 /** Messages (through the chat template), text as it stands, or ids. */
 export type Prompt = ChatMessage[] | string | Uint32Array | Int32Array;
@@ -123,6 +123,10 @@ export interface GenerationConfig {
   repetitionContextSize?: number;
   presenceContextSize?: number;
   frequencyContextSize?: number;
+  /** A completion ends ('repetition') where its last tokens are repetitionMinCount (4) times in a row one run of repetitionMinPatternSize (1) to so many. 0: never. */
+  repetitionMaxPatternSize?: number;
+  repetitionMinPatternSize?: number;
+  repetitionMinCount?: number;
   /** Texts that end a completion; they are not part of it. */
   stop?: string | string[];
   /** Of the draws: the same seed and prompt give the same completions. Chosen anew for each call where neither it nor the model has one. */

@@ -15,7 +15,8 @@ static const cohort_request fresh_request = {.n = 1,
                                              .repetition_penalty = 1.0f,
                                              .repetition_context = 20,
                                              .presence_context = 20,
-                                             .frequency_context = 20};
+                                             .frequency_context = 20,
+                                             .repetition_min_count = 4};
 static const cohort_batch fresh_batch;
 static const cohort_completion fresh_completion;
 static const cohort_observer fresh_observer;

@@ -226,7 +226,9 @@ static cohort_status put_finish(json_t *entry, const struct choice *c, cohort_er
         return put(entry, "stop_reason", json_text_value(c->stop, strlen(c->stop)), err);
     if (c->stop_id >= 0)
         return put(entry, "stop_reason", json_integer(c->stop_id), err);
-    return c->finish == FINISH_CANCELLED ? put(entry, "cohort_finish", json_string("cancelled"), err) : COHORT_OK;
+    return c->finish == FINISH_CANCELLED || c->finish == FINISH_REPETITION
+               ? put(entry, "cohort_finish", json_string(finish_reason_name(c->finish)), err)
+               : COHORT_OK;
 }
 
 /* ---- Whole ---- */

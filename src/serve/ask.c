@@ -333,6 +333,37 @@ static cohort_status read_stops(struct ask *ask, const struct engine_request *pa
     return COHORT_OK;
 }
 
+/* vLLM's object; one that is given holds for itself, whatever the server's options say. */
+static cohort_status read_repetition(struct ask *ask, const struct engine_request *pattern, bool lenient,
+                                     struct fault *fault)
+{
+    enum { MOST_SIZE = 4096, MOST_COUNT = 65536 }; /* as of the options */
+    static const char *const names[] = {"max_pattern_size", "min_pattern_size", "min_count", NULL};
+    static const char param[] = "repetition_detection";
+    const json_t *given = ask_field(ask->body, param);
+    int64_t longest = 0, shortest = 0, count = 0;
+    ask->repetition = pattern->repetition;
+    if (given == NULL)
+        return COHORT_OK;
+    if (!json_is_object(given))
+        return wrong_kind(fault, param, "an object of max_pattern_size, min_pattern_size and min_count", given);
+    TRY(ask_known(given, names, lenient, fault));
+    TRY(ask_integer(given, names[0], 0, MOST_SIZE, &longest, fault));
+    TRY(ask_integer(given, names[1], 0, MOST_SIZE, &shortest, fault));
+    TRY(ask_integer(given, names[2], 0, MOST_COUNT, &count, fault));
+    if (shortest > longest)
+        return fault_set(fault, 400, "invalid_value", param,
+                         "repetition_detection: min_pattern_size is %d, more than max_pattern_size, which is %d",
+                         (int)shortest, (int)longest);
+    if (longest > 0 && count < 2)
+        return fault_set(fault, 400, "invalid_value", param,
+                         "repetition_detection: min_count is %d, expected at least 2 where max_pattern_size is given",
+                         (int)count);
+    ask->repetition = (struct repeat_limit){
+        .max_size = (int32_t)longest, .min_size = (int32_t)(shortest > 0 ? shortest : 1), .min_count = (int32_t)count};
+    return COHORT_OK;
+}
+
 static cohort_status read_ends(struct ask *ask, const struct engine_request *pattern, int32_t vocab,
                                struct fault *fault)
 {
@@ -488,6 +519,7 @@ cohort_status ask_read(struct ask *ask, enum ask_form form, const struct ask_con
     TRY(read_seed(ask, fault));
     TRY(read_bias(ask, vocab, fault));
     TRY(read_stops(ask, context->pattern, fault));
+    TRY(read_repetition(ask, context->pattern, context->lenient, fault));
     TRY(read_ends(ask, context->pattern, vocab, fault));
     TRY(read_logprobs(ask, vocab < model_vocab ? vocab : model_vocab, fault));
     TRY(read_options(ask, fault));

@@ -54,6 +54,7 @@ struct ask {
     int32_t n, max_tokens; /* max_tokens 0: what the context leaves */
     int32_t min_tokens;
     bool ignore_eos;
+    struct repeat_limit repetition;
     const char **stop; /* [n_stop] within body */
     int32_t n_stop;
     int32_t *eos_ids; /* [n_eos] the model's and stop_token_ids */

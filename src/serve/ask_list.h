@@ -41,6 +41,7 @@
     X("stop_token_ids", ASK_ANY, ELSEWHERE, 0, 0)                                                                      \
     X("ignore_eos", ASK_ANY, SWITCH(ignore_eos), 0, 0)                                                                 \
     X("min_tokens", ASK_ANY, WHOLE(min_tokens), 0, INT32_MAX)                                                          \
+    X("repetition_detection", ASK_ANY, ELSEWHERE, 0, 0)                                                                \
     X("stream", ASK_ANY, SWITCH(stream), 0, 0)                                                                         \
     X("stream_options", ASK_OPENAI | ASK_RESPONSES, ELSEWHERE, 0, 0)                                                   \
     X("logprobs", ASK_OPENAI, ELSEWHERE, 0, 0)                                                                         \

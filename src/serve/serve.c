@@ -134,6 +134,7 @@ static cohort_status submit_prompt(struct serve *s, struct job *job, size_t p, c
     request.stop = ask->stop;
     request.n_stop = ask->n_stop;
     request.min_tokens = ask->min_tokens < request.max_tokens ? ask->min_tokens : request.max_tokens;
+    request.repetition = ask->repetition;
     request.n_top = ask->top_logprobs;
     request.wears = serve_adapters_find(&s->adapters, ask->model);
     request.logp_temperature = ask->logprobs ? ask->logp_temperature : 0;

@@ -158,9 +158,14 @@ static void test_bad_requests(void **state)
     WITH(n_prompt, 0, COHORT_ERR_ARGUMENT);
     WITH(n_prompt, (size_t)INT32_MAX + 1, COHORT_ERR_ARGUMENT);
     WITH(prompt, NULL, COHORT_ERR_ARGUMENT);
+    WITH(repetition_max_pattern_size, -1, COHORT_ERR_ARGUMENT);
     WITH(n_stop, 1, COHORT_ERR_ARGUMENT); /* stop is NULL */
     const char *stops[] = {"a", NULL};
     cohort_request bad = good;
+    bad.repetition_max_pattern_size = 4;
+    bad.repetition_min_count = 1;
+    REFUSED(cohort_submit(model, &bad, &id, &err), COHORT_ERR_ARGUMENT);
+    bad = good;
     bad.stop = stops;
     bad.n_stop = 2;
     REFUSED(cohort_submit(model, &bad, &id, &err), COHORT_ERR_ARGUMENT);
@@ -182,6 +187,35 @@ static void test_bad_requests(void **state)
     bool found = true;
     assert_int_equal(cohort_poll(model, &after, &found, &err), COHORT_OK);
     assert_false(found);
+    cohort_model_close(model);
+}
+
+/* Every token is 'a': the third in a row ends it. */
+static void test_repetition(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    cohort_model *model = open_model(NULL);
+    cohort_completion made;
+    cohort_request stuck;
+    const int32_t ids[] = {104, 101}, a[] = {97};
+    const float bias[] = {1000.0f};
+    int64_t id = 0;
+    cohort_request_init(&stuck);
+    cohort_completion_init(&made);
+    assert_int_equal(stuck.repetition_max_pattern_size, 0);
+    stuck.prompt = ids;
+    stuck.n_prompt = 2;
+    stuck.max_tokens = 20;
+    stuck.bias_ids = a;
+    stuck.bias = bias;
+    stuck.n_bias = 1;
+    stuck.repetition_max_pattern_size = 2;
+    stuck.repetition_min_count = 3;
+    assert_int_equal(cohort_submit(model, &stuck, &id, &err), COHORT_OK);
+    assert_int_equal(finish(model, &made), 3);
+    assert_string_equal(made.finish_reason, "repetition");
+    cohort_completion_free(&made);
     cohort_model_close(model);
 }
 
@@ -464,11 +498,17 @@ static void options_are_described(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(options_are_described),      cmocka_unit_test(test_null_arguments),
-        cmocka_unit_test(test_wrong_options),         cmocka_unit_test(test_bad_requests),
-        cmocka_unit_test(test_uninitialised_structs), cmocka_unit_test(test_step_in_callback),
-        cmocka_unit_test(test_options_in_callback),   cmocka_unit_test(test_after_fork),
-        cmocka_unit_test(test_stopped_generation),    cmocka_unit_test(test_stopped_runs),
+        cmocka_unit_test(options_are_described),
+        cmocka_unit_test(test_null_arguments),
+        cmocka_unit_test(test_wrong_options),
+        cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_uninitialised_structs),
+        cmocka_unit_test(test_repetition),
+        cmocka_unit_test(test_step_in_callback),
+        cmocka_unit_test(test_options_in_callback),
+        cmocka_unit_test(test_after_fork),
+        cmocka_unit_test(test_stopped_generation),
+        cmocka_unit_test(test_stopped_runs),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);
 }

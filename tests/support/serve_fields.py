@@ -103,12 +103,22 @@ def ends(s):
     later = first({**letters, "min_tokens": 3})
     assert later["token_ids"].index(97) == 3 and later["stop_reason"] == 97
     assert first({**eager, "logit_bias": {str(i): -100 for i in range(261) if i not in (98, 99)}, "max_tokens": 12})["text"].strip("bc") == ""
+    # an answer that repeats itself: every token is 97, so that it is cut at the third
+    stuck = {**eager, "logit_bias": {"97": 1000}, "repetition_detection": {"max_pattern_size": 4, "min_count": 3}}
+    cut = first(stuck)
+    assert cut["token_ids"] == [97] * 3 and cut["finish_reason"] == "stop" and cut["cohort_finish"] == "repetition", cut
+    assert len(first({**stuck, "repetition_detection": {"max_pattern_size": 4, "min_pattern_size": 2, "min_count": 3}})["token_ids"]) == 6
+    assert first({**stuck, "repetition_detection": {"max_pattern_size": 0}})["finish_reason"] == "length"
 
 
 def refused(s):
     for path, body, param in (
             (PLAIN, {"prompt": "x", "min_tokens": 9, "max_tokens": 5}, "min_tokens"),
             (PLAIN, {"prompt": "x", "min_tokens": 2, "guided_regex": "a+"}, "min_tokens"),
+            (PLAIN, {"prompt": "x", "repetition_detection": {"max_pattern_size": 4}}, "repetition_detection"),
+            (PLAIN, {"prompt": "x", "repetition_detection": {"max_pattern_size": 4, "min_count": 2, "min_pattern_size": 5}}, "repetition_detection"),
+            (PLAIN, {"prompt": "x", "repetition_detection": {"max_pattern_size": 4, "min_count": 2, "size": 5}}, "size"),
+            (PLAIN, {"prompt": "x", "repetition_detection": [4, 2]}, "repetition_detection"),
             (PLAIN, {"prompt": "x", "stream": True, "prompt_logprobs": 1}, "prompt_logprobs"),
             (PLAIN, {"prompt": "x", "stream": True, "echo": True, "logprobs": 1}, "echo"),
             (PLAIN, {"prompt": "x", "prompt_logprobs": 21}, "prompt_logprobs"),

@@ -10,12 +10,13 @@ const { native, CohortError, optionPairs, notice } = require('./native.js');
 const GENERATION = {
   temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0,
   repetitionContextSize: 20, presenceContextSize: 20, frequencyContextSize: 20,
+  repetitionMaxPatternSize: 0, repetitionMinPatternSize: 1, repetitionMinCount: 4,
 };
 const OTHERS = new Set(['maxNewTokens', 'seed', 'stop', 'returnLogprobs', 'enableThinking', 'tools', 'signal']);
 const WITHOUT_MEANING = {
-  maxConsecutiveTokens: 'a completion that repeats itself goes on to maxNewTokens',
-  maxNgramRepeats: 'a completion that repeats itself goes on to maxNewTokens',
-  ngramSize: 'a completion that repeats itself goes on to maxNewTokens',
+  maxConsecutiveTokens: 'repetitionMaxPatternSize and repetitionMinCount cut a completion that repeats itself',
+  maxNgramRepeats: 'repetitionMaxPatternSize and repetitionMinCount cut a completion that repeats itself',
+  ngramSize: 'repetitionMaxPatternSize and repetitionMinCount cut a completion that repeats itself',
   prefillStepSize: 'it is an option of load()',
 };
 
@@ -87,7 +88,7 @@ const isIds = (prompt) => prompt instanceof Uint32Array || prompt instanceof Int
 const conversationOf = (messages, tools) =>
   JSON.stringify({ messages: messages.map(messageOf), ...(tools && tools.length > 0 ? { tools: tools.map(toolOf) } : {}) });
 
-const FINISH = { eos: 'stop', stop: 'stop', length: 'length', cancelled: 'cancelled' };
+const FINISH = { eos: 'stop', stop: 'stop', length: 'length', repetition: 'repetition', cancelled: 'cancelled' };
 
 /** One completion: text, tokens (the one that ended it included), the log-prob of each at the sampling temperature. */
 class GenerationResult {

@@ -500,7 +500,7 @@ static bool get_number(napi_env env, napi_value object, const char *name, double
 static bool wish_of(napi_env env, napi_value object, struct wish *wish)
 {
     cohort_request *request = &wish->request;
-    double numbers[12];
+    double numbers[16];
     static const char *const names[] = {"n",
                                         "maxTokens",
                                         "before",
@@ -512,7 +512,11 @@ static bool wish_of(napi_env env, napi_value object, struct wish *wish)
                                         "presencePenalty",
                                         "frequencyPenalty",
                                         "repetitionContextSize",
-                                        "presenceContextSize"};
+                                        "presenceContextSize",
+                                        "frequencyContextSize",
+                                        "repetitionMaxPatternSize",
+                                        "repetitionMinPatternSize",
+                                        "repetitionMinCount"};
     napi_value value = NULL;
     napi_valuetype type = napi_undefined;
     size_t bytes = 0;
@@ -533,9 +537,10 @@ static bool wish_of(napi_env env, napi_value object, struct wish *wish)
     request->frequency_penalty = (float)numbers[9];
     request->repetition_context = (int32_t)numbers[10];
     request->presence_context = (int32_t)numbers[11];
-    if (!get_number(env, object, "frequencyContextSize", &numbers[0]))
-        return false;
-    request->frequency_context = (int32_t)numbers[0];
+    request->frequency_context = (int32_t)numbers[12];
+    request->repetition_max_pattern_size = (int32_t)numbers[13];
+    request->repetition_min_pattern_size = (int32_t)numbers[14];
+    request->repetition_min_count = (int32_t)numbers[15];
     OK_OR(false, napi_get_named_property(env, object, "seed", &value));
     OK_OR(false, napi_get_value_bigint_uint64(env, value, &request->seed, &lossless));
     OK_OR(false, napi_get_named_property(env, object, "prompt", &value));
