@@ -31,7 +31,7 @@ OPTION(TEACHER_MODEL_NAME_OR_PATH, "teacher_model_name_or_path", FOLDER, NULL, F
        "folder of the model whose distributions are learned; its vocabulary is that of model")
 ALIAS("teacher_model", TEACHER_MODEL_NAME_OR_PATH)
 OPTION(REF_MODEL, "ref_model", FOLDER, NULL, FOR_DPO | FOR_KTO, "Model", HASHED(REFERENCE),
-       "folder of the reference, or of an adapter of model that it wears; unset: the model as the run begins with it")
+       "folder of the reference, or of an adapter that model wears for it; unset: the model as the run began")
 ALSO(MODEL, "model", FOLDER, NULL, FOR_DATA, "Model", NO_RUN,
      "folder with the tokenizer and chat template by which rows are rendered; unset: text as it stands")
 ALSO(MODEL, "model", FOLDER, NULL, FOR_MERGE, "Model", NO_RUN,
