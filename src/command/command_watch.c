@@ -26,13 +26,17 @@ struct followed {
 };
 
 /* A line, which names its run where there are several. */
-static void print(const struct followed *f, const char *text, size_t length)
+static cohort_status print(const struct followed *f, const char *text, size_t length, cohort_error *err)
 {
     struct text line = {0};
-    if ((!f->named || text_printf(&line, NULL, "%-20.20s ", f->name) == COHORT_OK) &&
-        text_append(&line, text, length, NULL) == COHORT_OK)
-        observer_output(f->observer, &line);
+    cohort_status status = COHORT_OK;
+    if (f->named)
+        TRY_GOTO(text_printf(&line, err, "%-20.20s ", f->name));
+    TRY_GOTO(text_append(&line, text, length, err));
+    observer_output(f->observer, &line);
+cleanup:
     text_free(&line);
+    return status;
 }
 
 static bool show_step(void *context, const cohort_stored_step *step)
@@ -56,7 +60,7 @@ static bool show_step(void *context, const cohort_stored_step *step)
     f->status = step_line_write(&f->lines, &at, step->metrics, step->n_metrics, &text, &f->err);
     for (const char *line = text.data; f->status == COHORT_OK && line < text.data + text.length;) {
         const size_t length = (size_t)((const char *)memchr(line, '\n', text.length) - line) + 1;
-        print(f, line, length);
+        f->status = print(f, line, length, &f->err);
         line += length;
     }
     text_free(&text);
@@ -74,7 +78,7 @@ static bool show_event(void *context, const cohort_stored_event *event)
     if (f->status == COHORT_OK)
         f->status = text_append(&text, "\n", 1, &f->err);
     if (f->status == COHORT_OK)
-        print(f, text.data, text.length);
+        f->status = print(f, text.data, text.length, &f->err);
     text_free(&text);
     return f->status == COHORT_OK;
 }

@@ -33,8 +33,10 @@ def ask(port, path, body):
     finally:
         connection.close()
     if response.status != 200:
-        error = json.loads(text)["error"]
-        raise ConnectionError(f"{response.status}: {error['message']}")
+        try: # what has no memory for its own words is the HTTP library's
+            raise ConnectionError(f"{response.status}: {json.loads(text)['error']['message']}")
+        except ValueError:
+            raise ConnectionError(f"{response.status}: {text!r}") from None
     if not body or not body.get("stream"):
         answer = json.loads(text)
         for name in ("id", "created", "data"):
