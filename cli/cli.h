@@ -21,6 +21,9 @@ void cli_signals_talk(void);
 /* Whether another signal asked the program to end. */
 bool cli_signals_ended(void);
 
+/* Joins the job that this process is a rank of; *out NULL: it is none, or its only one. */
+cohort_status cli_ranks_open(cohort_ranks **out, cohort_error *err);
+
 /* Columns of the terminal that a descriptor is, now; 80 if it does not say; 0: it is none. */
 int cli_columns(int fd);
 /* Prints a line, broken between words where it is longer than the columns (0: any number). */

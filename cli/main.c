@@ -135,27 +135,9 @@ static bool is_help(const char *argument)
     return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 || strcmp(argument, "help") == 0;
 }
 
-static int run(cohort_options *options, bool training)
+static int exit_code(cohort_status status, bool output_failed, bool training)
 {
-    struct cli_terminal terminal;
-    cohort_observer observer;
-    cohort_error err = {0};
-    cohort_stop *stop = NULL; /* lives as long as the process, whose signal handlers trigger it */
-    cohort_status status = cohort_stop_create(&stop, &err);
-    cli_terminal_begin(&terminal, &observer, stop, training);
-    if (status == COHORT_OK)
-        status = cohort_options_set_stop(options, stop, &err);
-    if (status == COHORT_OK)
-        status = cohort_run(options, &observer, &err);
-    cli_terminal_end(&terminal);
-    if (status != COHORT_OK && (training || !(status == COHORT_ERR_CANCELLED && terminal.output_failed))) {
-        char line[sizeof err.message + 16];
-        snprintf(line, sizeof line, "cohort: %s", err.message);
-        cli_print_wrapped(stderr, line, cli_columns(STDERR_FILENO));
-    }
-    if (terminal.output_failed && !terminal.output_closed)
-        fprintf(stderr, "cohort: standard output could not be written\n");
-    if (terminal.output_failed && !training)
+    if (output_failed && !training)
         return EXIT_FAILED;
     switch (status) {
     case COHORT_OK: return terminal.input_failed ? EXIT_FAILED : EXIT_OK; /* of which cli_input has told */
@@ -164,6 +146,38 @@ static int run(cohort_options *options, bool training)
     case COHORT_ERR_ARGUMENT: return EXIT_USAGE; /* an option is missing, or its value cannot be used */
     default: return EXIT_FAILED;
     }
+}
+
+static int run(cohort_options *options, bool training)
+{
+    struct cli_terminal terminal;
+    cohort_observer observer;
+    cohort_error err = {0};
+    cohort_stop *stop = NULL; /* lives as long as the process, whose signal handlers trigger it */
+    cohort_ranks *ranks = NULL;
+    cohort_status status = cohort_stop_create(&stop, &err);
+    if (status == COHORT_OK)
+        status = cli_ranks_open(&ranks, &err);
+    cli_terminal_begin(&terminal, &observer, stop, training);
+    if (status == COHORT_OK)
+        status = cohort_options_set_stop(options, stop, &err);
+    if (status == COHORT_OK)
+        status = cohort_options_set_ranks(options, ranks, &err);
+    if (status == COHORT_OK)
+        status = cohort_run(options, &observer, &err);
+    cli_terminal_end(&terminal);
+    if (status != COHORT_OK && cohort_ranks_speaks(ranks) &&
+        (training || !(status == COHORT_ERR_CANCELLED && terminal.output_failed))) {
+        char line[sizeof err.message + 16];
+        snprintf(line, sizeof line, "cohort: %s", err.message);
+        cli_print_wrapped(stderr, line, cli_columns(STDERR_FILENO));
+    }
+    if (terminal.output_failed && !terminal.output_closed)
+        fprintf(stderr, "cohort: standard output could not be written\n");
+    const int code = exit_code(status, terminal.output_failed, training);
+    (void)cohort_options_set_ranks(options, NULL, NULL);
+    cohort_ranks_close(ranks, code);
+    return code;
 }
 
 /* Descriptors 0 to 2 that the caller has closed (2>&-, some job schedulers) are filled before anything is opened: a

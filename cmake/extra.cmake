@@ -64,6 +64,18 @@ if(COHORT_TESTS AND TARGET test_invariance)
     endforeach()
   endif()
 
+  # What ranks have of a gradient added in their order, and not in that of the lanes.
+  if(TARGET cohort_cli AND COHORT_HAS_MPI AND NOT CMAKE_CROSSCOMPILING_EMULATOR)
+    cohort_broken_objects(broken_lanes COHORT_BREAK_LANES ${PROJECT_SOURCE_DIR}/src/train/lanes.c)
+    add_executable(cohort_broken_lanes ${COHORT_CLI_SOURCES} $<TARGET_OBJECTS:broken_lanes>)
+    set_target_properties(cohort_broken_lanes PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    target_link_libraries(cohort_broken_lanes PRIVATE cohort_static ${COHORT_CLI_LIBRARIES})
+    add_test(NAME test_negative_ranks COMMAND bash ${PROJECT_SOURCE_DIR}/tests/invariance/test_ranks.sh)
+    set_tests_properties(test_negative_ranks PROPERTIES LABELS invariance TIMEOUT ${COHORT_TEST_SECONDS} SKIP_RETURN_CODE 77
+      ENVIRONMENT "COHORT=${CMAKE_BINARY_DIR}/tests/cohort_broken_lanes;SOURCE=${PROJECT_SOURCE_DIR};BUILD=${CMAKE_BINARY_DIR}"
+      PASS_REGULAR_EXPRESSION "FAILED: s4: final/ differs;left out")
+  endif()
+
   set(attention ${PROJECT_SOURCE_DIR}/src/backend/cpu/kernel_attention.c)
   set(broken_attention)
   foreach(isa portable avx2 avx512 avx512bf16)

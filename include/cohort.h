@@ -332,6 +332,14 @@ COHORT_API cohort_status cohort_options_set_environment(cohort_options *options,
  * stays the caller's. */
 COHORT_API cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop *stop, cohort_error *err);
 
+/* Processes that do one command together, over Open MPI: each calls cohort_run with the same options, rank 0 writes (docs/RANKS.md).
+ * count: how many the caller knows of; else COHORT_ERR_STATE. After a failure: whether this rank tells people (another than 0 waits first);
+ * and closing ends all processes with exit_code where it is this rank's alone. The ranks of options (NULL: none) outlive cohort_run. */
+typedef struct cohort_ranks cohort_ranks;
+COHORT_API cohort_status cohort_ranks_open(cohort_ranks **out, int32_t count, cohort_error *err);
+COHORT_API bool cohort_ranks_speaks(const cohort_ranks *ranks);
+COHORT_API void cohort_ranks_close(cohort_ranks *ranks, int exit_code);
+COHORT_API cohort_status cohort_options_set_ranks(cohort_options *options, cohort_ranks *ranks, cohort_error *err);
 /* Runs a command to its end. The observer (may be NULL) gets results, notes and progress. */
 COHORT_API cohort_status cohort_run(cohort_options *options, const cohort_observer *observer, cohort_error *err);
 

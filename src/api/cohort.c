@@ -475,9 +475,18 @@ cohort_status cohort_run(cohort_options *options, const cohort_observer *observe
     struct reward_list extra = {.rewards = options->rewards,
                                 .count = options->n_rewards,
                                 .environment = options->environment.name == NULL ? NULL : &options->environment};
+    struct ranks *ranks = options_ranks(options->options);
+    cohort_error own = {0};    /* what is told to other ranks, if the caller wants none */
+    if (ranks_rank(ranks) > 0) /* rank 0 speaks */
+        known = (cohort_observer){.size = known.size, .context = known.context, .progress = known.progress};
     TRY(options_tell(options, &known, err));
     options_acquire(options, "cohort_run; wait until it returns");
-    cohort_status status = commands[options->command].run(options->options, &extra, &known, err);
+    err = err == NULL ? &own : err;
+    cohort_status status = ranks_allowed(options, err);
+    if (status == COHORT_OK)
+        status = commands[options->command].run(options->options, &extra, &known, err);
+    if (status != COHORT_OK)
+        ranks_fail(ranks, status, err);
     options_release(options);
     return status;
 }

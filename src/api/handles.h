@@ -4,6 +4,7 @@
 
 #include "base/stop.h"
 #include "environment/environment.h"
+#include "ranks/ranks.h"
 #include "recipe/session.h"
 #include "reward/reward.h"
 #include "run/options.h"
@@ -43,6 +44,8 @@ cohort_status options_check_free(const cohort_options *options, const char *func
 /* Tells an observer what is to be known of the values. */
 cohort_status options_tell(const cohort_options *options, const cohort_observer *observer, cohort_error *err);
 void options_acquire(cohort_options *options, const char *user);
+/* Returns COHORT_ERR_UNSUPPORTED for a command that knows no ranks, where the options have some. */
+cohort_status ranks_allowed(const cohort_options *options, cohort_error *err);
 /* Destroys them if that was asked for meanwhile. */
 void options_release(cohort_options *options);
 

@@ -62,6 +62,7 @@ struct adamw;
 struct adamw_8bit;
 struct descent;
 struct average;
+struct add;
 struct adafactor_means;
 struct adafactor_scale;
 struct muon_momentum;
@@ -99,6 +100,7 @@ struct backend_sizes {
     /* In a micro-batch of training: of a model up to FULL_MICRO_WIDTH wide (session.c), and of one of just that width
      * from which on they fall with the width. */
     int64_t train_tokens, train_tokens_wide;
+    int64_t square_block; /* elements of a block of sum_squares */
 };
 
 /* What a weight for products is made from: a matrix [n, k] as it is stored. */
@@ -208,10 +210,15 @@ struct backend_ops {
     void (*repeat)(struct backend *, uint64_t key, int32_t count, void (*step)(void *context), void *context);
     /* Sum of squares of count floats, in double, in fixed blocks ascending. */
     double (*sum_squares)(struct backend *, const float *x, int64_t count);
+    /* The same in two parts, for who has a piece of x: (host) sums of the blocks of square_block elements of struct
+     * backend_sizes, and, of those of all blocks, what sum_squares makes of them. */
+    void (*square_sums)(struct backend *, const float *x, int64_t count, double *sums);
+    double (*add_square_sums)(struct backend *, const double *sums, int64_t n);
     void (*adamw)(struct backend *, const struct adamw *);
     void (*adamw_8bit)(struct backend *, const struct adamw_8bit *);
     void (*descent)(struct backend *, const struct descent *);
     void (*average)(struct backend *, const struct average *);
+    void (*add)(struct backend *, const struct add *);
     void (*adafactor_means)(struct backend *, const struct adafactor_means *);
     void (*adafactor_scale)(struct backend *, const struct adafactor_scale *);
     void (*muon_momentum)(struct backend *, const struct muon_momentum *);

@@ -481,6 +481,13 @@ struct average {
     float share;
 };
 
+/* y += x. Where both are -0 the sum is, else a sum of 0 is +0: IEEE's addition, one for each element. */
+struct add {
+    int64_t count;
+    const float *x;
+    float *y;
+};
+
 /* Adafactor's means of q = (grad * scale)^2 + floor, over a matrix: row = keep * row + mix * mean over columns, col
  * likewise over rows, and *row_mean = the mean of row. col NULL: row has the shape of the gradient, and q is its own
  * mean. */

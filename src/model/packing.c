@@ -383,6 +383,7 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
 void tree_runner_free(struct tree_runner *runner)
 {
     const struct tree_extras extras = runner->extras;
+    struct ranks *ranks = runner->ranks;
     decoder_work_free(&runner->decoder);
     packing_free(&runner->packing);
     packed_free(&runner->packed);
@@ -399,6 +400,7 @@ void tree_runner_free(struct tree_runner *runner)
     mem_free(runner->d_scores);
     memset(runner, 0, sizeof *runner);
     runner->extras = extras;
+    runner->ranks = ranks;
 }
 
 /* The residual after the last layer, where decoder_forward left it. */
@@ -444,31 +446,110 @@ void tree_runner_backward(struct tree_runner *runner, struct model *model, float
     decoder_backward(model, work, &runner->packed.batch);
 }
 
+/* Called for the completions of a micro-batch: done is the number of those of earlier ones. */
+struct score_rows {
+    float *const *logp, *const *entropy;
+    struct text *bytes; /* of what is written to ranks, or read from them at *at; NULL: of the forward alone */
+    size_t at;
+    bool reads;
+};
+
+static cohort_status pass_values(struct score_rows *rows, float *values, int32_t n, cohort_error *err)
+{
+    const size_t size = (size_t)n * sizeof *values;
+    if (!rows->reads)
+        return text_append(rows->bytes, (const char *)values, size, err);
+    if (rows->bytes->length - rows->at < size)
+        return error_set(err, COHORT_ERR_INTERNAL, "another rank scored other completions");
+    if (size > 0)
+        memcpy(values, rows->bytes->data + rows->at, size);
+    rows->at += size;
+    return COHORT_OK;
+}
+
+/* The values of micro-batch m: from the runner, or from another rank. */
+static cohort_status score_micro(const struct tree_runner *runner, const struct tree *trees, int32_t m, int32_t done,
+                                 struct score_rows *rows, cohort_error *err)
+{
+    int32_t c = 0;
+    for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1]; s++) {
+        const struct tree_slice *slice = &runner->packing.slices[s];
+        for (int32_t i = slice->begin; i < slice->end; i++, c++) {
+            const int32_t n = completion_outputs(&trees[slice->tree].completions[i]);
+            float *const logp = rows->logp[done + c], *const entropy =
+                                                          rows->entropy == NULL ? NULL : rows->entropy[done + c];
+            if (!rows->reads) {
+                packed_gather(&runner->packed, c, n, runner->logp, logp);
+                if (entropy != NULL)
+                    packed_gather(&runner->packed, c, n, runner->entropy, entropy);
+            }
+            if (rows->bytes == NULL)
+                continue;
+            TRY(pass_values(rows, logp, n, err));
+            if (entropy != NULL)
+                TRY(pass_values(rows, entropy, n, err));
+        }
+    }
+    return COHORT_OK;
+}
+
+static int32_t completions_of(const struct packing *packing, int32_t m)
+{
+    int32_t n = 0;
+    for (int32_t s = packing->slice_begin[m]; s < packing->slice_begin[m + 1]; s++)
+        n += packing->slices[s].end - packing->slices[s].begin;
+    return n;
+}
+
+/* What the other ranks scored. */
+static cohort_status take_scores(const struct tree_runner *runner, const struct tree *trees, const struct text *own,
+                                 float *const *logp, float *const *entropy, cohort_error *err)
+{
+    const int32_t count = ranks_count(runner->ranks);
+    struct text *all = NULL;
+    struct score_rows *rows = NULL;
+    int32_t done = 0;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&rows, (size_t)count, sizeof *rows, "scores", err));
+    TRY_GOTO(ranks_gather_texts(runner->ranks, own, &all, err));
+    for (int32_t r = 0; r < count; r++)
+        rows[r] = (struct score_rows){.logp = logp, .entropy = entropy, .bytes = &all[r], .reads = true};
+    for (int32_t m = 0; m < runner->packing.n_micro; m++) {
+        if (m % count != ranks_rank(runner->ranks))
+            TRY_GOTO(score_micro(runner, trees, m, done, &rows[m % count], err));
+        done += completions_of(&runner->packing, m);
+    }
+cleanup:
+    mem_free(rows);
+    ranks_texts_free(runner->ranks, all);
+    return status;
+}
+
 cohort_status tree_runner_score(struct tree_runner *runner, struct model *model, const struct tree *trees,
                                 int32_t n_trees, float temperature, float *const *logp, float *const *entropy,
                                 cohort_error *err)
 {
-    struct packed *packed = &runner->packed;
+    const int32_t count = ranks_count(runner->ranks), rank = ranks_rank(runner->ranks);
+    struct text own = {0};
+    struct score_rows rows = {.logp = logp, .entropy = entropy, .bytes = count > 1 ? &own : NULL};
+    int32_t done = 0; /* completions of earlier micro-batches */
+    cohort_status status = COHORT_OK;
     TRY(packing_split(&runner->packing, trees, n_trees, runner->max_tokens, runner->max_outputs - runner->max_tokens,
                       err));
-    int32_t done = 0; /* completions of earlier micro-batches */
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
-        TRY(packed_build(packed, trees, &runner->packing, m, err));
-        tree_runner_forward(runner, model, temperature);
-        TRY(backend_check(model->backend, err));
-        int32_t c = 0;
-        for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1]; s++) {
-            const struct tree_slice *slice = &runner->packing.slices[s];
-            for (int32_t i = slice->begin; i < slice->end; i++, c++) {
-                int32_t n = completion_outputs(&trees[slice->tree].completions[i]);
-                packed_gather(packed, c, n, runner->logp, logp[done + c]);
-                if (entropy != NULL)
-                    packed_gather(packed, c, n, runner->entropy, entropy[done + c]);
-            }
+        if (m % count == rank) {
+            TRY_GOTO(packed_build(&runner->packed, trees, &runner->packing, m, err));
+            tree_runner_forward(runner, model, temperature);
+            TRY_GOTO(backend_check(model->backend, err));
+            TRY_GOTO(score_micro(runner, trees, m, done, &rows, err));
         }
-        done += c;
+        done += completions_of(&runner->packing, m);
     }
-    return COHORT_OK;
+    if (count > 1)
+        TRY_GOTO(take_scores(runner, trees, &own, logp, entropy, err));
+cleanup:
+    text_free(&own);
+    return status;
 }
 
 cohort_status tree_runner_scores(struct tree_runner *runner, struct model *model, const struct tree *trees,

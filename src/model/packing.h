@@ -7,6 +7,7 @@
 #include "model/decoder.h"
 #include "model/head.h"
 #include "model/score_head.h"
+#include "ranks/ranks.h"
 
 /* Which tokens the draws of a completion could choose, said again from its tokens, so that log-probs can be those of the
  * distribution over these alone. The same in sampling and here: a function of the tokens. */
@@ -109,6 +110,7 @@ struct tree_extras {
 /* Buffers and bookkeeping for running trees through a model; planned once and reused. */
 struct tree_runner {
     struct tree_extras extras; /* set before planning; tree_runner_free leaves it */
+    struct ranks *ranks;       /* that score together (tree_runner_score); NULL: one. Likewise */
 
     struct decoder_work decoder;
     struct head_work head;   /* without extras.scores */
@@ -143,7 +145,8 @@ void tree_runner_forward(struct tree_runner *runner, struct model *model, float 
  * from runner->d_scores. */
 void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature, bool with_entropy);
 
-/* Log-probs (and entropies unless NULL) of every wanted token of trees, one pointer for each completion, in order. */
+/* Log-probs (and entropies unless NULL) of every wanted token of trees, one pointer for each completion, in order. With
+ * ranks each computes some of the micro-batches, and all get everything. */
 cohort_status tree_runner_score(struct tree_runner *runner, struct model *model, const struct tree *trees,
                                 int32_t n_trees, float temperature, float *const *logp, float *const *entropy,
                                 cohort_error *err);

@@ -1,6 +1,7 @@
 #include "model/param_set.h"
 
 #include "backend/ops.h"
+#include "model/param_shard.h"
 
 #include <assert.h>
 #include <string.h>
@@ -43,6 +44,7 @@ cohort_status param_set_open(struct param_set *set, struct backend *backend, str
     TRY(mem_alloc(&t->keeps, n, sizeof *t->keeps, "parameter table", err));
     TRY(mem_alloc(&t->at, n * N_PARAM_STATES, sizeof *t->at, "parameter table", err));
     t->optimizer = "adamw";
+    t->share = (struct param_share){.count = 1, .lanes = 1};
     for (size_t i = 0; i < n; i++)
         t->keeps[i] = PARAM_KEEPS(EXP_AVG) | PARAM_KEEPS(EXP_AVG_SQ);
     param_set_layout(set);
@@ -59,6 +61,9 @@ void param_set_close(struct param_set *set)
         be->ops->free(be, t->grad);
         be->ops->free(be, t->states);
         be->ops->free(be, t->work);
+        be->ops->free(be, t->sum);
+        be->ops->free(be, t->partials);
+        be->ops->free(be, t->pieces);
     }
     mem_free(t->first);
     mem_free(t->keeps);
@@ -236,14 +241,14 @@ static struct param_state_tensor describe(const struct param *param, enum param_
     return t;
 }
 
-/* Gives every state its place, kind by kind, and returns how many bytes all take. at may be NULL. */
+/* Gives every state that this rank holds its place, kind by kind, and returns how many bytes all take. at may be NULL. */
 static size_t lay_out_states(const struct param_set *set, enum dtype moment_type, size_t *at)
 {
     enum { STATE_ALIGNMENT = 256 }; /* bytes */
     size_t bytes = 0;
     for (int32_t state = 0; state < N_PARAM_STATES; state++)
         for (int32_t i = 0; i < set->table.n_params; i++) {
-            if (!has_state(set, i, (enum param_state)state))
+            if (!has_state(set, i, (enum param_state)state) || param_owner(set, i) != set->training.share.rank)
                 continue;
             if (at != NULL)
                 at[(size_t)i * N_PARAM_STATES + (size_t)state] = bytes;
@@ -265,9 +270,101 @@ bool param_state_get(const struct param_set *set, int32_t i, enum param_state st
 void *param_state(const struct param_set *set, int32_t i, enum param_state state)
 {
     const struct param_training *t = &set->training;
-    if (t->states == NULL || !has_state(set, i, state))
+    if (t->states == NULL || !has_state(set, i, state) || param_owner(set, i) != t->share.rank)
         return NULL;
     return (char *)t->states + t->at[(size_t)i * N_PARAM_STATES + (size_t)state];
+}
+
+/* ---- Lanes and ranks ---- */
+
+static bool in_lanes(const struct param_set *set)
+{
+    return set->training.share.lanes > 1 || set->training.share.count > 1;
+}
+
+void param_set_share(struct param_set *set, const struct param_share *share)
+{
+    assert(set->training.grad == NULL && share->count >= 1 && share->lanes >= 1);
+    set->training.share = *share;
+}
+
+/* The element from which on what trains, from param i on, lies together; and its end. */
+static struct param_range group_of(const struct param_set *set, int32_t i)
+{
+    const struct param_table *table = &set->table;
+    while (table->params[i].adjacent)
+        i--;
+    struct param_range range = {.first = set->training.first[i]};
+    do
+        range.end = set->training.first[i] + table->params[i].count;
+    while (++i < table->n_params && table->params[i].adjacent);
+    return range;
+}
+
+/* By the middle of a tensor: what a rank owns lies together, and is as near to an equal part as whole tensors are. */
+int32_t param_owner(const struct param_set *set, int32_t i)
+{
+    const struct param_training *t = &set->training;
+    if (t->share.count == 1 || t->first[i] < 0)
+        return 0;
+    const struct param_range range = group_of(set, i);
+    const int64_t middle = range.first + (range.end - range.first) / 2;
+    return (int32_t)((double)middle / (double)t->n_elements * (double)t->share.count);
+}
+
+/* The first element of what a rank owns, or of what comes behind it. */
+static int64_t begin_of(const struct param_set *set, int32_t rank)
+{
+    const struct param_training *t = &set->training;
+    for (int32_t i = 0; rank > 0 && i < set->table.n_params; i++)
+        if (t->first[i] >= 0 && !set->table.params[i].adjacent && param_owner(set, i) >= rank)
+            return t->first[i];
+    return rank == 0 ? 0 : t->n_elements;
+}
+
+struct param_range param_set_owned(const struct param_set *set, int32_t rank)
+{
+    return (struct param_range){.first = begin_of(set, rank),
+                                .end = rank + 1 == set->training.share.count ? set->training.n_elements
+                                                                             : begin_of(set, rank + 1)};
+}
+
+static int64_t whole_blocks(const struct param_set *set, int64_t element)
+{
+    const int64_t block = set->backend->sizes->square_block, n = set->training.n_elements,
+                  end = (element + block - 1) / block * block;
+    return end < n ? end : n;
+}
+
+struct param_range param_set_sums(const struct param_set *set, int32_t rank)
+{
+    struct param_range range = param_set_owned(set, rank);
+    if (range.end > range.first)
+        range.end = whole_blocks(set, range.end);
+    return range;
+}
+
+int64_t param_set_piece(const struct param_set *set)
+{
+    int64_t most = 1;
+    for (int32_t r = 0; r < set->training.share.count; r++) {
+        const struct param_range range = param_set_sums(set, r);
+        most = range.end - range.first > most ? range.end - range.first : most;
+    }
+    return most < PARAM_PIECE ? most : PARAM_PIECE;
+}
+
+struct lane_bytes {
+    size_t sum, partials, pieces;
+};
+
+static struct lane_bytes lane_bytes(const struct param_set *set)
+{
+    const struct param_training *t = &set->training;
+    const struct param_range sums = param_set_sums(set, t->share.rank);
+    return (struct lane_bytes){.sum = (size_t)(sums.end - sums.first) * sizeof(float),
+                               .partials = (size_t)t->share.partials * (size_t)t->n_elements * sizeof(float),
+                               .pieces = (size_t)t->share.parts * (size_t)param_set_piece(set) * sizeof(float)};
 }
 
 cohort_status param_set_train_begin(struct param_set *set, enum dtype moment_type, cohort_error *err)
@@ -286,7 +383,13 @@ cohort_status param_set_train_begin(struct param_set *set, enum dtype moment_typ
         TRY(take(set, states_on_host, &t->states, bytes, (const size_t[2]){0, 0}, "optimizer's state", err));
     if (t->work_bytes > 0)
         TRY(be->ops->alloc(be, &t->work, t->work_bytes, "what the optimizer works in", err));
-    return COHORT_OK;
+    if (!in_lanes(set))
+        return COHORT_OK;
+    const struct lane_bytes lanes = lane_bytes(set);
+    TRY(be->ops->alloc(be, &t->sum, lanes.sum, "sum of the gradients", err));
+    if (lanes.partials > 0)
+        TRY(be->ops->alloc(be, &t->partials, lanes.partials, "gradients of lanes", err));
+    return be->ops->alloc(be, &t->pieces, lanes.pieces, "gradients of other lanes", err);
 }
 
 struct param_bytes param_set_train_sizes(const struct param_set *set, enum dtype moment_type)
@@ -294,6 +397,10 @@ struct param_bytes param_set_train_sizes(const struct param_set *set, enum dtype
     const size_t gradient = (size_t)set->training.n_elements * sizeof(float),
                  states = lay_out_states(set, moment_type, NULL);
     struct param_bytes bytes = {.own = set->training.work_bytes};
+    if (in_lanes(set)) {
+        const struct lane_bytes lanes = lane_bytes(set);
+        bytes.own += lanes.sum + lanes.partials + lanes.pieces;
+    }
     if ((set->offload & PARAM_OFFLOAD_GRADIENT) != 0) {
         size_t stages[2];
         stages_of(set, false, stages);
@@ -316,7 +423,10 @@ size_t param_set_train_bytes(const struct param_set *set, enum dtype moment_type
 
 void param_set_zero_grad(struct param_set *set)
 {
-    set->backend->ops->zero(set->backend, set->training.grad, (size_t)set->training.n_elements * sizeof(float));
+    const struct param_training *t = &set->training;
+    set->backend->ops->zero(set->backend, t->grad, (size_t)t->n_elements * sizeof(float));
+    if (t->sum != NULL)
+        set->backend->ops->zero(set->backend, t->sum, lane_bytes(set).sum);
 }
 
 void *param_values(const struct param_set *set, const struct param *param)
@@ -338,6 +448,15 @@ float *param_grad(const struct param_set *set, const struct param *param)
         return NULL;
     assert(set->training.grad != NULL);
     return set->training.grad + set->training.first[index_of(set, param)];
+}
+
+float *param_grad_sum(const struct param_set *set, int32_t i)
+{
+    const struct param_training *t = &set->training;
+    if (t->sum == NULL)
+        return param_grad(set, &set->table.params[i]);
+    assert(param_owner(set, i) == t->share.rank);
+    return t->sum + (t->first[i] - param_set_sums(set, t->share.rank).first);
 }
 
 cohort_status param_set_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
@@ -364,25 +483,27 @@ cohort_status param_set_fetch_mean(void *context, const struct param *param, int
                                    cohort_error *err)
 {
     const struct param_set *set = context;
-    const float *mean = param_state(set, index_of(set, param), PARAM_STATE_EMA);
-    if (mean == NULL)
+    const int32_t place = index_of(set, param);
+    cohort_status status = COHORT_OK;
+    if (!has_state(set, place, PARAM_STATE_EMA))
         return param_set_fetch(context, param, first, count, to, err);
-    if (param->format == STORAGE_F32) {
-        set->backend->ops->download(set->backend, to, mean + first, (size_t)count * sizeof *mean);
-        return COHORT_OK;
-    }
+    if (param->format == STORAGE_F32)
+        return param_state_fetch(set, place, PARAM_STATE_EMA, (size_t)first * sizeof(float),
+                                 (size_t)count * sizeof(float), to, err);
     enum { PART = 1 << 18 };
     float *part = NULL;
     assert(param->format == STORAGE_BF16);
     TRY(mem_alloc(&part, (size_t)(count < PART ? count : PART), sizeof *part, "part of a tensor", err));
     for (int64_t i = 0; i < count; i += PART) {
         const int64_t n = count - i < PART ? count - i : PART;
-        set->backend->ops->download(set->backend, part, mean + first + i, (size_t)n * sizeof *part);
+        TRY_GOTO(param_state_fetch(set, place, PARAM_STATE_EMA, (size_t)(first + i) * sizeof *part,
+                                   (size_t)n * sizeof *part, part, err));
         for (int64_t j = 0; j < n; j++)
             ((uint16_t *)to)[i + j] = bf16_from_f32(part[j]);
     }
+cleanup:
     mem_free(part);
-    return COHORT_OK;
+    return status;
 }
 
 cohort_status param_set_store(void *context, const struct param *param, int64_t first, int64_t count, const void *data,

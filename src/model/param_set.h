@@ -14,6 +14,7 @@
 
 #include "backend/backend.h"
 #include "model/param_state_list.h"
+#include "ranks/ranks.h"
 #include "tensor/param.h"
 
 #define STATE(id, ...) PARAM_STATE_##id,
@@ -32,6 +33,23 @@ struct param_state_tensor {
     void *data; /* backend memory; NULL before param_set_train_begin */
 };
 
+/* How the gradient of a set is summed in lanes (train/lanes.h), and what of it and of the optimizer's state a rank
+ * holds. */
+struct param_share {
+    struct ranks *ranks; /* borrowed; NULL: one */
+    int32_t rank, count; /* of them */
+    int32_t lanes;       /* 1 with one rank: gradients are added up where they are made, and nothing below is held */
+    int32_t partials;    /* gradients that wait for another to be added to */
+    int32_t parts;       /* pieces of gradients that an exchange brings at once */
+};
+
+/* Elements first .. end. */
+struct param_range {
+    int64_t first, end;
+};
+
+enum { PARAM_PIECE = 1 << 20 }; /* elements of a gradient that are exchanged at once */
+
 struct param_training {
     int64_t *first;     /* (host) [n_params] first element of the gradient; -1: the param is frozen */
     int64_t n_elements; /* of the gradient, alignment included; gaps hold zeros */
@@ -43,6 +61,10 @@ struct param_training {
     size_t work_bytes; /* what the optimizer works in, beside what it keeps */
     void *work;
     const char *optimizer; /* what keeps the states, by which a checkpoint is told; "adamw" until param_set_keep */
+    struct param_share share;
+    float *sum;      /* of the lanes' gradients, in the elements of param_set_sums; NULL: grad is the sum */
+    float *partials; /* [share.partials, n_elements] */
+    float *pieces;   /* [share.parts, length of a piece (param_set_piece)] */
 };
 
 /* What lies in memory of the host, in a backend whose own memory is not the host's. */
@@ -86,6 +108,17 @@ void param_set_copy(struct param_set *to, const struct param_set *from);
  * two moments are kept. Low halves belong to BF16 values whatever the optimizer. Must come before
  * param_set_train_begin. */
 void param_set_keep(struct param_set *set, const char *optimizer, const unsigned *keeps, size_t work_bytes);
+/* Must come before param_set_train_begin, and before sizes are asked. With several ranks a param's state is held by one of
+ * them (param_owner): whole tensors, with what is adjacent, so that every optimizer has all of what it updates. */
+void param_set_share(struct param_set *set, const struct param_share *share);
+/* The rank that keeps the state of param i and updates it. */
+int32_t param_owner(const struct param_set *set, int32_t i);
+/* The gradient's elements of what a rank owns, which lie together, and, longer up to a block of sum_squares (of
+ * square_block elements), those that it sums the lanes of. */
+struct param_range param_set_owned(const struct param_set *set, int32_t rank);
+struct param_range param_set_sums(const struct param_set *set, int32_t rank);
+/* Elements of a piece: PARAM_PIECE, or all that a rank sums where that is less. */
+int64_t param_set_piece(const struct param_set *set);
 /* Allocates what training keeps, zeroed; moments in F32 or BF16. */
 cohort_status param_set_train_begin(struct param_set *set, enum dtype moment_type, cohort_error *err);
 /* How many bytes that takes, and those of the values; known also for a set that is only open. param_set_train_bytes: of
@@ -98,9 +131,12 @@ void param_set_zero_grad(struct param_set *set);
 /* Address of a tensor's values in backend memory. */
 void *param_values(const struct param_set *set, const struct param *param);
 bool param_trains(const struct param_set *set, const struct param *param);
-/* Address of its gradient. NULL: the tensor is frozen, and none is computed. */
+/* Address of its gradient, to which a backward adds. NULL: the tensor is frozen, and none is computed. */
 float *param_grad(const struct param_set *set, const struct param *param);
-/* Whether a param has a state, and the state; its data alone (NULL: it has none). */
+/* Address of the sum of its gradients over lanes, for the rank that owns it. */
+float *param_grad_sum(const struct param_set *set, int32_t i);
+/* Whether a param has a state, and the state, its data NULL where another rank holds it; its data alone (NULL: it has
+ * none here). */
 bool param_state_get(const struct param_set *set, int32_t i, enum param_state state, struct param_state_tensor *tensor);
 void *param_state(const struct param_set *set, int32_t i, enum param_state state);
 

@@ -279,8 +279,8 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     }
     pattern.turns = episodes != NULL;
     struct begun begun = {.e = e, .batch = &s.batch};
-    TRY_GOTO(grpo_rollout(e->engine, asked, (int32_t)n_prompts, e->n, &pattern, EVALUATION_BATCH - index, s.completions,
-                          e->progress, e->progress_context, begin_rewards, &begun,
+    TRY_GOTO(grpo_rollout(e->engine, e->ranks, asked, (int32_t)n_prompts, e->n, &pattern, EVALUATION_BATCH - index,
+                          s.completions, e->progress, e->progress_context, begin_rewards, &begun,
                           episodes == NULL ? NULL : &episodes->hooks, err));
     if (episodes != NULL)
         TRY_GOTO(episodes_end(episodes, &e->scoring->log, err));

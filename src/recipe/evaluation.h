@@ -9,6 +9,7 @@
 
 struct evaluation {
     struct engine *engine;
+    struct ranks *ranks; /* that draw together; NULL: one */
     struct scoring *scoring;
     struct evaluation_sets *sets;
     const struct evaluation_judge *judge;

@@ -114,6 +114,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     need.history = run->extent.lends ? need.context : rollout_history(&run->grpo.config.sampling, need.context);
     if (run->guides.on && need.history < 0)
         need.history = 0;
+    run->runner.ranks = t->ranks;
     run->runner.extras.masks = run->guides.masked;
     run->runner.extras.compare = run->distills;
     memory_plan_begin(&plan, t->session.model, t->options, run_reference_holds(&run->reference, t), &run->runner, n,
@@ -216,6 +217,7 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
     if (!run->has_held_out)
         return COHORT_OK;
     struct evaluation evaluation = {.engine = run->engine,
+                                    .ranks = run->t.ranks,
                                     .scoring = &run->scoring,
                                     .sets = &run->held_out,
                                     .judge = &run->judge,
@@ -234,9 +236,11 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
     TRY_GOTO(evaluation_run(&evaluation, &found, &out, err));
     if (run->distills)
         measured_mean(run, &found);
+    TRY_GOTO(training_share_metrics(&run->t, &found, err)); /* rewards may have added some */
     TRY_GOTO(best_model_check(&run->best, &found, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
-    TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
+    if (training_writes(&run->t))
+        TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
     observer_message(run->t.observer, "step %lld: held-out %s %.4f (%zu prompts)", (long long)run->t.state.step,
                      run->distills ? "divergence" : "reward", metrics_get(&found, eval_metric(run)),
                      run->held_out.n_prompts);
@@ -252,6 +256,8 @@ cleanup:
 static cohort_status log_completions(struct grpo_run *run, const struct live_batch *live, cohort_error *err)
 {
     const struct prompt_batch prompts = live_batch_prompts(live);
+    if (!training_writes(&run->t))
+        return COHORT_OK;
     TRY(record_completions(&run->t,
                            &(struct record_batch){.scoring = &run->scoring,
                                                   .prompts = &prompts,
@@ -396,11 +402,9 @@ static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metr
                                                .evaluates = run->has_held_out,
                                                .evaluation = every(run, run->eval_steps)},
                           metrics, failed == COHORT_OK && logged == COHORT_OK ? err : NULL);
-    TRY(failed);
-    TRY(logged);
-    TRY(shown);
+    TRY(training_agree(t, failed != COHORT_OK ? failed : logged != COHORT_OK ? logged : shown, err));
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
-    TRY(training_check(t, err));
+    TRY(training_agree(t, training_check(t, err), err));
     /* A batch is drawn before the next update, by us: weights and moments stay what they are until then. */
     const bool meanwhile = !end && !run->extent.lends && grpo_run_wants(run);
     return due ? training_save(t, &run->grpo.optimizer, best || end || every(run, run->save_steps), meanwhile, err)
@@ -603,9 +607,13 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
         TRY(run_teacher_open(&run->teacher, &run->t, err));
     TRY(episodes_open(&run->episodes, &run->t.session, options, extra == NULL ? NULL : extra->environment, observer,
                       options_string(options, OPTION_OUT), err));
+    if (run->episodes.environment != NULL && ranks_count(run->t.ranks) > 1)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "an environment answers the completions of one process: start it without mpirun or srun");
     if (has_rewards(run, options, extra))
         TRY(episodes_scoring(&run->episodes, &run->scoring, options, extra, err));
     run->scoring.observer = observer;
+    run->scoring.ranks = run->t.ranks;
     TRY(record_keep(options, &keep, err));
     run->scoring.keeps_extra = keep != 0 || options_bool(options, OPTION_LOG_COMPLETIONS);
     TRY(grpo_run_configure(run, err));
@@ -662,6 +670,7 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     grpo->model = t->session.model;
     grpo->engine = run->engine;
     grpo->runner = &run->runner;
+    grpo->ranks = t->ranks;
     grpo->optimizer = training_optimizer(t);
     grpo->skipped = t->state.skipped;
     grpo->tokens_seen = t->state.tokens_seen;

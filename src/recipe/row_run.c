@@ -133,11 +133,10 @@ static cohort_status one_step(struct row_run *run, cohort_error *err)
                              .evaluates = run->held_out,
                              .evaluation = is_due(run, t->state.step)},
         metrics, evaluated == COHORT_OK && logged == COHORT_OK ? err : NULL);
-    TRY(evaluated);
-    TRY(logged);
-    TRY(shown);
+    const cohort_status tail = evaluated != COHORT_OK ? evaluated : logged != COHORT_OK ? logged : shown;
+    TRY(training_agree(t, tail, err));
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
-    TRY(training_check(t, err));
+    TRY(training_agree(t, training_check(t, err), err));
     TRY(training_save(t, trainer->optimizer,
                       best || end || (run->save_steps > 0 && t->state.step % run->save_steps == 0), false, err));
     if (!training_progress(t, &(cohort_progress){.phase = "train",

@@ -263,6 +263,8 @@ static cohort_status defaults(const struct training *t, struct text *out, cohort
     if (strcmp(t->command, "grpo") == 0 && options_float(t->options, OPTION_BETA) != 0.0)
         status = options_set(options, "use_bias_correction_kl", "false", "an earlier version", err);
     if (status == COHORT_OK)
+        status = options_set(options, "gradient_lanes", "1", "an earlier version", err);
+    if (status == COHORT_OK)
         status = our_options(options, out, err);
     options_destroy(options);
     return status;

@@ -449,7 +449,7 @@ cohort_status scoring_begin(struct scoring *scoring, const struct prompt_batch *
     struct scored_group *group = NULL;
     cohort_status status = COHORT_OK;
     bool any = false;
-    for (int32_t f = 0; f < scoring->n; f++)
+    for (int32_t f = 0; ranks_count(scoring->ranks) == 1 && f < scoring->n; f++)
         any = any || (reward_is_program(scoring->rewards[f]) && reward_workers(scoring->rewards[f]) > 1);
     if (!any)
         return COHORT_OK;
@@ -543,9 +543,9 @@ static void forget_lost(const struct scoring *scoring, const struct completion *
     }
 }
 
-cohort_status scoring_completions(struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts,
-                                  int32_t n, const struct completion *completions, double *rewards, double **lists,
-                                  cohort_error *err)
+static cohort_status score_here(struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts, int32_t n,
+                                const struct completion *completions, double *rewards, double **lists,
+                                cohort_error *err)
 {
     struct reward_row *table = NULL;
     struct reward_job **jobs = NULL;
@@ -568,6 +568,37 @@ cleanup:
     reward_log_free(&log);
     mem_free(table);
     return status;
+}
+
+/* Of a list of rewards of tokens: whether there is one, and its values. */
+static cohort_status share_list(struct ranks *ranks, int32_t n_tokens, double **list, cohort_error *err)
+{
+    bool there = *list != NULL;
+    TRY(ranks_broadcast(ranks, 0, &there, sizeof there, err));
+    if (!there)
+        return COHORT_OK;
+    if (*list == NULL)
+        TRY(mem_alloc(list, (size_t)n_tokens, sizeof **list, "rewards of tokens", err));
+    return ranks_broadcast(ranks, 0, *list, (size_t)n_tokens * sizeof **list, err);
+}
+
+cohort_status scoring_completions(struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts,
+                                  int32_t n, const struct completion *completions, double *rewards, double **lists,
+                                  cohort_error *err)
+{
+    const size_t total = (size_t)n_prompts * (size_t)n;
+    bool any = false;
+    if (ranks_rank(scoring->ranks) == 0)
+        TRY(score_here(scoring, batch, n_prompts, n, completions, rewards, lists, err));
+    if (ranks_count(scoring->ranks) == 1)
+        return COHORT_OK;
+    TRY(ranks_broadcast(scoring->ranks, 0, rewards, total * (size_t)scoring->n * sizeof *rewards, err));
+    for (size_t i = 0; lists != NULL && i < total * (size_t)scoring->n; i++)
+        any = any || lists[i] != NULL;
+    TRY(ranks_broadcast(scoring->ranks, 0, &any, sizeof any, err));
+    for (size_t i = 0; lists != NULL && any && i < total * (size_t)scoring->n; i++)
+        TRY(share_list(scoring->ranks, completions[i / (size_t)scoring->n].n_tokens, &lists[i], err));
+    return COHORT_OK;
 }
 
 const json_t *scoring_extra(const struct scoring *scoring, const struct completion *completion)

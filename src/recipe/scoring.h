@@ -15,6 +15,7 @@ struct scoring {
     struct reward_models models; /* of rewards "model:DIR": added by scoring_open; the caller opens and reads them */
     const cohort_observer *observer; /* told the warnings of rewards; NULL: nobody */
     struct reward_progress progress; /* what rewards are told of the run; the caller's */
+    struct ranks *ranks;             /* rank 0 scores for all; NULL: one */
     bool keeps_extra;                /* the columns that rewards add are written with the completions */
     struct reward_log log;           /* metrics since scoring_take_metrics */
     struct scored_group *groups;     /* [n_groups] whose rewards were begun, or that have columns to be written */

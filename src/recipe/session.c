@@ -1,6 +1,7 @@
 #include "recipe/session.h"
 
 #include "backend/sampling.h"
+#include "base/cores.h"
 #include "base/rng.h"
 #include "base/number.h"
 #include "recipe/end_of_text.h"
@@ -110,16 +111,32 @@ static cohort_status read_device(const struct options *options, int *gpu, cohort
     return COHORT_OK;
 }
 
+/* Where nobody has bound the ranks of a host to cores of their own, as mpirun may have, each takes its part of all. */
+static int rank_threads(const struct options *options)
+{
+    const struct ranks *ranks = options_ranks(options);
+    const int asked = (int)options_int(options, OPTION_THREADS);
+    struct cores cores;
+    cores_find(&cores);
+    if (asked > 0 || ranks_count(ranks) == 1 || cores.affinity < cores.online)
+        return asked;
+    const int part = cores.usable / (int)ranks->local_count;
+    return part > 1 ? part : 1;
+}
+
 cohort_status session_backend(struct backend **out, const struct options *options, cohort_error *err)
 {
     int gpu = -1;
+    const struct ranks *ranks = options_ranks(options);
     *out = NULL;
     TRY(read_device(options, &gpu, err));
+    /* Without a number each rank of a host has a GPU of its own. */
+    if (gpu == 0 && ranks_count(ranks) > 1 && strchr(options_string(options, OPTION_DEVICE), ':') == NULL)
+        gpu = (int)ranks->local_rank;
     if (gpu >= 0)
         TRY(backend_cuda_create(out, gpu, err));
     else
-        TRY(backend_cpu_create(out, (enum cpu_isa)options_choice(options, OPTION_ISA),
-                               (int)options_int(options, OPTION_THREADS), err));
+        TRY(backend_cpu_create(out, (enum cpu_isa)options_choice(options, OPTION_ISA), rank_threads(options), err));
     (*out)->stop = options_stop(options);
     return COHORT_OK;
 }

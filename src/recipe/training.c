@@ -81,11 +81,19 @@ cohort_status training_open(struct training *t, struct options *options, const c
     t->saved_step = -1;
     t->evaluated = -1.0;
     t->plan = (struct step_plan){.slices = 1, .accumulated = 1, .iterations = 1};
+    t->ranks = options_ranks(options);
+    ranks_set_timeout(t->ranks, options_float(options, OPTION_RANK_TIMEOUT));
+    if (ranks_count(t->ranks) > 1) { /* a step that was cut would leave the others waiting */
+        t->stop = options_stop(options);
+        options_set_stop(options, NULL);
+    }
     if (out == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no run folder given: pass --out DIR, for example --out runs/first");
     TRY(report_to_check(options, err));
-    TRY(find_resume(t, out, err));
-    TRY(training_verify(t, out, err));
+    TRY(training_agree(t, training_writes(t) ? find_resume(t, out, err) : COHORT_OK, err));
+    TRY(training_share_text(t, &t->resume_dir, err));
+    TRY(training_share_flag(t, &t->again, err));
+    TRY(training_agree(t, training_writes(t) ? training_verify(t, out, err) : COHORT_OK, err));
     if ((t->resume_dir != NULL || t->again) && !options_given(options, OPTION_CONFIG)) {
         char *config = NULL;
         TRY(file_join(&config, out, "config.yaml", err));
@@ -100,6 +108,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
                          : strcmp(command, "reward") == 0 ? SESSION_REWARD
                                                           : 0;
     TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING | own, observer, err));
+    TRY(training_join(t, err));
     end_of_text_note(&t->session, observer);
     TRY(checkpoint_read_tokenizer(&t->tokenizer, t->session.adapter.tokenizer, err));
     TRY(checkpoint_read_documents(&t->tokenizer, t->session.dir, err));
@@ -141,6 +150,8 @@ void training_close(struct training *t)
     run_folder_close(&t->run);
     tokenizer_files_free(&t->tokenizer);
     session_close(&t->session);
+    if (ranks_count(t->ranks) > 1)
+        options_set_stop(t->options, t->stop);
     run_inputs_free(&t->inputs);
     diagnosis_destroy(t->diagnosis);
     t->diagnosis = NULL;
@@ -179,53 +190,62 @@ static cohort_status check_state(const struct training *t, cohort_error *err)
                      (unsigned long long)t->state.seed, (long long)batches, (long long)seed);
 }
 
-cohort_status training_begin(struct training *t, cohort_error *err)
+/* The run folder is created, or continued where the run's checkpoint is. */
+static cohort_status take_folder(struct training *t, const char *out, cohort_error *err)
 {
-    const char *out = options_string(t->options, OPTION_OUT);
+    const bool resumes = t->resume_dir != NULL;
     struct text yaml = {0};
     cohort_status status = COHORT_OK;
     TRY_GOTO(options_write_yaml(t->options, &yaml, err));
-    TRY_GOTO(run_identity_add_tokenizer(&t->inputs, &t->session, err));
-    run_identity_set_schedule(&t->inputs, t->options, &t->schedule);
-    TRY_GOTO(param_set_train_begin(t->session.model->trained, session_moments(t->options), err));
-    if (t->resume_dir != NULL) {
-        TRY_GOTO(train_state_read(t->resume_dir, t->session.model->trained, &t->state, err));
-        if (strcmp(t->state.command, t->command) != 0) {
-            status = error_set(err, COHORT_ERR_STATE,
-                               "%s is a checkpoint of cohort %s, this is cohort %s: to go on from "
-                               "its weights, pass it as --model",
-                               t->resume_dir, t->state.command, t->command);
-            goto cleanup;
-        }
-        TRY_GOTO(run_identity_is_fork(t->resume_dir, &t->forked, err));
-        TRY_GOTO(run_identity_check(t, err));
-        TRY_GOTO(check_state(t, err));
+    if (resumes)
         TRY_GOTO(training_continue(t, out, &yaml, err));
-        t->state.seed = (uint64_t)options_int(t->options, OPTION_SEED);
-        t->saved_step = t->state.step;
-        observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir, (long long)t->state.step);
-    } else {
-        /* With --resume an existing folder is locked already and has been checked. */
+    else /* With --resume an existing folder is locked already and has been checked. */
         TRY_GOTO(t->run.path != NULL ? run_folder_open(&t->run, out, -1, NULL, &yaml, err)
                                      : run_folder_create(&t->run, out, &yaml, err));
-        optimizer_start_mean(t->session.model->trained);
-        t->state.seed = (uint64_t)options_int(t->options, OPTION_SEED);
-        snprintf(t->state.command, sizeof t->state.command, "%s", t->command);
-    }
-    TRY_GOTO(record_open(t, t->resume_dir != NULL ? t->state.step : -1, err));
-    TRY_GOTO(report_to_open(&t->report, t->options, t->command, t->run.path, t->resume_dir != NULL ? t->state.step : -1,
-                            t->observer, err));
+    TRY_GOTO(record_open(t, resumes ? t->state.step : -1, err));
+    TRY_GOTO(report_to_open(&t->report, t->options, t->command, t->run.path, resumes ? t->state.step : -1, t->observer,
+                            err));
     if (t->run.lock_unsupported)
         observer_message(t->observer,
                          "note: the file system of %s knows no locks: nothing keeps a second "
                          "trainer out of this folder",
                          out);
-    TRY_GOTO(training_diagnosis_begin(t, err));
-    t->started = t->saved_at = clock_seconds();
-    t->started_step = t->state.step;
 cleanup:
     text_free(&yaml);
     return status;
+}
+
+cohort_status training_begin(struct training *t, cohort_error *err)
+{
+    const char *out = options_string(t->options, OPTION_OUT);
+    TRY(run_identity_add_tokenizer(&t->inputs, &t->session, err));
+    run_identity_set_schedule(&t->inputs, t->options, &t->schedule);
+    TRY(training_compare(t, err));
+    TRY(param_set_train_begin(t->session.model->trained, session_moments(t->options), err));
+    if (t->resume_dir != NULL) {
+        TRY(train_state_read(t->resume_dir, t->session.model->trained, &t->state, err));
+        if (strcmp(t->state.command, t->command) != 0)
+            return error_set(err, COHORT_ERR_STATE,
+                             "%s is a checkpoint of cohort %s, this is cohort %s: to go on from "
+                             "its weights, pass it as --model",
+                             t->resume_dir, t->state.command, t->command);
+        TRY(run_identity_is_fork(t->resume_dir, &t->forked, err));
+        TRY(run_identity_check(t, err));
+        TRY(check_state(t, err));
+    } else {
+        optimizer_start_mean(t->session.model->trained);
+        snprintf(t->state.command, sizeof t->state.command, "%s", t->command);
+    }
+    TRY(training_agree(t, training_writes(t) ? take_folder(t, out, err) : COHORT_OK, err));
+    t->state.seed = (uint64_t)options_int(t->options, OPTION_SEED);
+    if (t->resume_dir != NULL) {
+        t->saved_step = t->state.step;
+        observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir, (long long)t->state.step);
+    }
+    TRY(training_diagnosis_begin(t, err));
+    t->started = t->saved_at = clock_seconds();
+    t->started_step = t->state.step;
+    return COHORT_OK;
 }
 
 /* The weights that a run begins with are hashed as they are read; those of a checkpoint are not what --model names, but
@@ -303,7 +323,7 @@ void training_draw(struct training *t, enum draw_when when)
     cohort_error problem = {0};
     const double begin = clock_seconds(),
                  pause = when == DRAW_STEP ? fmax(LEAST_PAUSE, c->cost / SHARE) : c->cost / SHARE;
-    if (c->metric == NULL || (when != DRAW_END && c->drawn > 0.0 && begin - c->drawn < pause))
+    if (c->metric == NULL || !training_writes(t) || (when != DRAW_END && c->drawn > 0.0 && begin - c->drawn < pause))
         return;
     if (run_plot(&t->run, c->metric, c->eval_metric, c->title, c->file, &problem) != COHORT_OK && !c->failed) {
         c->failed = true;

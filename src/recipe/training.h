@@ -8,6 +8,7 @@
 #include "recipe/memory_plan.h"
 #include "recipe/report_to.h"
 #include "recipe/run_inputs.h"
+#include "ranks/ranks.h"
 #include "recipe/session.h"
 #include "format/checkpoint.h"
 #include "run/diagnosis.h"
@@ -27,6 +28,11 @@ struct training {
     struct options *options;
     const cohort_observer *observer;
     const char *command; /* "sft", "grpo", "dpo" */
+    struct ranks
+        *ranks; /* that do the run together; rank 0 alone has what follows of folder, report, store, steering */
+    const struct stop *stop; /* with several: looked at where all stand together, in place of options_stop */
+    bool asks_stop;          /* likewise, of the observer */
+    bool together;           /* all ranks end alike, between two steps */
     struct session session;
     struct run_folder run;
     struct report_to *report;  /* where metrics go beside the folder */
@@ -92,6 +98,22 @@ struct optimizer training_optimizer(const struct training *t);
 /* Called when t->steps is set (0: unknown), before anything large is read: t->schedule from the options. */
 cohort_status training_plan_schedule(struct training *t, cohort_error *err);
 
+/* ---- training_ranks.c ---- */
+
+/* Whether this rank writes folder, record and messages. */
+static inline bool training_writes(const struct training *t) { return ranks_rank(t->ranks) == 0; }
+/* Called by training_open: number of lanes and what of the state is this rank's. dir: the checkpoint that the run goes on from,
+ * or NULL. Options used: gradient_lanes, which gets its value, rank_timeout. */
+cohort_status training_join(struct training *t, cohort_error *err);
+/* Of all ranks at one place: whether none has failed (ranks_agree). With one rank: status. */
+cohort_status training_agree(struct training *t, cohort_status status, cohort_error *err);
+/* Whether all ranks have read the same: options, inputs, kernels. */
+cohort_status training_compare(struct training *t, cohort_error *err);
+/* A text or flag of rank 0 becomes everybody's. */
+cohort_status training_share_text(struct training *t, char **text, cohort_error *err);
+cohort_status training_share_flag(struct training *t, bool *flag, cohort_error *err);
+cohort_status training_share_metrics(struct training *t, struct metrics *metrics, cohort_error *err);
+
 /* ---- training_save.c ---- */
 
 /* Takes the lock of the run folder, if there is a folder, and clears what a crash left in it. */
@@ -109,7 +131,7 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
                            cohort_error *err);
 /* A run that resumes at a step whose evaluation failed or was stopped (the step's line lacks metric) still owes it: it
  * is run first and its figures are added to that line, so that the file equals that of an undisturbed run. */
-cohort_status training_owes_evaluation(const struct training *t, const char *metric, bool *owes, cohort_error *err);
+cohort_status training_owes_evaluation(struct training *t, const char *metric, bool *owes, cohort_error *err);
 cohort_status training_log_evaluation(struct training *t, const struct metrics *metrics, cohort_error *err);
 /* Called after a step: writes checkpoints/step-N with everything if it is asked for or due by the clock (option
  * save_minutes). meanwhile: a rollout follows, which changes nothing that a checkpoint has, so that its tensors are written
@@ -175,7 +197,8 @@ bool training_progress(struct training *t, const cohort_progress *progress);
  * commands alone: a program that embeds a trainer did not ask for a socket, nor to be paused by somebody else. */
 void training_listen(struct training *t);
 /* Called before each step: saves a checkpoint if that was asked for from outside, and waits while the run is to pause.
- * Nothing that a step computes depends on it. COHORT_ERR_CANCELLED: a stop was requested meanwhile. */
+ * Nothing that a step computes depends on it. COHORT_ERR_CANCELLED: a stop was requested meanwhile; with several ranks also one
+ * that was requested in the step before, which is where they look at it. */
 cohort_status training_steer(struct training *t, const struct optimizer *optimizer, cohort_error *err);
 
 #endif

@@ -56,6 +56,8 @@ static cohort_status tell(struct training *t, cohort_error *err)
 
 cohort_status training_diagnose(struct training *t, const struct metrics *metrics, bool evaluation, cohort_error *err)
 {
+    if (!training_writes(t))
+        return COHORT_OK;
     cohort_status status = diagnosis_step(t->diagnosis, t->state.step, metrics->items, metrics->count, evaluation, err);
     t->lines_lost = t->lines_lost || status != COHORT_OK; /* a checkpoint would lack the step */
     TRY(status);
@@ -78,6 +80,8 @@ cohort_status training_check(const struct training *t, cohort_error *err)
 void training_diagnosis_end(struct training *t)
 {
     size_t n = 0;
+    if (!training_writes(t))
+        return;
     diagnosis_end(t->diagnosis);
     (void)tell(t, NULL);
     for (size_t i = 0; i < diagnosis_said(t->diagnosis); i++)

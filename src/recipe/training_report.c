@@ -95,6 +95,8 @@ cleanup:
 cohort_status training_show(struct training *t, const struct shown_step *shown, const struct metrics *metrics,
                             cohort_error *err)
 {
+    if (!training_writes(t))
+        return COHORT_OK;
     tick(t, metrics);
     const cohort_status written = shown->line ? write_line(t, shown->epoch, metrics, shown->evaluates, err) : COHORT_OK;
     const cohort_status diagnosed = training_diagnose(t, metrics, shown->evaluation, written == COHORT_OK ? err : NULL);

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/number.h"
+#include "model/param_shard.h"
 #include "recipe/end_of_text.h"
 #include "recipe/record.h"
 
@@ -188,6 +189,8 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
 {
     struct metrics line = {0};
     bool lost_before = t->lines_lost;
+    if (!training_writes(t))
+        return COHORT_OK;
     metrics_set(&line, "step", (double)step);
     if (!isnan(epoch))
         metrics_set(&line, "epoch", epoch);
@@ -205,10 +208,14 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
     return status;
 }
 
-cohort_status training_owes_evaluation(const struct training *t, const char *metric, bool *owes, cohort_error *err)
+cohort_status training_owes_evaluation(struct training *t, const char *metric, bool *owes, cohort_error *err)
 {
     *owes = false;
-    return t->resume_dir == NULL ? COHORT_OK : run_folder_lacks(&t->run, RUN_METRICS, t->state.step, metric, owes, err);
+    if (t->resume_dir == NULL)
+        return COHORT_OK;
+    if (training_writes(t))
+        TRY(run_folder_lacks(&t->run, RUN_METRICS, t->state.step, metric, owes, err));
+    return training_share_flag(t, owes, err);
 }
 
 cohort_status training_log_evaluation(struct training *t, const struct metrics *metrics, cohort_error *err)
@@ -216,6 +223,8 @@ cohort_status training_log_evaluation(struct training *t, const struct metrics *
     struct text text = {0}, fields = {0};
     struct metrics told = {0};
     cohort_status status = COHORT_OK;
+    if (!training_writes(t))
+        return COHORT_OK;
     TRY_GOTO(metrics_write(metrics, &text, err));
     TRY_GOTO(text_append(&fields, text.data + 1, text.length - 3, err)); /* without {, } and the newline */
     TRY_GOTO(run_folder_extend(&t->run, RUN_METRICS, &fields, err));
@@ -468,8 +477,8 @@ static bool clock_says(const struct training *t)
     return minutes > 0.0 && since >= 60.0 * minutes && t->save_seconds <= save_share * since;
 }
 
-cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, bool meanwhile,
-                            cohort_error *err)
+static cohort_status save_if_due(struct training *t, const struct optimizer *optimizer, bool asked, bool meanwhile,
+                                 cohort_error *err)
 {
     cohort_error why = {0};
     TRY(training_settle(t, err));
@@ -477,6 +486,28 @@ cohort_status training_save(struct training *t, const struct optimizer *optimize
         return COHORT_OK;
     const cohort_status status = save_checkpoint(t, optimizer, !asked, meanwhile, &why);
     return unless_periodic(t, !asked, status, &why, err);
+}
+
+/* Behind rank 0's writing, and on the other ranks in its place: they answer what it asks for. */
+static cohort_status end_writing(struct training *t, cohort_status status, cohort_error *err)
+{
+    const struct param_set *set = t->session.model->trained;
+    cohort_error why = {0};
+    if (ranks_count(t->ranks) == 1 || t->ranks->failed)
+        return status;
+    const cohort_status ended = training_writes(t) ? param_shard_release(set, &why) : param_shard_serve(set, &why);
+    if (ended != COHORT_OK)
+        return error_set(err, ended, "%s", why.message);
+    return training_agree(t, status, err);
+}
+
+cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, bool meanwhile,
+                            cohort_error *err)
+{
+    const bool alone = ranks_count(t->ranks) == 1; /* else what a rollout leaves alone lies on other ranks */
+    const cohort_status status =
+        training_writes(t) ? save_if_due(t, optimizer, asked, meanwhile && alone, err) : COHORT_OK;
+    return end_writing(t, status, err);
 }
 
 /* final-ema/ beside final/, where a mean of the weights is kept. */
@@ -490,11 +521,16 @@ static cohort_status save_mean(struct training *t, cohort_error *err)
     return COHORT_OK;
 }
 
-cohort_status training_save_final(struct training *t, cohort_error *err)
+static cohort_status save_last(struct training *t, cohort_error *err)
 {
     TRY(training_settle(t, err));
     TRY(save_model(t, "final", false, err));
     return save_mean(t, err);
+}
+
+cohort_status training_save_final(struct training *t, cohort_error *err)
+{
+    return end_writing(t, training_writes(t) ? save_last(t, err) : COHORT_OK, err);
 }
 
 /* Copies what a checkpoint has beside trainer/, which its manifest names. */
@@ -525,7 +561,7 @@ cleanup:
     return status;
 }
 
-cohort_status training_save_final_of(struct training *t, int64_t step, cohort_error *err)
+static cohort_status save_final_of(struct training *t, int64_t step, cohort_error *err)
 {
     struct checkpoint_folder folder = {0};
     struct manifest_report report = {0};
@@ -557,10 +593,15 @@ cleanup:
     return status;
 }
 
-void training_rescue(struct training *t, const struct optimizer *optimizer)
+cohort_status training_save_final_of(struct training *t, int64_t step, cohort_error *err)
+{
+    return end_writing(t, training_writes(t) ? save_final_of(t, step, err) : COHORT_OK, err);
+}
+
+static void rescue(struct training *t, const struct optimizer *optimizer)
 {
     cohort_error save = {0};
-    bool boundary = optimizer->step + t->state.skipped == t->state.step;
+    bool boundary = optimizer->step + t->state.skipped == t->state.step && (ranks_count(t->ranks) == 1 || t->together);
     if (!t->run.open)
         return;
     t->session.backend->stop = NULL; /* a save is complete or has not begun */
@@ -581,4 +622,12 @@ void training_rescue(struct training *t, const struct optimizer *optimizer)
                          "run in %s again",
                          t->run.path);
     training_draw(t, DRAW_END);
+}
+
+void training_rescue(struct training *t, const struct optimizer *optimizer)
+{
+    if (training_writes(t))
+        rescue(t, optimizer);
+    if (t->together)
+        (void)end_writing(t, COHORT_OK, NULL);
 }

@@ -612,3 +612,7 @@ const char *options_alone(const struct options *options, const char *name)
 void options_set_stop(struct options *options, const struct stop *stop) { options->stop = stop; }
 
 const struct stop *options_stop(const struct options *options) { return options->stop; }
+
+void options_set_ranks(struct options *options, struct ranks *ranks) { options->ranks = ranks; }
+
+struct ranks *options_ranks(const struct options *options) { return options->ranks; }

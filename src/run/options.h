@@ -124,6 +124,10 @@ cohort_status options_notes(const struct options *options, struct text *out, coh
 /* What an embedding program passes beside values: the stop object that a command checks (borrowed; NULL: none). */
 void options_set_stop(struct options *options, const struct stop *stop);
 const struct stop *options_stop(const struct options *options);
+/* Likewise the ranks that do the command together; NULL: one does. */
+struct ranks;
+void options_set_ranks(struct options *options, struct ranks *ranks);
+struct ranks *options_ranks(const struct options *options);
 
 /* By name, for flags and files: whether the command has such an option, whether it is of type BOOL, and what the flag
  * means without a value ("true" for a BOOL; NULL: it needs one, or there is no such option). */

@@ -62,7 +62,7 @@ static const char NO_SAMPLER[] =
 static const char NO_SERVER[] =
     "cohort has no server";
 static const char ONE_DEVICE[] =
-    "cohort runs on one device (device); leave it out";
+    "ranks, each with a device, are started by mpirun or srun (docs/RANKS.md); leave it out";
 static const char ONE_ENGINE[] =
     "not needed: training and generation are one engine with continuous batching; leave it out";
 static const char ONE_FILE[] =

@@ -27,6 +27,7 @@ struct options {
     size_t n_values;
     struct option_value *by_id[N_OPTIONS]; /* into values; NULL: the command has no such option */
     const struct stop *stop;
+    struct ranks *ranks;
 };
 
 /* Another name of an option. */

@@ -652,6 +652,8 @@ OPTION(MICRO_BATCH_TOKENS, "micro_batch_tokens", INT(0, COUNT), "0",
 OPTION(RECOMPUTE, "recompute", ONE_OF(AUTO_OR(RECOMPUTE_LIST)), "auto",
        FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", FREE,
        "recompute activations in the backward to save memory; auto: only if memory requires it")
+OPTION(GRADIENT_LANES, "gradient_lanes", INT(0, 1024), "0", FOR_TRAIN, "Optimizer", KEPT,
+       "a power of two: the sum of micro-batches has so many lanes, which ranks share; 0: as many as ranks")
 
 /* ---- Run ---- */
 ALIAS("o", OUT)
@@ -765,6 +767,8 @@ OPTION(DEVICE, "device", TEXT, "auto", FOR_COMPUTE | FOR_SCORE, "Machine", FREE,
 OPTION(ISA, "isa", ONE_OF(AUTO_OR(CPU_ISA_LIST)), "auto",
        FOR_COMPUTE | FOR_SCORE, "Machine", KEPT,
        "instruction set of the kernels; auto: the best this CPU has")
+OPTION(RANK_TIMEOUT, "rank_timeout", FLOAT(0.1, 1e6), "1800", FOR_TRAIN, "Machine", FREE,
+       "seconds that a rank waits for another before the run fails (docs/RANKS.md)")
 OPTION(MEMORY_LIMIT, "memory_limit", FLOAT(0, 1e6), "0", FOR_COMPUTE | FOR_SCORE, "Machine", FREE,
        "GB that tensors may take; 0: what the machine has")
 

@@ -378,7 +378,7 @@ cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts
                                      .n_stop = config->n_stop,
                                      .n_choosable = config->n_choosable,
                                      .turns = grpo->turns != NULL};
-    TRY_GOTO(grpo_rollout(grpo->engine, prompts, n_prompts, config->group, &pattern, (uint64_t)index,
+    TRY_GOTO(grpo_rollout(grpo->engine, grpo->ranks, prompts, n_prompts, config->group, &pattern, (uint64_t)index,
                           batch->completions, grpo->progress, grpo->progress_context, grpo->arrived,
                           grpo->arrived_context, grpo->turns, err));
     batch->rollout_seconds = clock_seconds() - batch->start;

@@ -90,6 +90,7 @@ struct grpo {
     struct teacher *teacher; /* distillation: the loss of a token is the divergence to this one, and rewards are only
                                 measured; there may be none. NULL: they are what is learned from */
     struct engine *engine;
+    struct ranks *ranks; /* that draw together; NULL: one */
     struct tree_runner *runner;
     struct optimizer optimizer;
     struct entropy_control entropy; /* of the entropy bonus */
@@ -188,13 +189,15 @@ cohort_status grpo_measure(struct grpo *grpo, const struct grpo_prompt *prompts,
 cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
                         struct grpo_batch *batch, struct metrics *metrics, cohort_error *err);
 
-/* The rollout alone: fills completions[n_prompts * n] in order. batch_index separates the draws of batches. Completions
+/* The rollout alone: fills completions[n_prompts * n] in order. With ranks (NULL: one) each draws some of the prompts' and all
+ * get everything; arrived is then not told, and there must be no turns. batch_index separates the draws of batches. Completions
  * of another kind must not be in flight. progress, arrived and turns may be NULL; with turns pattern->turns is set. After a
  * failure its own requests are cancelled: they leave the engine at its next step. */
-cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
-                           const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
-                           grpo_progress *progress, void *progress_context, grpo_arrived *arrived,
-                           void *arrived_context, const struct rollout_turns *turns, cohort_error *err);
+cohort_status grpo_rollout(struct engine *engine, struct ranks *ranks, const struct grpo_prompt *prompts,
+                           int32_t n_prompts, int32_t n, const struct engine_request *pattern, uint64_t batch_index,
+                           struct completion *completions, grpo_progress *progress, void *progress_context,
+                           grpo_arrived *arrived, void *arrived_context, const struct rollout_turns *turns,
+                           cohort_error *err);
 
 /* An optimizer step on rows, those of one prompt consecutive. */
 cohort_status grpo_train(struct grpo *grpo, const struct grpo_row *rows, int32_t n, struct metrics *metrics,

@@ -2,9 +2,11 @@
 #include "train/grpo_rows.h"
 
 #include "base/rng.h"
+#include "rollout/completion_pack.h"
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The order in which prompts are submitted: the longest first, so that at the end of a rollout few wait for one. What
  * is drawn does not depend on it (I3). */
@@ -22,9 +24,11 @@ static int compare_places(const void *a, const void *b)
 
 struct rollout {
     struct engine *engine;
+    struct ranks *ranks;
     const struct grpo_prompt *prompts;
     int32_t n_prompts, n;
-    struct place *places;           /* [n_prompts] in the order of their requests */
+    struct place *places; /* [n_places] in the order of their requests: what this rank draws of */
+    int32_t n_places;
     int64_t first_id, submitted;    /* of the requests */
     int32_t *there;                 /* [n_prompts] completions that have come and whose episodes are over */
     int64_t done;                   /* of all prompts */
@@ -36,13 +40,28 @@ struct rollout {
 
 static int32_t prompt_of(const struct rollout *r, int64_t request) { return r->places[request - r->first_id].prompt; }
 
-static cohort_status submit_all(struct rollout *r, const struct engine_request *pattern, uint64_t batch_index,
-                                cohort_error *err)
+/* The rank that draws of the prompt at a place in the order of expected lengths: forth and back, so that every one gets about
+ * as much. */
+static int32_t rank_of(const struct rollout *r, int32_t place)
+{
+    const int32_t count = ranks_count(r->ranks), turn = place % (2 * count);
+    return turn < count ? turn : 2 * count - 1 - turn;
+}
+
+static void deal(struct rollout *r)
 {
     for (int32_t p = 0; p < r->n_prompts; p++)
         r->places[p] = (struct place){.prompt = p, .expected = r->prompts[p].expected};
     qsort(r->places, (size_t)r->n_prompts, sizeof *r->places, compare_places);
-    for (int32_t i = 0; i < r->n_prompts; i++) {
+    for (int32_t i = 0; i < r->n_prompts; i++)
+        if (rank_of(r, i) == ranks_rank(r->ranks))
+            r->places[r->n_places++] = r->places[i];
+}
+
+static cohort_status submit_all(struct rollout *r, const struct engine_request *pattern, uint64_t batch_index,
+                                cohort_error *err)
+{
+    for (int32_t i = 0; i < r->n_places; i++) {
         struct engine_request request = *pattern;
         const struct grpo_prompt *prompt = &r->prompts[r->places[i].prompt];
         int64_t id = 0;
@@ -98,24 +117,57 @@ static cohort_status serve_turns(struct rollout *r, bool idle, cohort_error *err
     return COHORT_OK;
 }
 
-cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
-                           const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
-                           grpo_progress *progress, void *progress_context, grpo_arrived *arrived,
-                           void *arrived_context, const struct rollout_turns *turns, cohort_error *err)
+/* What the others drew. */
+static cohort_status gather(const struct rollout *r, cohort_error *err)
+{
+    struct text own = {0}, *all = NULL;
+    cohort_status status = COHORT_OK;
+    for (int32_t i = 0; i < r->n_places; i++) {
+        TRY_GOTO(text_append(&own, (const char *)&r->places[i].prompt, sizeof r->places[i].prompt, err));
+        for (int32_t c = 0; c < r->n; c++)
+            TRY_GOTO(completion_pack(&r->completions[(int64_t)r->places[i].prompt * r->n + c], &own, err));
+    }
+    TRY_GOTO(ranks_gather_texts(r->ranks, &own, &all, err));
+    for (int32_t k = 0; k < ranks_count(r->ranks); k++)
+        for (size_t at = 0; k != ranks_rank(r->ranks) && at < all[k].length;) {
+            int32_t prompt = -1;
+            if (all[k].length - at >= sizeof prompt)
+                memcpy(&prompt, all[k].data + at, sizeof prompt);
+            if (prompt < 0 || prompt >= r->n_prompts) {
+                status = error_set(err, COHORT_ERR_INTERNAL, "rank %d drew for other prompts", (int)k);
+                goto cleanup;
+            }
+            at += sizeof prompt;
+            for (int32_t c = 0; c < r->n; c++)
+                TRY_GOTO(completion_unpack(&all[k], &at, &r->completions[(int64_t)prompt * r->n + c], err));
+        }
+cleanup:
+    text_free(&own);
+    ranks_texts_free(r->ranks, all);
+    return status;
+}
+
+cohort_status grpo_rollout(struct engine *engine, struct ranks *ranks, const struct grpo_prompt *prompts,
+                           int32_t n_prompts, int32_t n, const struct engine_request *pattern, uint64_t batch_index,
+                           struct completion *completions, grpo_progress *progress, void *progress_context,
+                           grpo_arrived *arrived, void *arrived_context, const struct rollout_turns *turns,
+                           cohort_error *err)
 {
     struct rollout r = {.engine = engine,
+                        .ranks = ranks,
                         .prompts = prompts,
                         .n_prompts = n_prompts,
                         .n = n,
                         .completions = completions,
-                        .arrived = arrived,
+                        .arrived = ranks_count(ranks) > 1 ? NULL : arrived,
                         .arrived_context = arrived_context,
                         .turns = turns};
-    const int64_t total = (int64_t)n_prompts * n;
     cohort_status status = COHORT_OK;
-    assert(pattern->turns == (turns != NULL));
+    assert(pattern->turns == (turns != NULL) && (turns == NULL || ranks_count(ranks) == 1));
     TRY_GOTO(mem_alloc(&r.places, (size_t)n_prompts, sizeof *r.places, "rollout", err));
     TRY_GOTO(mem_alloc(&r.there, (size_t)n_prompts, sizeof *r.there, "rollout", err));
+    deal(&r);
+    const int64_t total = (int64_t)r.n_places * n;
     engine_forget(engine); /* since the last rollout its block was training's, or that of models that reward */
     TRY_GOTO(submit_all(&r, pattern, batch_index, err));
     const int64_t before = engine_stats(engine).generated_tokens;
@@ -136,6 +188,8 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
         }
     }
     assert(r.done == total);
+    if (ranks_count(ranks) > 1)
+        TRY_GOTO(gather(&r, err));
 cleanup:
     for (int64_t i = 0; status != COHORT_OK && i < r.submitted; i++)
         engine_cancel(engine, r.first_id + i);

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/number.h"
+#include "train/lanes.h"
 
 #include <assert.h>
 #include <math.h>
@@ -110,8 +111,15 @@ static cohort_status set_threshold(struct step_data *data, double top, const flo
     return COHORT_OK;
 }
 
-/* Before the first loss of the step: the only micro-batch has been forwarded, or, of several, none. */
-static cohort_status filter_entropies(struct grpo *grpo, struct step_data *data, cohort_error *err)
+/* Whether they are found before the first forward: where that is not the only one, or another rank's. */
+static bool filters_first(const struct tree_runner *runner, const struct lanes *lanes)
+{
+    return runner->packing.n_micro > 1 || lanes_shared(lanes);
+}
+
+/* Before the first loss of the step: the only micro-batch has been forwarded, or, of several, none. first:
+ * filters_first. */
+static cohort_status filter_entropies(struct grpo *grpo, struct step_data *data, bool first, cohort_error *err)
 {
     struct tree_runner *runner = grpo->runner;
     const int32_t n = data->n;
@@ -121,9 +129,8 @@ static cohort_status filter_entropies(struct grpo *grpo, struct step_data *data,
     TRY_GOTO(mem_alloc(&entropies, (size_t)n, sizeof *entropies, "entropies", err));
     if (!all_recorded(data)) {
         TRY_GOTO(row_values_alloc(&computed, data->rows, n, "entropies", err));
-        if (runner->packing.n_micro > 1) {
+        if (first) {
             TRY_GOTO(row_values_alloc(&logp, data->rows, n, "log-probs", err));
-            /* Splits the same trees again, with the same result. */
             TRY_GOTO(tree_runner_score(runner, grpo->model, data->tree.trees, data->tree.n_trees,
                                        grpo->config.sampling.temperature, logp, computed, err));
         } else {
@@ -302,53 +309,121 @@ static cohort_status forward(struct grpo *grpo, const struct step_data *data, in
     return backend_check(grpo->model->backend, err);
 }
 
+/* A pass over the micro-batches of a step. */
+struct pass {
+    struct loss_scratch scratch; /* for the longest episode */
+    struct lanes lanes;
+    struct loss_sums *sums;
+    struct step_sums *step;
+};
+
+/* The losses of a micro-batch's outputs, whose log-probs and entropies the runner has. */
+static cohort_status apply_losses(struct grpo *grpo, const struct step_data *data, int32_t m, struct pass *pass,
+                                  bool *any_gradient, cohort_error *err)
+{
+    const struct packing *packing = &grpo->runner->packing;
+    int32_t c = 0;
+    pass->step->trained_tokens += grpo->runner->packed.batch.n_tokens;
+    for (int32_t s = packing->slice_begin[m]; s < packing->slice_begin[m + 1]; s++)
+        for (int32_t i = packing->slices[s].begin; i < packing->slices[s].end; i++, c++) {
+            const int32_t row = data->tree.first[packing->slices[s].tree] + i;
+            TRY(grpo->teacher != NULL
+                    ? sum_divergence(grpo, data, row, c, &pass->scratch, pass->step, err)
+                    : apply_loss(grpo, data, row, c, &pass->scratch, pass->sums, pass->step, any_gradient, err));
+        }
+    return COHORT_OK;
+}
+
+static void backward(struct grpo *grpo, const struct step_data *data, bool any_gradient)
+{
+    struct tree_runner *runner = grpo->runner;
+    /* Where every advantage is 0 (and there is neither KL nor entropy bonus) the gradient is 0: nothing to add. */
+    if (grpo->teacher != NULL && (any_gradient || runner->decoder.experts.on.aux))
+        teacher_backward(runner, grpo->model);
+    else if (any_gradient || runner->decoder.experts.on.aux)
+        tree_runner_backward(runner, grpo->model, grpo->config.sampling.temperature, data->scale.entropy_coef != 0.0);
+}
+
+/* A micro-batch of this rank. */
+static cohort_status compute(struct grpo *grpo, struct step_data *data, int32_t m, struct pass *pass, cohort_error *err)
+{
+    struct tree_runner *runner = grpo->runner;
+    bool any_gradient = false;
+    TRY(forward(grpo, data, m, pass->scratch.logp, &any_gradient, err));
+    TRY(routing_compare(&grpo->routing, runner, grpo->model, m, data->fresh, err));
+    if (runner->packing.n_micro == 1)
+        TRY(routing_prepare(&grpo->routing, runner, grpo->model, data->tree.trees, data->tree.n_trees, data->routed,
+                            err));
+    if (grpo->config.filter_entropy && !filters_first(runner, &pass->lanes))
+        TRY(filter_entropies(grpo, data, false, err));
+    if (!lanes_shared(&pass->lanes)) {
+        TRY(apply_losses(grpo, data, m, pass, &any_gradient, err));
+    } else { /* summed with those of the others, where a failure is found by all */
+        struct loss_sums sums;
+        struct step_sums step = {0};
+        struct pass alone = {.scratch = pass->scratch, .sums = &sums, .step = &step};
+        const size_t bytes = (size_t)runner->packed.outputs.count * sizeof(float);
+        loss_sums_init(&sums);
+        TRY(lanes_keep_begin(&pass->lanes, err));
+        TRY(lanes_keep(&pass->lanes, runner->logp, bytes, err));
+        TRY(lanes_keep(&pass->lanes, runner->entropy, bytes, err));
+        if (apply_losses(grpo, data, m, &alone, &any_gradient, NULL) != COHORT_OK)
+            return COHORT_OK;
+    }
+    backward(grpo, data, any_gradient);
+    return backend_check(grpo->model->backend, err);
+}
+
+/* The sums over the micro-batches of all ranks, in their order. */
+static cohort_status sum_shared(struct grpo *grpo, const struct step_data *data, struct pass *pass, cohort_error *err)
+{
+    struct tree_runner *runner = grpo->runner;
+    bool any_gradient = false;
+    TRY(lanes_share(&pass->lanes, err));
+    for (int32_t m = 0; m < runner->packing.n_micro; m++) {
+        TRY(packed_build(&runner->packed, data->tree.trees, &runner->packing, m, err));
+        const size_t bytes = (size_t)runner->packed.outputs.count * sizeof(float);
+        TRY(lanes_take(&pass->lanes, m, runner->logp, bytes, err));
+        TRY(lanes_take(&pass->lanes, m, runner->entropy, bytes, err));
+        TRY(apply_losses(grpo, data, m, pass, &any_gradient, err));
+    }
+    return COHORT_OK;
+}
+
+static cohort_status split(struct grpo *grpo, const struct step_data *data, cohort_error *err)
+{
+    struct tree_runner *runner = grpo->runner;
+    return lanes_split(grpo->model->trained, &runner->packing, data->tree.trees, data->tree.n_trees, runner->max_tokens,
+                       runner->max_outputs - runner->max_tokens, err);
+}
+
 /* Runs all micro-batches and adds up their gradients in the param_set that trains. */
 static cohort_status accumulate(struct grpo *grpo, struct step_data *data, struct loss_sums *sums,
                                 struct step_sums *step, cohort_error *err)
 {
     struct tree_runner *runner = grpo->runner;
-    struct loss_scratch scratch = {0};
+    struct pass pass = {.sums = sums, .step = step};
     cohort_status status = COHORT_OK;
     int32_t longest = 0;
     for (int32_t i = 0; i < data->n; i++)
         longest = data->rows[i].episode->n_sampled > longest ? data->rows[i].episode->n_sampled : longest;
-    TRY_GOTO(loss_scratch_alloc(&scratch, longest, err));
-    TRY_GOTO(packing_split(&runner->packing, data->tree.trees, data->tree.n_trees, runner->max_tokens,
-                           runner->max_outputs - runner->max_tokens, err));
+    TRY_GOTO(loss_scratch_alloc(&pass.scratch, longest, err));
+    TRY_GOTO(split(grpo, data, err));
+    lanes_begin(&pass.lanes, grpo->model->trained, runner->packing.n_micro, true);
     runner->decoder.experts.on.compare = data->fresh != NULL;
     runner->decoder.experts.on.replay = grpo->routing.replay == ROUTER_REPLAY_ROLLOUT;
-    if (grpo->config.filter_entropy && runner->packing.n_micro > 1)
-        TRY_GOTO(filter_entropies(grpo, data, err));
+    if (grpo->config.filter_entropy && filters_first(runner, &pass.lanes)) {
+        TRY_GOTO(filter_entropies(grpo, data, true, err));
+        TRY_GOTO(split(grpo, data, err)); /* which it may have done otherwise */
+    }
     TRY_GOTO(routing_begin(&grpo->routing, runner, grpo->model, err));
     if (runner->packing.n_micro > 1)
         TRY_GOTO(routing_prepare(&grpo->routing, runner, grpo->model, data->tree.trees, data->tree.n_trees,
                                  data->routed, err));
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
-        bool any_gradient = false;
-        int32_t c = 0;
-        TRY_GOTO(forward(grpo, data, m, scratch.logp, &any_gradient, err));
-        TRY_GOTO(routing_compare(&grpo->routing, runner, grpo->model, m, data->fresh, err));
-        if (runner->packing.n_micro == 1)
-            TRY_GOTO(routing_prepare(&grpo->routing, runner, grpo->model, data->tree.trees, data->tree.n_trees,
-                                     data->routed, err));
-        if (grpo->config.filter_entropy && runner->packing.n_micro == 1)
-            TRY_GOTO(filter_entropies(grpo, data, err));
-        step->trained_tokens += runner->packed.batch.n_tokens;
-        for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1]; s++) {
-            const struct tree_slice *slice = &runner->packing.slices[s];
-            for (int32_t i = slice->begin; i < slice->end; i++, c++)
-                TRY_GOTO(grpo->teacher != NULL
-                             ? sum_divergence(grpo, data, data->tree.first[slice->tree] + i, c, &scratch, step, err)
-                             : apply_loss(grpo, data, data->tree.first[slice->tree] + i, c, &scratch, sums, step,
-                                          &any_gradient, err));
-        }
-        /* Where every advantage is 0 (and there is neither KL nor entropy bonus) the gradient is 0: nothing to add. */
-        if (grpo->teacher != NULL && (any_gradient || runner->decoder.experts.on.aux))
-            teacher_backward(runner, grpo->model);
-        else if (any_gradient || runner->decoder.experts.on.aux)
-            tree_runner_backward(runner, grpo->model, grpo->config.sampling.temperature,
-                                 data->scale.entropy_coef != 0.0);
-        TRY_GOTO(backend_check(grpo->model->backend, err));
+        if (lanes_mine(&pass.lanes, m))
+            TRY_GOTO(compute(grpo, data, m, &pass, err));
+        TRY_GOTO(lanes_count(&pass.lanes, m, err));
         if (grpo->progress != NULL &&
             !grpo->progress(grpo->progress_context,
                             &(struct grpo_at){.phase = "train", .done = m + 1, .total = runner->packing.n_micro})) {
@@ -356,9 +431,12 @@ static cohort_status accumulate(struct grpo *grpo, struct step_data *data, struc
             goto cleanup;
         }
     }
+    if (lanes_shared(&pass.lanes))
+        TRY_GOTO(sum_shared(grpo, data, &pass, err));
 cleanup:
     runner->decoder.experts.on = (struct expert_switches){0};
-    loss_scratch_free(&scratch);
+    loss_scratch_free(&pass.scratch);
+    lanes_free(&pass.lanes);
     return status;
 }
 
@@ -448,7 +526,11 @@ cohort_status grpo_train(struct grpo *grpo, const struct grpo_row *rows, int32_t
         step_data_free(&data);
         return error_set(err, status, "%s", problem.message);
     } else {
-        optimizer_apply(&grpo->optimizer, grpo->model->trained, rate, &grad_norm, &skipped);
+        status = optimizer_apply(&grpo->optimizer, grpo->model->trained, rate, &grad_norm, &skipped, err);
+        if (status != COHORT_OK) {
+            step_data_free(&data);
+            return status;
+        }
         model_refresh(grpo->model);
         if (skipped)
             number_format(grpo->warning, sizeof grpo->warning, "update skipped: the gradient norm is %g", grad_norm);

@@ -1,5 +1,7 @@
 #include "train/optimizer_internal.h"
 
+#include "model/param_shard.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -96,11 +98,59 @@ cleanup:
 
 /* ---- The update ---- */
 
-double optimizer_grad_norm(const struct param_set *set)
+/* Blocks of sum_squares that begin in what a rank owns. */
+static struct param_range blocks_of(const struct param_set *set, int32_t rank)
+{
+    const int64_t block = set->backend->sizes->square_block;
+    const struct param_range owned = param_set_owned(set, rank);
+    return (struct param_range){(owned.first + block - 1) / block, (owned.end + block - 1) / block};
+}
+
+/* Every rank's sums of its blocks become everybody's. */
+static cohort_status gather_blocks(const struct param_set *set, double *sums, cohort_error *err)
+{
+    const struct param_share *share = &set->training.share;
+    const struct param_range own = blocks_of(set, share->rank);
+    struct ranks_message *sends = NULL;
+    const size_t others = (size_t)share->count - 1;
+    size_t n = 0;
+    TRY(mem_alloc(&sends, 2 * others, sizeof *sends, "messages to ranks", err));
+    for (int32_t r = 0; r < share->count; r++) {
+        const struct param_range theirs = blocks_of(set, r);
+        if (r == share->rank)
+            continue;
+        sends[n] = (struct ranks_message){r, sums + own.first, (size_t)(own.end - own.first) * sizeof *sums};
+        sends[others + n++] =
+            (struct ranks_message){r, sums + theirs.first, (size_t)(theirs.end - theirs.first) * sizeof *sums};
+    }
+    const cohort_status status = ranks_exchange(share->ranks, sends, n, sends + others, n, err);
+    mem_free(sends);
+    return status;
+}
+
+cohort_status optimizer_grad_norm(const struct param_set *set, double *norm, cohort_error *err)
 {
     struct backend *be = set->backend;
+    const struct param_training *t = &set->training;
+    const int64_t block = be->sizes->square_block, n_blocks = (t->n_elements + block - 1) / block;
+    double *sums = NULL;
     /* Between the tensors there are zeros. */
-    return sqrt(be->ops->sum_squares(be, set->training.grad, set->training.n_elements));
+    if (t->share.count == 1) {
+        *norm = sqrt(be->ops->sum_squares(be, t->sum != NULL ? t->sum : t->grad, t->n_elements));
+        return COHORT_OK;
+    }
+    TRY(mem_alloc(&sums, (size_t)n_blocks, sizeof *sums, "gradient norm", err));
+    const struct param_range own = blocks_of(set, t->share.rank), summed = param_set_sums(set, t->share.rank);
+    if (own.end > own.first) {
+        const int64_t first = own.first * block,
+                      end = own.end * block < t->n_elements ? own.end * block : t->n_elements;
+        be->ops->square_sums(be, t->sum + (first - summed.first), end - first, sums + own.first);
+    }
+    const cohort_status status = gather_blocks(set, sums, err);
+    if (status == COHORT_OK)
+        *norm = sqrt(be->ops->add_square_sums(be, sums, n_blocks));
+    mem_free(sums);
+    return status;
 }
 
 /* The weight as its master: with the low half where it has one. */
@@ -223,7 +273,7 @@ static void update_param(const struct optimizer *o, const struct param_set *set,
         .set = set,
         .i = i,
         .param = p,
-        .grad = param_grad(set, p),
+        .grad = param_grad_sum(set, i),
         .scale = scale,
         .learning_rate = learning_rate * group_value(o->lr, o->n_lr, p->name, 1.0),
         .weight_decay = group_value(o->decay, o->n_decay, p->name, p->decay ? (double)o->weight_decay : 0.0)};
@@ -263,12 +313,14 @@ void optimizer_start_mean(struct param_set *set)
         move_mean(set, i, 1.0);
 }
 
-void optimizer_apply(struct optimizer *optimizer, struct param_set *set, double learning_rate, double *grad_norm,
-                     bool *skipped)
+cohort_status optimizer_apply(struct optimizer *optimizer, struct param_set *set, double learning_rate,
+                              double *grad_norm, bool *skipped, cohort_error *err)
 {
     struct backend *be = set->backend;
+    double norm = (double)NAN;
+    cohort_status status = COHORT_OK;
     be->unstoppable++; /* an update is whole or has not begun */
-    double norm = optimizer_grad_norm(set);
+    TRY_GOTO(optimizer_grad_norm(set, &norm, err));
     *grad_norm = norm;
     *skipped = !isfinite(norm);
     if (!*skipped) {
@@ -279,12 +331,15 @@ void optimizer_apply(struct optimizer *optimizer, struct param_set *set, double 
         if (optimizer->type == OPTIMIZER_ADAMW_8BIT)
             upload_books(set);
         for (int32_t i = 0; i < set->table.n_params; i++) {
-            if (set->training.first[i] < 0)
+            if (set->training.first[i] < 0 || param_owner(set, i) != set->training.share.rank)
                 continue;
             update_param(optimizer, set, i, scale, learning_rate);
             move_mean(set, i, 1.0 - optimizer->ema_decay);
         }
+        TRY_GOTO(param_shard_gather_values(set, err));
     }
     param_set_zero_grad(set);
+cleanup:
     be->unstoppable--;
+    return status;
 }

@@ -55,13 +55,15 @@ bool optimizer_matches(const char *pattern, const char *name);
 /* Says what the optimizer keeps for each tensor of the set (param_set_keep). A group that matches nothing that trains is
  * an error. */
 cohort_status optimizer_lay_out(const struct optimizer *optimizer, struct param_set *set, cohort_error *err);
-/* sqrt of the sum of squares of all gradients, before clipping. */
-double optimizer_grad_norm(const struct param_set *set);
+/* sqrt of the sum of squares of all gradients, before clipping: the same bits on any number of ranks, which call it
+ * together. */
+cohort_status optimizer_grad_norm(const struct param_set *set, double *norm, cohort_error *err);
 /* One update with the set's gradients, which are zeroed afterwards; frozen tensors keep their bits. A norm that is not
  * finite skips the update (*skipped) and leaves values and states untouched. Code that uses the values in another form
- * (packed weights) must rebuild it afterwards: model_refresh. */
-void optimizer_apply(struct optimizer *optimizer, struct param_set *set, double learning_rate, double *grad_norm,
-                     bool *skipped);
+ * (packed weights) must rebuild it afterwards: model_refresh. Ranks call it together: each updates what it owns, and all get the values. Only what
+ * is exchanged between ranks can fail, and then the values are no longer of use. */
+cohort_status optimizer_apply(struct optimizer *optimizer, struct param_set *set, double learning_rate,
+                              double *grad_norm, bool *skipped, cohort_error *err);
 /* Starts the mean of the weights at the weights, where the set keeps one. */
 void optimizer_start_mean(struct param_set *set);
 

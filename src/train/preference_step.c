@@ -504,7 +504,7 @@ cohort_status preference_step(struct preference *p, const struct preference_batc
         grad_norm = (double)NAN;
         snprintf(p->warning, sizeof p->warning, "update skipped: %.380s", problem.message);
     } else {
-        optimizer_apply(&p->optimizer, p->model->trained, rate, &grad_norm, &skipped);
+        TRY(optimizer_apply(&p->optimizer, p->model->trained, rate, &grad_norm, &skipped, err));
         model_refresh(p->model);
         if (skipped)
             number_format(p->warning, sizeof p->warning, "update skipped: the gradient norm is %g", grad_norm);

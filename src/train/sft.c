@@ -3,6 +3,7 @@
 #include "backend/ops.h"
 #include "base/clock.h"
 #include "base/rng.h"
+#include "train/lanes.h"
 
 #include <math.h>
 #include <string.h>
@@ -141,35 +142,98 @@ static void take_losses(struct sft *sft, bool weighted, struct sums *sums)
     }
 }
 
+static cohort_status build(struct sft *sft, const struct sft_batch *batch, int32_t m, cohort_error *err)
+{
+    TRY(packed_build(&sft->runner->packed, batch->trees, &sft->runner->packing, m, err));
+    return batch->weights == NULL ? COHORT_OK : output_weights(sft, batch, m, err);
+}
+
+/* What a forward gives, [outputs] each; those that the runner does not have are NULL. */
+enum { N_GIVEN = 4 };
+struct given {
+    void *at[N_GIVEN];
+    size_t bytes;
+};
+
+static struct given given_of(struct tree_runner *runner)
+{
+    _Static_assert(sizeof *runner->logp == sizeof *runner->top, "one size");
+    return (struct given){.at = {runner->logp, runner->entropy, runner->mean, runner->top},
+                          .bytes = (size_t)runner->packed.outputs.count * sizeof *runner->logp};
+}
+
+/* A micro-batch of this rank, with train also its backward. */
+static cohort_status compute(struct sft *sft, const struct sft_batch *batch, int32_t m, bool train, struct lanes *lanes,
+                             struct sums *sums, cohort_error *err)
+{
+    struct tree_runner *runner = sft->runner;
+    struct sums own = *sums; /* the others' are not known yet */
+    TRY(build(sft, batch, m, err));
+    if (train && (sft->noise_alpha > 0.0 || sft->dropout > 0.0))
+        TRY(add_noise(sft, batch, m, err));
+    tree_runner_forward(runner, sft->model, 1.0f);
+    TRY(backend_check(sft->model->backend, err));
+    if (train && runner->packing.n_micro == 1)
+        TRY(routing_prepare(&sft->routing, runner, sft->model, batch->trees, batch->n, false, err));
+    const struct given given = given_of(runner);
+    if (lanes_shared(lanes))
+        TRY(lanes_keep_begin(lanes, err));
+    for (int i = 0; lanes_shared(lanes) && i < N_GIVEN; i++)
+        if (given.at[i] != NULL)
+            TRY(lanes_keep(lanes, given.at[i], given.bytes, err));
+    take_losses(sft, batch->weights != NULL, lanes_shared(lanes) ? &own : sums);
+    if (train)
+        tree_runner_backward(runner, sft->model, 1.0f, false);
+    return backend_check(sft->model->backend, err);
+}
+
+/* The sums over the micro-batches of all ranks, in their order. */
+static cohort_status sum_shared(struct sft *sft, const struct sft_batch *batch, struct lanes *lanes, struct sums *sums,
+                                cohort_error *err)
+{
+    TRY(lanes_share(lanes, err));
+    for (int32_t m = 0; m < sft->runner->packing.n_micro; m++) {
+        TRY(build(sft, batch, m, err));
+        const struct given given = given_of(sft->runner);
+        for (int i = 0; i < N_GIVEN; i++)
+            if (given.at[i] != NULL)
+                TRY(lanes_take(lanes, m, given.at[i], given.bytes, err));
+        take_losses(sft, batch->weights != NULL, sums);
+        sums->fed += sft->runner->packed.batch.n_tokens;
+    }
+    return COHORT_OK;
+}
+
 /* Runs all micro-batches, with train also their backward. */
 static cohort_status run(struct sft *sft, const struct sft_batch *batch, bool train, struct sums *sums,
                          cohort_error *err)
 {
     struct tree_runner *runner = sft->runner;
-    TRY(packing_split(&runner->packing, batch->trees, batch->n, runner->max_tokens,
-                      runner->max_outputs - runner->max_tokens, err));
-    const bool alone = runner->packing.n_micro == 1;
+    struct lanes lanes = {0};
+    const int64_t completions = runner->max_outputs - runner->max_tokens;
+    cohort_status status = COHORT_OK;
+    if (train)
+        TRY(lanes_split(sft->model->trained, &runner->packing, batch->trees, batch->n, runner->max_tokens, completions,
+                        err));
+    else
+        TRY(packing_split(&runner->packing, batch->trees, batch->n, runner->max_tokens, completions, err));
     if (train)
         TRY(routing_begin(&sft->routing, runner, sft->model, err));
-    if (train && !alone)
+    if (train && runner->packing.n_micro > 1)
         TRY(routing_prepare(&sft->routing, runner, sft->model, batch->trees, batch->n, false, err));
+    lanes_begin(&lanes, sft->model->trained, runner->packing.n_micro, train);
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
-        TRY(packed_build(&runner->packed, batch->trees, &runner->packing, m, err));
-        if (batch->weights != NULL)
-            TRY(output_weights(sft, batch, m, err));
-        if (train && (sft->noise_alpha > 0.0 || sft->dropout > 0.0))
-            TRY(add_noise(sft, batch, m, err));
-        tree_runner_forward(runner, sft->model, 1.0f);
-        TRY(backend_check(sft->model->backend, err));
-        if (train && alone)
-            TRY(routing_prepare(&sft->routing, runner, sft->model, batch->trees, batch->n, false, err));
-        take_losses(sft, batch->weights != NULL, sums);
-        sums->fed += runner->packed.batch.n_tokens;
-        if (train)
-            tree_runner_backward(runner, sft->model, 1.0f, false);
-        TRY(backend_check(sft->model->backend, err));
+        if (lanes_mine(&lanes, m)) {
+            TRY_GOTO(compute(sft, batch, m, train, &lanes, sums, err));
+            sums->fed += lanes_shared(&lanes) ? 0 : runner->packed.batch.n_tokens;
+        }
+        TRY_GOTO(lanes_count(&lanes, m, err));
     }
-    return COHORT_OK;
+    if (lanes_shared(&lanes))
+        TRY_GOTO(sum_shared(sft, batch, &lanes, sums, err));
+cleanup:
+    lanes_free(&lanes);
+    return status;
 }
 
 cohort_status sft_step(struct sft *sft, const struct sft_batch *batch, struct metrics *metrics, cohort_error *err)
@@ -188,7 +252,7 @@ cohort_status sft_step(struct sft *sft, const struct sft_batch *batch, struct me
         return status;
     }
     double rate = schedule_rate(&sft->schedule, sft->optimizer.step + sft->skipped);
-    optimizer_apply(&sft->optimizer, sft->model->trained, rate, &grad_norm, &skipped);
+    TRY(optimizer_apply(&sft->optimizer, sft->model->trained, rate, &grad_norm, &skipped, err));
     model_refresh(sft->model);
     sft->skipped += skipped ? 1 : 0;
     sft->tokens_seen += sums.tokens;

@@ -2,6 +2,7 @@
 
 #include "base/json_text.h"
 #include "format/safetensors.h"
+#include "model/param_shard.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -12,6 +13,8 @@
 /* One tensor of the file: a state of a param. */
 struct state_slice {
     const struct param_set *set;
+    int32_t param;
+    enum param_state state;
     struct param_state_tensor tensor;
     bool beside; /* read on another thread than the one that computes */
     char name[128];
@@ -33,7 +36,7 @@ static cohort_status state_slices(const struct param_set *set, struct state_slic
             if (!param_state_get(set, i, (enum param_state)k, &tensor))
                 continue;
             struct state_slice *s = &(*slices)[(*n)++];
-            *s = (struct state_slice){.set = set, .tensor = tensor};
+            *s = (struct state_slice){.set = set, .param = i, .state = (enum param_state)k, .tensor = tensor};
             snprintf(s->name, sizeof s->name, "%s.%s", tensor.name, set->table.params[i].name);
         }
     return COHORT_OK;
@@ -42,11 +45,9 @@ static cohort_status state_slices(const struct param_set *set, struct state_slic
 static cohort_status read_slice(void *context, size_t offset, size_t length, void *to, cohort_error *err)
 {
     const struct state_slice *s = context;
-    const char *from = (const char *)s->tensor.data + offset;
     if (s->beside)
-        return backend_download_beside(s->set->backend, to, from, length, err);
-    s->set->backend->ops->download(s->set->backend, to, from, length);
-    return COHORT_OK;
+        return backend_download_beside(s->set->backend, to, (const char *)s->tensor.data + offset, length, err);
+    return param_state_fetch(s->set, s->param, s->state, offset, length, to, err);
 }
 
 static cohort_status write_tensors(const char *path, const struct param_set *set, bool beside, char hex[HASH_HEX],
@@ -236,7 +237,8 @@ static cohort_status read_tensors(const char *path, struct param_set *set, cohor
                                path, s->name, s->tensor.type, (long long)s->tensor.count);
             goto cleanup;
         }
-        be->ops->upload(be, s->tensor.data, tensor->data, tensor->bytes);
+        if (s->tensor.data != NULL) /* else another rank holds it */
+            be->ops->upload(be, s->tensor.data, tensor->data, tensor->bytes);
     }
 cleanup:
     mem_free(slices);

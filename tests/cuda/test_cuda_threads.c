@@ -167,6 +167,7 @@ static void test_every_entry(void **state)
     const struct qkv_forward qkv = {.n_heads = 1, .n_kv_heads = 1, .head_dim = 8};
     const struct attention_forward attention = {.n_heads = 1, .n_kv_heads = 1, .head_dim = 8, .act = DTYPE_F32};
     float *memory = NULL, host = 1.0f;
+    double sum = 0.0;
     cuda_emulation_set_devices(2);
     CALL(create());
     const struct backend_ops *ops = device->ops;
@@ -204,6 +205,9 @@ static void test_every_entry(void **state)
     CALL(ops->decode_draw(device, &(struct decode_draw){.vocab = 8}));
     CALL(ops->repeat(device, 7, 1, no_step, NULL));
     CALL((void)ops->sum_squares(device, memory, 1));
+    CALL(ops->square_sums(device, memory, 1, &sum));
+    CALL((void)ops->add_square_sums(device, &sum, 1));
+    CALL(ops->add(device, &(struct add){.count = 0}));
     CALL(ops->adamw(device, &(struct adamw){.type = DTYPE_F32, .step = 1}));
     CALL(ops->free(device, memory));
     CALL(destroy());

@@ -198,7 +198,7 @@ static void check_frozen(struct backend *backend, const char *fixture, enum dtyp
         case_backward(&b.test, &b.fixture, &b.c, &b.trees);
         for (int32_t i = 0; i < model->base.table.n_params; i++)
             assert_null(param_grad(&model->base, &model->base.table.params[i]));
-        optimizer_apply(&optimizer, model->trained, 0.01, &norm, &skipped);
+        assert_int_equal(optimizer_apply(&optimizer, model->trained, 0.01, &norm, &skipped, NULL), COHORT_OK);
         assert_true(!skipped && norm > 0.0);
         model_refresh(model);
     }

@@ -66,7 +66,7 @@ static void training_close(struct training *t)
 static void update(struct training *t, double *norm)
 {
     bool skipped = true;
-    optimizer_apply(&t->optimizer, t->test.model->trained, RATE, norm, &skipped);
+    assert_int_equal(optimizer_apply(&t->optimizer, t->test.model->trained, RATE, norm, &skipped, NULL), COHORT_OK);
     assert_false(skipped);
     model_refresh(t->test.model);
 }

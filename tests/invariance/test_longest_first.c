@@ -38,7 +38,8 @@ static void roll(struct engine_bench *b, const int32_t *expected, struct complet
             .tokens = &tokens[p], .n_tokens = 1, .expected = expected == NULL ? 0 : expected[p], .id = (uint64_t)p};
     }
     engine_set_callback(b->engine, note, seen);
-    OK(grpo_rollout(b->engine, prompts, PROMPTS, EACH, &pattern, 7, completions, NULL, NULL, NULL, NULL, NULL, err));
+    OK(grpo_rollout(b->engine, NULL, prompts, PROMPTS, EACH, &pattern, 7, completions, NULL, NULL, NULL, NULL, NULL,
+                    err));
 }
 
 static void test_order(void **state)

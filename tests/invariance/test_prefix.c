@@ -214,7 +214,7 @@ static void test_rollouts(void **state)
     const struct engine_request pattern = {.sampling = {.temperature = 0.9f}, .max_tokens = 40};
     for (int32_t i = 0; i < 3; i++) {
         const int64_t before = engine_stats(b.engine).known_tokens;
-        OK(grpo_rollout(b.engine, prompts, PROMPTS, 1, &pattern, 1, list[i], NULL, NULL, NULL, NULL, NULL, err));
+        OK(grpo_rollout(b.engine, NULL, prompts, PROMPTS, 1, &pattern, 1, list[i], NULL, NULL, NULL, NULL, NULL, err));
         assert_int_equal(engine_stats(b.engine).known_tokens - before, 128);
         const int64_t given_up = submit(b.engine, ids[2], SHORT, 90, 1);
         for (int32_t k = 0; k < 60 && i < 2; k++)

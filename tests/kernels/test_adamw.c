@@ -396,6 +396,18 @@ static void test_narrow_moments(void **state)
 
 /* ---- The sum of squares ---- */
 
+/* The same from the sums of two pieces, as ranks have them: cut at a block, the first piece may be empty. */
+static double sum_of_parts(const struct array *x, int64_t count)
+{
+    enum { MOST = 2000 };
+    static double sums[MOST];
+    const int64_t block = backend->sizes->square_block, blocks = (count + block - 1) / block, cut = blocks / 2;
+    assert_true(blocks <= MOST);
+    backend->ops->square_sums(backend, x->d, cut * block, sums);
+    backend->ops->square_sums(backend, (const float *)x->d + cut * block, count - cut * block, sums + cut);
+    return backend->ops->add_square_sums(backend, sums, blocks);
+}
+
 /* More than one batch of the CPU's blocks would be 64 MB; two blocks and a part show the order. The same bits with two
  * threads, at another address and on all instruction sets. */
 static void test_sum_squares(void **state)
@@ -419,6 +431,7 @@ static void test_sum_squares(void **state)
                     exact += (long double)(get(x, i) * get(x, i));
                 sum[run] = backend->ops->sum_squares(backend, x->d, counts[c]);
                 expect_near(sum[run], (double)exact, DTYPE_F32, (double)exact, test_options.cuda ? 1e-12 : 1e-13);
+                assert_true(sum_of_parts(x, counts[c]) == sum[run]);
                 arrays_free();
             }
             assert_true(sum[0] == sum[1]);

@@ -100,7 +100,7 @@ static void apply(struct optimizer *optimizer, struct param_set *set, double rat
     double norm = 0.0;
     bool skipped = true;
     cohort_error err = {0};
-    optimizer_apply(optimizer, set, rate, &norm, &skipped);
+    assert_int_equal(optimizer_apply(optimizer, set, rate, &norm, &skipped, NULL), COHORT_OK);
     assert_false(skipped);
     must(backend_check(set->backend, &err), &err);
 }

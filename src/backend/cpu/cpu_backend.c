@@ -25,7 +25,8 @@ static const struct backend_sizes sizes = {.logits_bytes = 64 << 20,
                                            .prefill_tokens = 512,
                                            .decode_sequences = 256,
                                            .train_tokens = 2048,
-                                           .train_tokens_wide = 2048};
+                                           .train_tokens_wide = 2048,
+                                           .square_block = CPU_SQUARE_BLOCK};
 
 #define NAME(id, word, ...) [CPU_ISA_##id] = word,
 static const char *const isa_names[N_CPU_ISAS] = {CPU_ISA_LIST(NAME)};
@@ -258,6 +259,16 @@ static void destroy(struct backend *backend)
     mem_free(backend);
 }
 
+/* In the order in which sum_squares adds its blocks. */
+static double add_square_sums(struct backend *backend, const double *sums, int64_t n)
+{
+    double total = 0.0;
+    (void)backend;
+    for (int64_t b = 0; b < n; b++)
+        total += sums[b];
+    return total;
+}
+
 /* One table for each instruction set the kernel files are compiled for. */
 #define FIELD_portable(type, name, params)   .name = name##_portable,
 #define FIELD_avx2(type, name, params)       .name = name##_avx2,
@@ -276,7 +287,7 @@ static void destroy(struct backend *backend)
         .grouped_backward_weight = cpu_grouped_backward_weight, .grouped_change_forward = cpu_grouped_change_forward,  \
         .grouped_change_backward = cpu_grouped_change_backward,                                                        \
         CPU_KERNELS(FIELD_##isa) CPU_ATTENTION_KERNELS(FIELD_##attention).sum_squares = sum_squares_##isa,             \
-        .destroy = destroy,                                                                                            \
+        .square_sums = square_sums_##isa, .add_square_sums = add_square_sums, .destroy = destroy,                      \
     }
 static const struct backend_ops ops_portable = OPS(portable, portable);
 #if defined(COHORT_X86)

@@ -47,6 +47,7 @@
     KERNEL(void, adamw_8bit, const struct adamw_8bit *)                                                                \
     KERNEL(void, descent, const struct descent *)                                                                      \
     KERNEL(void, average, const struct average *)                                                                      \
+    KERNEL(void, add, const struct add *)                                                                              \
     KERNEL(void, adafactor_means, const struct adafactor_means *)                                                      \
     KERNEL(void, adafactor_scale, const struct adafactor_scale *)                                                      \
     KERNEL(void, muon_momentum, const struct muon_momentum *)                                                          \
@@ -65,6 +66,10 @@ CPU_ATTENTION_KERNELS(CPU_DECLARE_BF16)
 double sum_squares_portable(struct backend *, const float *x, int64_t count);
 double sum_squares_avx2(struct backend *, const float *x, int64_t count);
 double sum_squares_avx512(struct backend *, const float *x, int64_t count);
+void square_sums_portable(struct backend *, const float *x, int64_t count, double *sums);
+void square_sums_avx2(struct backend *, const float *x, int64_t count, double *sums);
+void square_sums_avx512(struct backend *, const float *x, int64_t count, double *sums);
+enum { CPU_SQUARE_BLOCK = 65536 }; /* elements */
 
 /* How many threads to use for elements of work that take about ns each on one core (see alone_ns of struct backend): 1
  * or all. */

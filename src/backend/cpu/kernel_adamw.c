@@ -11,8 +11,8 @@ enum {
     TILE = 256,        /* masters assembled at a time */
     CHUNK = 64 * TILE, /* elements a thread takes at a time */
     SUM_LANES = 32,    /* element i of a block is added to lane i mod SUM_LANES */
-    SUM_BLOCK = 65536, /* elements of a block */
-    SUM_BATCH = 256    /* blocks whose sums are kept at a time */
+    SUM_BLOCK = CPU_SQUARE_BLOCK,
+    SUM_BATCH = 256 /* blocks whose sums are kept at a time */
 };
 
 static inline vf vf_sqrt(vf x)
@@ -277,4 +277,10 @@ double CPU_NAME(sum_squares)(struct backend *backend, const float *x, int64_t co
             total += sum[b];
     }
     return total;
+}
+
+void CPU_NAME(square_sums)(struct backend *backend, const float *x, int64_t count, double *sums)
+{
+    const struct sum_job job = {x, count, sums};
+    cpu_run(backend, cpu_threads(backend, count, 0.1), (count + SUM_BLOCK - 1) / SUM_BLOCK, 0, sum_blocks, &job);
 }

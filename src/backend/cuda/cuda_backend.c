@@ -7,7 +7,8 @@ static const struct backend_sizes sizes = {.logits_bytes = 1280 << 20, /* about 
                                            .prefill_tokens = 8192,
                                            .decode_sequences = 512,
                                            .train_tokens = 24576,
-                                           .train_tokens_wide = 16384}; /* 5120 at the 8B shape */
+                                           .train_tokens_wide = 16384, /* 5120 at the 8B shape */
+                                           .square_block = CUDA_SQUARE_BLOCK};
 
 /* ---- Recorded steps ---- */
 
@@ -110,6 +111,8 @@ static const struct backend_ops cuda_ops = {
     .decode_fetch = cuda_decode_fetch,
     .repeat = repeat,
     .sum_squares = cuda_sum_squares,
+    .square_sums = cuda_square_sums,
+    .add_square_sums = cuda_add_square_sums,
     .destroy = destroy,
 };
 

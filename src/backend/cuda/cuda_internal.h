@@ -236,6 +236,7 @@ void cuda_host_forget(struct backend *backend, const void *matrix);
     OPERATION(adamw_8bit, const struct adamw_8bit *)                                                                   \
     OPERATION(descent, const struct descent *)                                                                         \
     OPERATION(average, const struct average *)                                                                         \
+    OPERATION(add, const struct add *)                                                                                 \
     OPERATION(adafactor_means, const struct adafactor_means *)                                                         \
     OPERATION(adafactor_scale, const struct adafactor_scale *)                                                         \
     OPERATION(muon_momentum, const struct muon_momentum *)                                                             \
@@ -244,6 +245,9 @@ void cuda_host_forget(struct backend *backend, const void *matrix);
 #define CUDA_DECLARE(name, params) void cuda_##name(struct backend *, params);
 CUDA_OPERATIONS(CUDA_DECLARE)
 double cuda_sum_squares(struct backend *, const float *x, int64_t count);
+void cuda_square_sums(struct backend *, const float *x, int64_t count, double *sums);
+double cuda_add_square_sums(struct backend *, const double *sums, int64_t n);
+enum { CUDA_SQUARE_BLOCK = 16384 }; /* elements whose squares one block of sum_squares adds up */
 
 /* The working memory of the operations above, for up to this many rows. */
 size_t cuda_head_scratch(int64_t vocab, int64_t rows);

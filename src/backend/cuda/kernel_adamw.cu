@@ -10,8 +10,8 @@
 
 enum {
     THREADS = 256,
-    SUM_GROUPS = 16,                      /* groups of four elements a thread adds up */
-    SUM_BLOCK = THREADS * SUM_GROUPS * 4, /* elements whose squares one block adds up */
+    SUM_BLOCK = CUDA_SQUARE_BLOCK,
+    SUM_GROUPS = SUM_BLOCK / THREADS / 4, /* groups of four elements a thread adds up */
     TOTAL_THREADS = 1024
 };
 
@@ -302,22 +302,61 @@ extern "C" size_t cuda_sum_squares_scratch(int64_t count)
     return (size_t)(ceil_div(count, SUM_BLOCK) + 1) * sizeof(double);
 }
 
+/* sums[blocks] in the device's memory; false: there is none. */
+static bool issue_square_sums(struct backend *backend, const float *x, int64_t count, double *sums)
+{
+    auto kernel = vector_aligned(x, 16) ? square_sums_kernel<true> : square_sums_kernel<false>;
+    if (sums == NULL)
+        return false;
+    LAUNCH(kernel, dim3((unsigned)ceil_div(count, SUM_BLOCK)), dim3(THREADS), 0, cuda_state_of(backend)->stream, x,
+           count, sums);
+    return true;
+}
+
+/* The sum of n sums, which has its place behind them. */
+static double add_sums(struct backend *backend, double *sums, int64_t n)
+{
+    LAUNCH(add_square_sums, dim3(1), dim3(TOTAL_THREADS), 0, cuda_state_of(backend)->stream, (const double *)sums, n,
+           sums + n);
+    cuda_note(backend, "sum_squares", cudaSuccess);
+    double total;
+    cuda_download(backend, &total, sums + n, sizeof total);
+    return cuda_state_of(backend)->error == cudaSuccess ? total : (double)NAN;
+}
+
 extern "C" double cuda_sum_squares(struct backend *backend, const float *x, int64_t count)
 {
     if (count == 0)
         return 0.0;
-    const cudaStream_t stream = cuda_state_of(backend)->stream;
-    const int64_t blocks = ceil_div(count, SUM_BLOCK);
     cuda_make_current(backend);
     cuda_host_flush(backend);
     double *sums = (double *)cuda_scratch(backend, cuda_sum_squares_scratch(count));
-    if (sums == NULL)
+    return issue_square_sums(backend, x, count, sums) ? add_sums(backend, sums, ceil_div(count, SUM_BLOCK))
+                                                      : (double)NAN;
+}
+
+extern "C" void cuda_square_sums(struct backend *backend, const float *x, int64_t count, double *sums)
+{
+    const int64_t blocks = ceil_div(count, SUM_BLOCK);
+    if (count == 0)
+        return;
+    cuda_make_current(backend);
+    cuda_host_flush(backend);
+    double *on_device = (double *)cuda_scratch(backend, cuda_sum_squares_scratch(count));
+    if (issue_square_sums(backend, x, count, on_device))
+        cuda_download(backend, sums, on_device, (size_t)blocks * sizeof *sums);
+    for (int64_t b = 0; cuda_state_of(backend)->error != cudaSuccess && b < blocks; b++)
+        sums[b] = (double)NAN;
+}
+
+extern "C" double cuda_add_square_sums(struct backend *backend, const double *sums, int64_t n)
+{
+    if (n == 0)
+        return 0.0;
+    cuda_make_current(backend);
+    double *on_device = (double *)cuda_scratch(backend, (size_t)(n + 1) * sizeof *sums);
+    if (on_device == NULL)
         return (double)NAN;
-    auto kernel = vector_aligned(x, 16) ? square_sums_kernel<true> : square_sums_kernel<false>;
-    LAUNCH(kernel, dim3((unsigned)blocks), dim3(THREADS), 0, stream, x, count, sums);
-    LAUNCH(add_square_sums, dim3(1), dim3(TOTAL_THREADS), 0, stream, (const double *)sums, blocks, sums + blocks);
-    cuda_note(backend, "sum_squares", cudaSuccess);
-    double total;
-    cuda_download(backend, &total, sums + blocks, sizeof total);
-    return cuda_state_of(backend)->error == cudaSuccess ? total : (double)NAN;
+    cuda_upload(backend, on_device, sums, (size_t)n * sizeof *sums);
+    return add_sums(backend, on_device, n);
 }

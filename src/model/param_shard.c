@@ -1,0 +1,124 @@
+#include "model/param_shard.h"
+
+#include <assert.h>
+
+/* What rank 0 asks another for. */
+struct request {
+    int32_t param, state; /* param -1: nothing more */
+    uint64_t offset, length;
+};
+
+static const int32_t WRITER = 0;
+
+cohort_status param_state_fetch(const struct param_set *set, int32_t i, enum param_state state, size_t offset,
+                                size_t length, void *to, cohort_error *err)
+{
+    struct ranks *ranks = set->training.share.ranks;
+    const int32_t owner = param_owner(set, i);
+    if (owner == set->training.share.rank) {
+        set->backend->ops->download(set->backend, to, (const char *)param_state(set, i, state) + offset, length);
+        return COHORT_OK;
+    }
+    assert(set->training.share.rank == WRITER);
+    struct request request = {.param = i, .state = (int32_t)state, .offset = offset, .length = length};
+    TRY(ranks_exchange(ranks, &(struct ranks_message){owner, &request, sizeof request}, 1, NULL, 0, err));
+    return ranks_exchange(ranks, NULL, 0, &(struct ranks_message){owner, to, length}, 1, err);
+}
+
+cohort_status param_shard_serve(const struct param_set *set, cohort_error *err)
+{
+    struct ranks *ranks = set->training.share.ranks;
+    char *block = NULL;
+    size_t room = 0;
+    cohort_status status = COHORT_OK;
+    for (;;) {
+        struct request request = {.param = -1};
+        TRY_GOTO(ranks_exchange(ranks, NULL, 0, &(struct ranks_message){WRITER, &request, sizeof request}, 1, err));
+        if (request.param < 0)
+            break;
+        TRY_GOTO(mem_grow(&block, &room, (size_t)request.length, 1, "part of a tensor", err));
+        TRY_GOTO(param_state_fetch(set, request.param, (enum param_state)request.state, (size_t)request.offset,
+                                   (size_t)request.length, block, err));
+        TRY_GOTO(
+            ranks_exchange(ranks, &(struct ranks_message){WRITER, block, (size_t)request.length}, 1, NULL, 0, err));
+    }
+cleanup:
+    mem_free(block);
+    return status;
+}
+
+cohort_status param_shard_release(const struct param_set *set, cohort_error *err)
+{
+    struct request nothing = {.param = -1};
+    return ranks_broadcast(set->training.share.ranks, WRITER, &nothing, sizeof nothing, err);
+}
+
+/* Of backend memory that is not the host's: through a copy. */
+static cohort_status exchange_copies(const struct param_set *set, const struct ranks_message *sends, size_t n_sends,
+                                     const struct ranks_message *receives, size_t n_receives, cohort_error *err)
+{
+    struct backend *be = set->backend;
+    const size_t n = n_sends + n_receives;
+    struct ranks_message *copies = NULL;
+    cohort_status status = COHORT_OK;
+    TRY(mem_alloc(&copies, n, sizeof *copies, "messages to ranks", err));
+    for (size_t i = 0; i < n; i++) {
+        copies[i] = i < n_sends ? sends[i] : receives[i - n_sends];
+        copies[i].bytes = NULL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        TRY_GOTO(mem_alloc(&copies[i].bytes, copies[i].n, 1, "messages to ranks", err));
+        if (i < n_sends)
+            be->ops->download(be, copies[i].bytes, sends[i].bytes, sends[i].n);
+    }
+    TRY_GOTO(ranks_exchange(set->training.share.ranks, copies, n_sends, copies + n_sends, n_receives, err));
+    for (size_t i = 0; i < n_receives; i++)
+        be->ops->upload(be, receives[i].bytes, copies[n_sends + i].bytes, receives[i].n);
+cleanup:
+    for (size_t i = 0; i < n; i++)
+        mem_free(copies[i].bytes);
+    mem_free(copies);
+    return status;
+}
+
+cohort_status param_shard_exchange(const struct param_set *set, const struct ranks_message *sends, size_t n_sends,
+                                   const struct ranks_message *receives, size_t n_receives, cohort_error *err)
+{
+    if (!set->backend->host_memory)
+        return exchange_copies(set, sends, n_sends, receives, n_receives, err);
+    return ranks_exchange(set->training.share.ranks, sends, n_sends, receives, n_receives, err);
+}
+
+cohort_status param_shard_gather_values(struct param_set *set, cohort_error *err)
+{
+    const struct param_share *share = &set->training.share;
+    struct ranks_message *sends = NULL, *receives = NULL;
+    size_t n_sends = 0, n_receives = 0, send_room = 0, receive_room = 0;
+    cohort_status status = COHORT_OK;
+    if (share->count == 1)
+        return COHORT_OK;
+    for (int32_t i = 0; i < set->table.n_params; i++) {
+        const struct param *param = &set->table.params[i];
+        const int32_t owner = param_owner(set, i);
+        const struct ranks_message values = {owner, param_values(set, param),
+                                             storage_bytes(param->format, param->count)};
+        if (set->training.first[i] < 0)
+            continue;
+        if (owner != share->rank) {
+            TRY_GOTO(mem_grow(&receives, &receive_room, n_receives + 1, sizeof *receives, "messages to ranks", err));
+            receives[n_receives++] = values;
+        }
+        for (int32_t r = 0; owner == share->rank && r < share->count; r++) {
+            if (r == owner)
+                continue;
+            TRY_GOTO(mem_grow(&sends, &send_room, n_sends + 1, sizeof *sends, "messages to ranks", err));
+            sends[n_sends] = values;
+            sends[n_sends++].peer = r;
+        }
+    }
+    TRY_GOTO(param_shard_exchange(set, sends, n_sends, receives, n_receives, err));
+cleanup:
+    mem_free(sends);
+    mem_free(receives);
+    return status;
+}

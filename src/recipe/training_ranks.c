@@ -1,0 +1,178 @@
+/* What the ranks of a run do together beside its steps (ranks/ranks.h). Rank 0 decides what only it can know (what lies in the
+ * folder, what is asked from outside) and the others follow. */
+#include "recipe/training.h"
+
+#include "base/hash.h"
+#include "base/number.h"
+#include "recipe/run_identity.h"
+#include "train/lanes.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- Lanes ---- */
+
+static int64_t power_of_two(int64_t n)
+{
+    int64_t power = 1;
+    while (power < n)
+        power *= 2;
+    return power;
+}
+
+/* What a checkpoint's run has; earlier versions had one lane, and did not say so. */
+static cohort_status lanes_before(const char *dir, int64_t *lanes, cohort_error *err)
+{
+    static const char KEY[] = "gradient_lanes: ";
+    struct text yaml = {0};
+    char *path = NULL;
+    cohort_status status = COHORT_OK;
+    *lanes = 1;
+    TRY_GOTO(file_join(&path, dir, "trainer/options.yaml", err));
+    TRY_GOTO(file_read(path, 1 << 20, &yaml, err));
+    const char *at = strstr(yaml.data, KEY);
+    if (at != NULL && (at == yaml.data || at[-1] == '\n') &&
+        !number_read_integer(at + sizeof KEY - 1, strcspn(at + sizeof KEY - 1, "\n"), lanes))
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: gradient_lanes is no number; the file is damaged", path);
+cleanup:
+    text_free(&yaml);
+    mem_free(path);
+    return status;
+}
+
+static cohort_status choose_lanes(struct training *t, int64_t *lanes, cohort_error *err)
+{
+    char text[24];
+    *lanes = options_int(t->options, OPTION_GRADIENT_LANES);
+    if (*lanes != power_of_two(*lanes) && *lanes != 0)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--gradient-lanes %lld: expected a power of two (1, 2, 4, ...), or 0 for as many as ranks",
+                         (long long)*lanes);
+    if (*lanes == 0 && t->resume_dir != NULL)
+        TRY(lanes_before(t->resume_dir, lanes, err));
+    else if (*lanes == 0)
+        *lanes = power_of_two(ranks_count(t->ranks));
+    snprintf(text, sizeof text, "%lld", (long long)*lanes);
+    return options_set(t->options, "gradient_lanes", text, "the number of ranks", err);
+}
+
+cohort_status training_join(struct training *t, cohort_error *err)
+{
+    int64_t lanes = 1;
+    TRY(choose_lanes(t, &lanes, err));
+    if (lanes > MOST_LANES)
+        return error_set(err, COHORT_ERR_ARGUMENT, "--gradient-lanes %lld: there are %d at most", (long long)lanes,
+                         MOST_LANES);
+    if (lanes > 1 && (options_command(t->command) & (FOR_SFT | FOR_DRAWN)) == 0)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "--gradient-lanes %lld: cohort %s has one lane (sft, grpo, rloo and distill have more)",
+                         (long long)lanes, t->command);
+    if (ranks_count(t->ranks) > 1 && t->session.model->config.experts.n > 0)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "%s has experts, and several ranks train models without them alone: start one process",
+                         t->session.dir);
+    struct param_share share = {
+        .ranks = t->ranks, .rank = ranks_rank(t->ranks), .count = ranks_count(t->ranks), .lanes = (int32_t)lanes};
+    lanes_plan(&share);
+    param_set_share(t->session.model->trained, &share);
+    if (ranks_count(t->ranks) > 1)
+        observer_message(t->observer, "%d ranks, %d gradient lane%s", (int)ranks_count(t->ranks), (int)lanes,
+                         lanes == 1 ? "" : "s");
+    return COHORT_OK;
+}
+
+/* ---- Agreement ---- */
+
+cohort_status training_agree(struct training *t, cohort_status status, cohort_error *err)
+{
+    return ranks_agree(t->ranks, status, err, err);
+}
+
+cohort_status training_share_flag(struct training *t, bool *flag, cohort_error *err)
+{
+    return ranks_broadcast(t->ranks, 0, flag, sizeof *flag, err);
+}
+
+cohort_status training_share_text(struct training *t, char **shared, cohort_error *err)
+{
+    struct text text = {0};
+    bool there = *shared != NULL;
+    cohort_status status = COHORT_OK;
+    if (ranks_count(t->ranks) == 1)
+        return COHORT_OK;
+    TRY(training_share_flag(t, &there, err));
+    if (!there)
+        return COHORT_OK;
+    if (training_writes(t))
+        TRY_GOTO(text_append(&text, *shared, strlen(*shared), err));
+    TRY_GOTO(ranks_broadcast_text(t->ranks, 0, &text, err));
+    if (!training_writes(t))
+        TRY_GOTO(mem_strdup(shared, text.data, text.length, err));
+cleanup:
+    text_free(&text);
+    return status;
+}
+
+cohort_status training_share_metrics(struct training *t, struct metrics *metrics, cohort_error *err)
+{
+    struct text text = {0};
+    cohort_status status = COHORT_OK;
+    if (ranks_count(t->ranks) == 1)
+        return COHORT_OK;
+    for (size_t i = 0; training_writes(t) && i < metrics->count; i++) { /* name, NUL, value */
+        const cohort_metric *m = &metrics->items[i];
+        TRY_GOTO(text_append(&text, m->name, strlen(m->name) + 1, err));
+        TRY_GOTO(text_append(&text, (const char *)&m->value, sizeof m->value, err));
+    }
+    TRY_GOTO(ranks_broadcast_text(t->ranks, 0, &text, err));
+    if (!training_writes(t))
+        metrics_free(metrics);
+    for (size_t at = 0; !training_writes(t) && at < text.length;) {
+        const size_t length = strlen(text.data + at) + 1;
+        double value = 0.0;
+        memcpy(&value, text.data + at + length, sizeof value);
+        metrics_set(metrics, text.data + at, value);
+        at += length + sizeof value;
+    }
+cleanup:
+    text_free(&text);
+    return status;
+}
+
+/* ---- The same run ---- */
+
+cohort_status training_compare(struct training *t, cohort_error *err)
+{
+    const struct backend *be = t->session.backend;
+    struct hash hash;
+    struct text options = {0}, inputs = {0};
+    char own[HASH_HEX], *all = NULL;
+    cohort_status status = COHORT_OK;
+    if (ranks_count(t->ranks) == 1)
+        return COHORT_OK;
+    TRY_GOTO(options_write_yaml(t->options, &options, err));
+    TRY_GOTO(run_inputs_write(&t->inputs, &inputs, err));
+    TRY_GOTO(mem_alloc(&all, (size_t)ranks_count(t->ranks), HASH_HEX, "ranks", err));
+    hash_begin(&hash);
+    hash_add_text(&hash, options.data, options.length);
+    hash_add_text(&hash, inputs.data, inputs.length);
+    hash_add_text(&hash, cohort_version(), strlen(cohort_version()));
+    hash_add_text(&hash, be->provider_bf16, strlen(be->provider_bf16));
+    hash_add_text(&hash, be->provider_f32, strlen(be->provider_f32));
+    hash_end(&hash, own);
+    TRY_GOTO(ranks_gather(t->ranks, own, HASH_HEX, all, err));
+    for (int32_t r = 1; status == COHORT_OK && r < ranks_count(t->ranks); r++)
+        if (memcmp(all, all + (size_t)r * HASH_HEX, HASH_HEX) != 0)
+            status =
+                error_set(err, COHORT_ERR_STATE,
+                          "rank %d (%s) and rank 0 (%s) are not of one run: they have other options, read another "
+                          "model, data or tokenizer, have another version of cohort or other instruction sets (--isa)",
+                          (int)r, t->ranks->hosts[r], t->ranks->hosts[0]);
+    if (status != COHORT_OK)
+        t->ranks->agreed = true; /* all see it */
+cleanup:
+    text_free(&options);
+    text_free(&inputs);
+    mem_free(all);
+    return status;
+}

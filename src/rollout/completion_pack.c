@@ -1,0 +1,89 @@
+#include "rollout/completion_pack.h"
+
+#include <assert.h>
+#include <string.h>
+
+struct head {
+    int32_t index, n_prompt, n_tokens, finish_reason, n_top;
+    uint32_t there; /* a bit for each of the arrays */
+    uint64_t text_length;
+};
+
+enum { N_ARRAYS = 8 };
+
+struct array {
+    void **at; /* of the completion */
+    size_t bytes;
+};
+
+static void arrays_of(struct completion *c, struct array arrays[N_ARRAYS])
+{
+    const size_t n = (size_t)c->n_tokens, top = n * (size_t)c->n_top;
+    const struct array all[N_ARRAYS] = {{(void **)&c->tokens, n * sizeof *c->tokens},
+                                        {(void **)&c->sampled, n * sizeof *c->sampled},
+                                        {(void **)&c->logp, n * sizeof *c->logp},
+                                        {(void **)&c->entropy, n * sizeof *c->entropy},
+                                        {(void **)&c->kept, n * sizeof *c->kept},
+                                        {(void **)&c->top_ids, top * sizeof *c->top_ids},
+                                        {(void **)&c->top_logp, top * sizeof *c->top_logp},
+                                        {(void **)&c->prompt_logp, (size_t)c->n_prompt * sizeof *c->prompt_logp}};
+    memcpy(arrays, all, sizeof all);
+}
+
+cohort_status completion_pack(const struct completion *completion, struct text *out, cohort_error *err)
+{
+    struct completion copy = *completion;
+    struct array arrays[N_ARRAYS];
+    struct head head = {.index = copy.index,
+                        .n_prompt = copy.n_prompt,
+                        .n_tokens = copy.n_tokens,
+                        .finish_reason = (int32_t)copy.finish_reason,
+                        .n_top = copy.n_top,
+                        .text_length = copy.text_length};
+    assert(copy.routes == NULL && copy.episode == NULL);
+    arrays_of(&copy, arrays);
+    for (int i = 0; i < N_ARRAYS; i++)
+        head.there |= *arrays[i].at != NULL ? 1u << i : 0;
+    head.there |= copy.text != NULL ? 1u << N_ARRAYS : 0;
+    TRY(text_append(out, (const char *)&head, sizeof head, err));
+    for (int i = 0; i < N_ARRAYS; i++)
+        if (*arrays[i].at != NULL)
+            TRY(text_append(out, *arrays[i].at, arrays[i].bytes, err));
+    return copy.text == NULL ? COHORT_OK : text_append(out, copy.text, copy.text_length, err);
+}
+
+static cohort_status take(const struct text *bytes, size_t *at, void *to, size_t n, cohort_error *err)
+{
+    if (bytes->length - *at < n)
+        return error_set(err, COHORT_ERR_INTERNAL, "completions of another rank end within one");
+    if (n > 0)
+        memcpy(to, bytes->data + *at, n);
+    *at += n;
+    return COHORT_OK;
+}
+
+cohort_status completion_unpack(const struct text *bytes, size_t *at, struct completion *out, cohort_error *err)
+{
+    struct head head = {0};
+    struct array arrays[N_ARRAYS];
+    memset(out, 0, sizeof *out);
+    TRY(take(bytes, at, &head, sizeof head, err));
+    out->request = -1;
+    out->index = head.index;
+    out->n_prompt = head.n_prompt;
+    out->n_tokens = head.n_tokens;
+    out->finish_reason = (enum finish_reason)head.finish_reason;
+    out->n_top = head.n_top;
+    arrays_of(out, arrays);
+    for (int i = 0; i < N_ARRAYS; i++) {
+        if ((head.there & 1u << i) == 0)
+            continue;
+        TRY(mem_alloc(arrays[i].at, arrays[i].bytes, 1, "completion of another rank", err));
+        TRY(take(bytes, at, *arrays[i].at, arrays[i].bytes, err));
+    }
+    if ((head.there & 1u << N_ARRAYS) == 0)
+        return COHORT_OK;
+    TRY(mem_alloc(&out->text, (size_t)head.text_length + 1, 1, "completion of another rank", err));
+    out->text_length = (size_t)head.text_length;
+    return take(bytes, at, out->text, out->text_length, err);
+}

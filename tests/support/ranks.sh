@@ -1,0 +1,15 @@
+# shellcheck shell=bash
+# Runs of several ranks over MPI; sourced after exact.sh or shell.sh. Without mpirun, or in a build without MPI, the test is left out.
+command -v mpirun >/dev/null || { echo "no mpirun here: left out"; exit 77; }
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+# One host, however few cores it has; no network is looked for.
+MPIRUN=(mpirun --oversubscribe --bind-to none --mca btl "self,vader")
+
+# job RANKS COMMAND OPTIONS...: the program on so many ranks.
+job() {
+    local n=$1
+    shift
+    "${MPIRUN[@]}" -n "$n" "$COHORT" "$@" --device cpu --threads 1
+}
+# What mpirun says of ranks that this build cannot have.
+job 2 info >ranks.out 2>&1 || ! grep -q 'has no MPI' ranks.out || { echo "a build without MPI: left out"; exit 77; }
