@@ -135,12 +135,12 @@ static bool is_help(const char *argument)
     return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 || strcmp(argument, "help") == 0;
 }
 
-static int exit_code(cohort_status status, bool output_failed, bool training)
+static int exit_code(cohort_status status, const struct cli_terminal *terminal, bool training)
 {
-    if (output_failed && !training)
+    if (terminal->output_failed && !training)
         return EXIT_FAILED;
     switch (status) {
-    case COHORT_OK: return terminal.input_failed ? EXIT_FAILED : EXIT_OK; /* of which cli_input has told */
+    case COHORT_OK: return terminal->input_failed ? EXIT_FAILED : EXIT_OK; /* of which cli_input has told */
     case COHORT_ERR_CANCELLED: return EXIT_INTERRUPTED;
     case COHORT_ERR_DIVERGED: return EXIT_DIVERGED;
     case COHORT_ERR_ARGUMENT: return EXIT_USAGE; /* an option is missing, or its value cannot be used */
@@ -174,7 +174,7 @@ static int run(cohort_options *options, bool training)
     }
     if (terminal.output_failed && !terminal.output_closed)
         fprintf(stderr, "cohort: standard output could not be written\n");
-    const int code = exit_code(status, terminal.output_failed, training);
+    const int code = exit_code(status, &terminal, training);
     (void)cohort_options_set_ranks(options, NULL, NULL);
     cohort_ranks_close(ranks, code);
     return code;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <mpi.h>
 #include <stdio.h>
 #include <string.h>
@@ -224,7 +225,11 @@ static void notify(struct ranks *ranks, const void *notice, size_t n)
 
 static void end(struct ranks *ranks, int code)
 {
+    /* mpirun may drop what it has not passed on yet of this rank's last words. */
+    struct timespec left = {.tv_sec = 1};
     struct mpi *mpi = ranks->state;
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
     (void)mpi->MPI_Abort((MPI_Comm)mpi->world, code);
 }
 
