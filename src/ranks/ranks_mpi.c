@@ -62,6 +62,8 @@ struct mpi {
     MPI_Request *requests;
     int32_t *peers; /* of each request */
     size_t n, request_room, peer_room;
+    char heard[MOST_NOTICE]; /* of another rank's failure, */
+    bool has_heard;
     char notice[MOST_NOTICE]; /* what was handed out, for as long as it is under way */
     MPI_Request *notices;     /* [count] */
 };
@@ -114,21 +116,21 @@ static void pause_between(int polls)
         nanosleep(&moment, NULL);
 }
 
-/* What another rank said of its failure; COHORT_OK: nothing. */
-static cohort_status look_for_notice(struct ranks *ranks, cohort_error *err)
+/* Looks whether another rank has said that it failed. */
+static cohort_status look_for_notice(struct mpi *mpi, cohort_error *err)
 {
-    struct mpi *mpi = ranks->state;
-    char notice[MOST_NOTICE];
     MPI_Status from;
     int there = 0;
+    if (mpi->has_heard)
+        return COHORT_OK;
     TRY(check(mpi, mpi->MPI_Iprobe(MPI_ANY_SOURCE, 0, mpi->control, &there, &from), "looking for messages", err));
     if (!there)
         return COHORT_OK;
-    TRY(check(mpi,
-              mpi->MPI_Recv(notice, sizeof notice, (MPI_Datatype)mpi->byte, from.MPI_SOURCE, 0, mpi->control,
-                            MPI_STATUS_IGNORE),
-              "a notice", err));
-    return ranks_told(ranks, notice, sizeof notice, err);
+    mpi->has_heard = true;
+    return check(mpi,
+                 mpi->MPI_Recv(mpi->heard, sizeof mpi->heard, (MPI_Datatype)mpi->byte, from.MPI_SOURCE, 0, mpi->control,
+                               MPI_STATUS_IGNORE),
+                 "a notice", err);
 }
 
 /* The ranks that a wait was for when its time was over. */
@@ -156,15 +158,21 @@ static cohort_status late(struct ranks *ranks, cohort_error *err)
 static cohort_status wait_all(struct ranks *ranks, cohort_error *err)
 {
     struct mpi *mpi = ranks->state;
+    const double PATIENCE = 0.2; /* seconds: what a rank sent before it failed still comes */
     const double begin = clock_seconds();
+    double heard = 0.0;
     for (int polls = 0;; polls += polls < 2 * SPINS ? 1 : 0) {
         int done = 0;
         TRY(check(mpi, mpi->MPI_Testall((int)mpi->n, mpi->requests, &done, MPI_STATUSES_IGNORE), "an exchange", err));
         if (done)
             return COHORT_OK;
         if (polls % 64 == 63 || polls >= SPINS) {
-            TRY(look_for_notice(ranks, err));
-            if (clock_seconds() - begin > ranks->timeout)
+            const double now = clock_seconds();
+            TRY(look_for_notice(mpi, err));
+            heard = mpi->has_heard && heard == 0.0 ? now : heard;
+            if (mpi->has_heard && now - heard > PATIENCE)
+                return ranks_told(ranks, mpi->heard, sizeof mpi->heard, err);
+            if (now - begin > ranks->timeout)
                 return late(ranks, err);
         }
         pause_between(polls);
@@ -310,7 +318,9 @@ cohort_status ranks_open_mpi(struct ranks **out, int32_t wanted, cohort_error *e
     if (status == COHORT_OK)
         status = join(ranks, wanted, err);
     if (status != COHORT_OK) {
-        ranks->failed = true; /* the others know nothing of this rank */
+        ranks->failed = true; /* whoever started the processes ends the others when this one exits */
+        mem_free(ranks->hosts);
+        ranks->hosts = NULL;
         ranks_close(ranks, 1);
         return status;
     }
