@@ -137,10 +137,9 @@ static inline void cohort_observer_init(cohort_observer *observer)
 
 /* ---- Stopping from outside --------------------------------------------------------------------------------------- */
 
-/* A request to stop that any thread, or a signal handler, can make while a call is running: loading, generating,
- * scoring, training. The call ends with COHORT_ERR_CANCELLED, within about 200 ms for a model of 0.6 billion parameters
- * on a CPU; training saves a checkpoint first where one is due (that takes its time), and an update of the weights that
- * has begun is finished. A training step that was cut is computed again by --resume, with the same bits.
+/* A request to stop that any thread, or a signal handler, can make while a call is running: loading, generating, scoring, training. The call ends with
+ * COHORT_ERR_CANCELLED, within about 200 ms for a model of 0.6 billion parameters on a CPU; training saves a checkpoint first where one is due (that takes
+ * its time), and an update of the weights that has begun is finished. A training step that was cut is computed again by --resume, with the same bits.
  *
  * Hand it over with cohort_options_set_stop before cohort_run, cohort_model_open or cohort_trainer_open; it must outlive
  * them. */
@@ -191,9 +190,8 @@ COHORT_API bool cohort_command_find(const char *name, cohort_command *command);
 COHORT_API const char *cohort_command_name(cohort_command command);
 COHORT_API const char *cohort_command_summary(cohort_command command);
 
-/* The options of one command: names, defaults and meaning are those of --help and docs/OPTIONS.md. While cohort_run
- * runs, or a trainer is open with them, they must not be changed: the call gets COHORT_ERR_STATE, and
- * cohort_options_destroy takes effect when cohort_run returns or the trainer is closed. */
+/* The options of one command: names, defaults and meaning are those of --help and docs/OPTIONS.md. While cohort_run runs, or a trainer is open with them,
+ * they must not be changed: the call gets COHORT_ERR_STATE, and cohort_options_destroy takes effect when cohort_run returns or the trainer is closed. */
 typedef struct cohort_options cohort_options;
 COHORT_API cohort_status cohort_options_create(cohort_options **out, cohort_command command, cohort_error *err);
 COHORT_API void cohort_options_destroy(cohort_options *options);
@@ -332,9 +330,8 @@ COHORT_API cohort_status cohort_options_set_environment(cohort_options *options,
  * stays the caller's. */
 COHORT_API cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop *stop, cohort_error *err);
 
-/* Processes that do one command together, over Open MPI: each calls cohort_run with the same options, rank 0 writes (docs/RANKS.md).
- * count: how many the caller knows of; else COHORT_ERR_STATE. After a failure: whether this rank tells people (another than 0 waits first);
- * and closing ends all processes with exit_code where it is this rank's alone. The ranks of options (NULL: none) outlive cohort_run. */
+/* Processes that do one command together over Open MPI, count of them as the caller knows (docs/RANKS.md): each runs the same options, rank 0 writes.
+ * After a failure: whether this rank tells people; closing then may end all processes with exit_code. Options' ranks (or NULL) outlive cohort_run. */
 typedef struct cohort_ranks cohort_ranks;
 COHORT_API cohort_status cohort_ranks_open(cohort_ranks **out, int32_t count, cohort_error *err);
 COHORT_API bool cohort_ranks_speaks(const cohort_ranks *ranks);
