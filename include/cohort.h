@@ -342,16 +342,14 @@ COHORT_API cohort_status cohort_run(cohort_options *options, const cohort_observ
 
 /* ---- Generation, embedded ---------------------------------------------------------------------------------------- */
 
-/* A loaded model with its tokenizer and a rollout engine: any number of requests at once, by continuous batching. Not
- * thread-safe: one thread at a time, but for cohort_submit and cohort_cancel, which any thread may call at any time (what comes while
- * cohort_step runs takes part from the next one on); a second call of cohort_step while one is running, from its callback or from
- * another thread, gets COHORT_ERR_STATE. Nor can it be used in a child that was forked after it was opened: also
- * COHORT_ERR_STATE. */
+/* A loaded model with its tokenizer and a rollout engine: any number of requests at once, by continuous batching. Not thread-safe: one thread at a time,
+ * but for cohort_submit and cohort_cancel, which any thread may call at any time (what comes while cohort_step runs takes part from the next one on); a
+ * second call of cohort_step while one is running, from its callback or from another thread, gets COHORT_ERR_STATE. Nor can it be used in a child that
+ * was forked after it was opened: also COHORT_ERR_STATE. */
 typedef struct cohort_model cohort_model;
-/* Beside the weights half of what is free, or of what memory_limit leaves, is taken at most, unless one completion
- * needs more. options: of COHORT_GENERATE; used: model, dtype, isa, device, threads, memory_limit, decode_concurrency,
- * prefill_step_size, eos_token, trust_content, context (below). max_context: tokens of prompt and completion together,
- * 0: the model's own (memory grows with it). The options may be destroyed afterwards. */
+/* Beside the weights half of what is free, or of what memory_limit leaves, is taken at most, unless one completion needs more. options: of
+ * COHORT_GENERATE; used: model, dtype, isa, device, threads, memory_limit, decode_concurrency, prefill_step_size, eos_token, trust_content, context
+ * (below). max_context: tokens of prompt and completion together, 0: the model's own (memory grows with it). The options may be destroyed afterwards. */
 COHORT_API cohort_status cohort_model_open(cohort_model **out, const cohort_options *options, int32_t max_context,
                                            cohort_error *err);
 /* From within a callback of cohort_step it takes effect when that call returns (with COHORT_ERR_STATE). */
@@ -489,20 +487,17 @@ COHORT_API void cohort_cancel(cohort_model *model, int64_t id);
 
 /* ---- Training, embedded ------------------------------------------------------------------------------------------ */
 
-/* A run of the command grpo that goes on step by step, with rows that the caller gives. Its steps are those that
- * cohort_run makes from a data set with these rows in this order, bit for bit, and its run folder is the same: metrics,
- * checkpoints, config.yaml. Not thread-safe: one thread at a time; a call from a callback of its own gets
- * COHORT_ERR_STATE, as does one in a child that was forked after it was opened. */
+/* A run of the command grpo that goes on step by step, with rows that the caller gives. Its steps are those that cohort_run makes from a data set with
+ * these rows in this order, bit for bit, and its run folder is the same: metrics, checkpoints, config.yaml. Not thread-safe: one thread at a time; a
+ * call from a callback of its own gets COHORT_ERR_STATE, as does one in a child that was forked after it was opened. */
 typedef struct cohort_trainer cohort_trainer;
-/* options: of COHORT_GRPO, with model, out and max_prompt_length (memory is planned for prompts of that many tokens);
- * data must not be set, and epochs and shuffle_dataset have no say. Without steps the run has no end, which a constant
- * learning rate alone allows. With resume it goes on from a checkpoint. The options stay in use until the trainer is
- * closed; the observer (may be NULL) is copied.
+/* options: of COHORT_GRPO, with model, out and max_prompt_length (memory is planned for prompts of that many tokens); data must not be set, and epochs
+ * and shuffle_dataset have no say. Without steps the run has no end, which a constant learning rate alone allows. With resume it goes on from a
+ * checkpoint. The options stay in use until the trainer is closed; the observer (may be NULL) is copied.
  *
- * Rewards are those of the options (option reward, cohort_options_add_reward); without any there is one called "scores",
- * which the caller gives to cohort_trainer_update. Gradients are summed by micro-batches: where one row of
- * max_prompt_length and max_completion_length is longer than micro_batch_tokens, these grow, and a run over a data set
- * with a shorter longest prompt may round differently. */
+ * Rewards are those of the options (option reward, cohort_options_add_reward); without any there is one called "scores", which the caller gives to
+ * cohort_trainer_update. Gradients are summed by micro-batches: where one row of max_prompt_length and max_completion_length is longer than
+ * micro_batch_tokens, these grow, and a run over a data set with a shorter longest prompt may round differently. */
 COHORT_API cohort_status cohort_trainer_open(cohort_trainer **out, cohort_options *options,
                                              const cohort_observer *observer, cohort_error *err);
 /* Saves nothing. From within a callback it takes effect when the call that made it returns (with COHORT_ERR_STATE). */
