@@ -243,6 +243,11 @@ static cohort_status read_page(struct store_reader *reader, const cohort_complet
     bind_integer(s, ":index_", last.shown.index);
     bind_integer(s, ":id_", last.id);
     bind_number(s, ":reward_", last.shown.reward);
+    /* Rows are found by the range of steps: it must begin where the page does, not where the query did. */
+    if (begun && q->set != NULL && q->order == COHORT_BY_STEP)
+        bind_integer(s, ":first", last.shown.step);
+    if (begun && q->set != NULL && q->order == COHORT_NEWEST_FIRST)
+        bind_integer(s, ":last", last.shown.step);
     page->n = 0;
     page->n_scores = 0;
     page->texts.length = 0;

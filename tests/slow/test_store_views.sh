@@ -21,6 +21,9 @@ within()
 }
 within 10 "a report of 1,000,000 completions" "$COHORT" report runs/million --out million.html
 [ "$(stat -c %s million.html)" -gt 100000 ] || wrong "the report has $(stat -c %s million.html) bytes"
+within 120 "every completion as CSV" "$COHORT" runs export runs/million --table completions --format csv --out million.csv
+[ "$(wc -l <million.csv)" -gt 1000000 ] || wrong "the CSV has $(wc -l <million.csv) lines"
+rm million.csv
 within 1 "the lines of watch" "$COHORT" watch runs/million --plain
 if command -v tmux >/dev/null && ldd "$COHORT" | grep -q ncursesw; then
     export TMUX_TMPDIR=$SCRATCH
