@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -336,6 +337,38 @@ class Training(unittest.TestCase):
         trainer.train()
         self.assertEqual(events, ["begin", "step 1", "log 1", "step 2", "log 2", "step 3", "log 3", "save"])
         self.assertEqual([row["step"] for row in trainer.state.log_history], [1, 2, 3])
+
+    def test_in_a_notebook(self):
+        """What IPython is given while a run goes on: one table and curve, which grow."""
+
+        class ZMQInteractiveShell: ...
+
+        pages = []
+
+        class Shown:
+            def update(self, page):
+                pages.append(("again", page))
+
+        def display(page, display_id=False):
+            pages.append((display_id, page))
+            return Shown()
+
+        ipython, within = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+        ipython.get_ipython, within.HTML, within.display = ZMQInteractiveShell, str, display
+        sys.modules.update({"IPython": ipython, "IPython.display": within})
+        try:
+            trainer = GRPOTrainer(MODEL, distinct, args(disable_tqdm=False), train_dataset=ROWS)
+            trainer.train()
+            trainer.report()
+        finally:
+            del sys.modules["IPython"], sys.modules["IPython.display"]
+        self.assertEqual([how for how, _ in pages], [True, "again", "again", "again", False])
+        self.assertNotIn("<svg", pages[0][1])  # a line needs two points
+        last = pages[3][1]
+        self.assertEqual((last.count("<tr>"), last.count("<svg"), len(re.findall(r"points=\"([^\"]*)", last)[0].split())), (5, 1, 4))
+        for row in trainer.state.log_history:
+            self.assertIn("<td>%.4g</td>" % row["reward"], last)
+        self.assertTrue(pages[4][1].startswith("<!doctype html>"), pages[4][1][:40])
 
     def test_logs_are_means(self):
         each = GRPOTrainer(MODEL, distinct, args(), train_dataset=ROWS)

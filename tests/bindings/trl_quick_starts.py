@@ -4,6 +4,7 @@ same form are made here. Run by tests/slow/test_python_clients.sh; MODEL is the 
 import asyncio
 import os
 import re
+import shutil
 import tempfile
 
 from datasets import Dataset
@@ -148,7 +149,43 @@ def rloo_quick_start():
     assert len(trainer.state.log_history) == 2
 
 
-for example in (dpo_quick_start, rloo_quick_start, grpo_quick_start, reward_longer_completions, reward_a_format, reward_by_reference, several_tasks, asynchronous, grpo_with_peft,
+def agent_training():  # tools, sync and async
+    def multiply(a: int, b: int) -> int:
+        """
+        Multiplies two integers.
+
+        Args:
+            a: The first integer.
+            b: The second integer.
+
+        Returns:
+            The product of the two integers.
+        """
+        return a * b
+
+    async def async_add(a: int, b: int) -> int:
+        """
+        Asynchronously adds two integers.
+
+        Args:
+            a: The first integer.
+            b: The second integer.
+
+        Returns:
+            The sum of the two integers.
+        """
+        return a + b
+
+    model = os.path.abspath("with-tools")  # a model whose template shows tools
+    shutil.copytree(MODEL, model)
+    shutil.copyfile(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "tool-use", "template.jinja"),
+                    os.path.join(model, "chat_template.jinja"))
+    trainer = GRPOTrainer(model=model, tools=[multiply, async_add], reward_funcs=accuracy_reward, train_dataset=deepmath(), args=short("agent"))
+    trainer.train()
+    assert trainer.state.log_history[-1]["tools/call_frequency"] == 0  # of a model that has learned nothing yet
+
+
+for example in (agent_training, dpo_quick_start, rloo_quick_start, grpo_quick_start, reward_longer_completions, reward_a_format, reward_by_reference, several_tasks, asynchronous, grpo_with_peft,
                 sft_quick_start, sft_with_packing_and_peft, sft_of_a_loaded_model):
     example()
     print("ran %s" % example.__name__)

@@ -326,8 +326,8 @@ class GRPOTrainer(Trainer):
     config: Any = GRPOConfig
     rewarded = True  # there is nothing to learn from but rewards
 
-    def __init__(self, model: Any, reward_funcs: Any = None, args: Optional[GRPOConfig] = None, train_dataset: Any = None, eval_dataset: Any = None,
-                 processing_class: Any = None, reward_processing_classes: Any = None, callbacks: Optional[List[Any]] = None,
+    def __init__(self, model: Any, reward_funcs: Any = None, args: Union[GRPOConfig, RLOOConfig, DistillationConfig, None] = None, train_dataset: Any = None,
+                 eval_dataset: Any = None, processing_class: Any = None, reward_processing_classes: Any = None, callbacks: Optional[List[Any]] = None,
                  optimizers: Any = (None, None), peft_config: Any = None, tools: Optional[List[Any]] = None, rollout_func: Any = None,
                  environment_factory: Any = None) -> None:
         super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, optimizers=optimizers,
