@@ -127,6 +127,14 @@ export interface GenerationConfig {
   repetitionMaxPatternSize?: number;
   repetitionMinPatternSize?: number;
   repetitionMinCount?: number;
+  /** Before so many tokens no EOS is drawn. */
+  minNewTokens?: number;
+  /** What is added to the logits of ids; -Infinity forbids one. */
+  logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>;
+  /** Ids that end a completion in place of the model's own; [] none does. */
+  eosTokenId?: number | number[];
+  /** With every token so many of the most likely ones, up to 64. */
+  topLogprobs?: number;
   /** Texts that end a completion; they are not part of it. */
   stop?: string | string[];
   /** Of the draws: the same seed and prompt give the same completions. Chosen anew for each call where neither it nor the model has one. */
@@ -155,6 +163,9 @@ export declare class GenerationResult {
   readonly logprobs: Float32Array;
   readonly finishReason: FinishReason | 'tool_calls';
   readonly numTokens: number;
+  /** With topLogprobs: the most likely ids at each token, and their log-probs as logprobs has them. */
+  readonly topTokens?: Uint32Array[];
+  readonly topLogprobs?: Float32Array[];
 }
 
 /** Flat: those of a prompt are consecutive. finishReasons and tokenCounts are [prompt][member]. */

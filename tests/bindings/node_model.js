@@ -146,6 +146,37 @@ test('the shape of the model, and a copy of it', async () => {
   model.close();
 });
 
+test('biases, other ids that end, a least length, and the most likely tokens', async () => {
+  const model = await load();
+  const greedy = { temperature: 0, maxNewTokens: 8, topLogprobs: 3 };
+  const one = await model.generate('a', greedy);
+  assert.deepStrictEqual([one.topTokens.length, one.topLogprobs.length, one.topTokens[0].length], [8, 8, 3]);
+  one.tokens.forEach((token, i) => {
+    assert.strictEqual(one.topTokens[i][0], token);
+    assert.strictEqual(one.topLogprobs[i][0], one.logprobs[i]);
+    assert.ok(one.topLogprobs[i][0] >= one.topLogprobs[i][1] && one.topLogprobs[i][1] >= one.topLogprobs[i][2]);
+  });
+  assert.strictEqual((await model.generate('a', { temperature: 0, maxNewTokens: 1 })).topTokens, undefined);
+  const [first] = one.tokens;
+  const other = await model.generate('a', { ...greedy, logitBias: { [first]: -Infinity } });
+  assert.ok(!other.tokens.includes(first) && other.tokens[0] === one.topTokens[0][1]);
+  const forced = await model.generate('a', { ...greedy, logitBias: new Map([[65, 1000]]) });
+  assert.deepStrictEqual([...forced.tokens], Array(8).fill(65));
+  const ended = await model.generate('a', { ...greedy, logitBias: { 65: 1000 }, eosTokenId: [7, 65] });
+  assert.deepStrictEqual([[...ended.tokens], ended.text, ended.finishReason], [[65], '', 'stop']);
+  const { eosTokenId } = model.getConfig();
+  const eos = [].concat(eosTokenId)[0];
+  const close = { temperature: 0, maxNewTokens: 5, logitBias: { [eos]: 1000 } };
+  assert.strictEqual((await model.generate('a', close)).numTokens, 1);
+  assert.strictEqual((await model.generate('a', { ...close, minNewTokens: 3 })).numTokens, 4);
+  assert.deepStrictEqual((await model.generate('a', { ...close, eosTokenId: [] })).finishReason, 'length');
+  await assert.rejects(model.generate('a', { logitBias: { x: 1 } }), TypeError);
+  await assert.rejects(model.generate('a', { eosTokenId: 1.5 }), TypeError);
+  await assert.rejects(model.generate('a', { logitBias: { 999999: 1 } }), { code: 'ERR_COHORT_ARGUMENT' });
+  await assert.rejects(model.generate('a', { topLogprobs: 65 }), { code: 'ERR_COHORT_ARGUMENT' });
+  model.close();
+});
+
 test('without a seed draws differ, with one they do not', async () => {
   const model = await load();
   const texts = await Promise.all(Array.from({ length: 4 }, () => model.generate(user('a'), { maxNewTokens: 20 })));

@@ -7,7 +7,7 @@ import {
 async function generation(): Promise<string> {
   const model: Qwen3Model = await loadModel('model', { device: 'cpu', threads: 2, dtype: 'bf16', maxContext: 512, seed: 7n });
   const messages: ChatMessage[] = [{ role: 'user', content: 'Hello' }];
-  const one = await model.generate(messages, { maxNewTokens: 5, temperature: 0, stop: ['.'] });
+  const one = await model.generate(messages, { maxNewTokens: 5, temperature: 0, stop: ['.'], logitBias: { 3: -1 }, eosTokenId: [2], topLogprobs: 2 });
   const logprob: number = one.logprobs[0] + one.logprobs.length;
   const batch = await model.generateBatch([messages, 'text', Uint32Array.of(1, 2)], 2);
   const reasons: string = batch.finishReasons[0][1];

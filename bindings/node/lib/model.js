@@ -9,10 +9,10 @@ const { native, CohortError, optionPairs, notice } = require('./native.js');
 /** Names of a GenerationConfig with their defaults. */
 const GENERATION = {
   temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0,
-  repetitionContextSize: 20, presenceContextSize: 20, frequencyContextSize: 20,
+  repetitionContextSize: 20, presenceContextSize: 20, frequencyContextSize: 20, minNewTokens: 0, topLogprobs: 0,
   repetitionMaxPatternSize: 0, repetitionMinPatternSize: 1, repetitionMinCount: 4,
 };
-const OTHERS = new Set(['maxNewTokens', 'seed', 'stop', 'returnLogprobs', 'enableThinking', 'tools', 'signal']);
+const OTHERS = new Set(['eosTokenId', 'logitBias', 'maxNewTokens', 'seed', 'stop', 'returnLogprobs', 'enableThinking', 'tools', 'signal']);
 const WITHOUT_MEANING = {
   maxConsecutiveTokens: 'repetitionMaxPatternSize and repetitionMinCount cut a completion that repeats itself',
   maxNgramRepeats: 'repetitionMaxPatternSize and repetitionMinCount cut a completion that repeats itself',
@@ -24,6 +24,21 @@ const numberIn = (name, value) => {
   if (typeof value !== 'number' || Number.isNaN(value)) throw new TypeError(`${name} is ${String(value)}; expected a number`);
   return value;
 };
+
+const idIn = (name, value) => {
+  if (!Number.isInteger(value) || value < 0 || value > 2147483647) throw new TypeError(`${name}: ${String(value)} is no id of a token`);
+  return value;
+};
+
+/** logitBias, {id: number} or a Map, and eosTokenId, in place of the model's own, as a request has them. */
+function idsOf({ logitBias, eosTokenId }) {
+  const given = logitBias === undefined || logitBias === null ? [] : [...(logitBias instanceof Map ? logitBias : Object.entries(logitBias))];
+  const own = eosTokenId === undefined || eosTokenId === null;
+  return {
+    biasIds: Int32Array.from(given, ([id]) => idIn('logitBias', Number(id))), bias: Float32Array.from(given, ([, value]) => numberIn('logitBias', value)),
+    ignoreEos: !own, stopIds: Int32Array.from(own ? [] : [].concat(eosTokenId), (id) => idIn('eosTokenId', id)),
+  };
+}
 
 function readConfig(config = {}) {
   if (typeof config !== 'object' || config === null) throw new TypeError('the configuration is no object');
@@ -44,8 +59,7 @@ function readConfig(config = {}) {
   if (typeof config.seed === 'number' && !Number.isInteger(config.seed)) throw new TypeError(`seed is ${config.seed}; expected a whole number`);
   const stop = config.stop === undefined || config.stop === null ? [] : [].concat(config.stop);
   if (!stop.every((text) => typeof text === 'string')) throw new TypeError('stop: expected a string or a list of strings');
-  wish.stop = stop;
-  return wish;
+  return { ...wish, ...idsOf(config), stop };
 }
 
 const toolOf = (tool) => {
@@ -98,6 +112,11 @@ class GenerationResult {
     this.logprobs = returnLogprobs ? made.logprobs : new Float32Array(0);
     this.finishReason = FINISH[made.finishReason];
     this.numTokens = made.tokens.length;
+    if (made.topTokens !== undefined) {
+      const n = made.topTokens.length / Math.max(1, made.tokens.length);
+      this.topTokens = Array.from(made.tokens, (_, i) => made.topTokens.subarray(i * n, (i + 1) * n));
+      this.topLogprobs = Array.from(made.tokens, (_, i) => made.topLogprobs.subarray(i * n, (i + 1) * n));
+    }
   }
 }
 

@@ -155,8 +155,9 @@ static void *elements_of(napi_env env, napi_value value, size_t *bytes)
     void *data = NULL;
     OK_OR(NULL, napi_get_typedarray_info(env, value, &type, &count, &data, NULL, NULL));
     const size_t width = type == napi_float64_array ? 8 : 4;
-    if (type != napi_int32_array && type != napi_uint32_array && type != napi_float64_array) {
-        throw_error(env, COHORT_ERR_ARGUMENT, "expected an Int32Array, Uint32Array or Float64Array");
+    if (type != napi_int32_array && type != napi_uint32_array && type != napi_float32_array &&
+        type != napi_float64_array) {
+        throw_error(env, COHORT_ERR_ARGUMENT, "expected an Int32Array, Uint32Array, Float32Array or Float64Array");
         return NULL;
     }
     void *copy = malloc(count * width + 1);
@@ -225,7 +226,8 @@ static napi_value model_decode(napi_env env, napi_callback_info info)
 
 struct wish {
     cohort_request request;
-    int32_t *prompt;
+    int32_t *prompt, *stop_ids, *bias_ids;
+    float *bias;
     char **stop;
     size_t n_stop;
     char *chat; /* of a conversation whose completions are taken apart; NULL: of none */
@@ -271,6 +273,9 @@ static void generation_release(napi_env env, struct job *job)
         napi_delete_reference(env, g->on_token);
     for (size_t i = 0; i < g->n_wishes; i++) {
         free(g->wishes[i].prompt);
+        free(g->wishes[i].stop_ids);
+        free(g->wishes[i].bias_ids);
+        free(g->wishes[i].bias);
         free(g->wishes[i].chat);
         strings_free(g->wishes[i].stop, g->wishes[i].n_stop);
     }
@@ -358,6 +363,9 @@ static void generation_start(struct job *job)
         struct wish *w = &g->wishes[i];
         w->request.prompt = w->prompt;
         w->request.stop = (const char *const *)w->stop;
+        w->request.stop_token_ids = w->stop_ids;
+        w->request.bias_ids = w->bias_ids;
+        w->request.bias = w->bias;
         w->request.n_stop = w->n_stop;
         w->request.stream = cohort_prompt_stream(w->prompt, w->request.n_prompt, w->before);
         job->status = cohort_submit(worker->handle.model, &w->request, &w->id, &job->err);
@@ -466,6 +474,10 @@ static napi_value made_value(napi_env env, const struct made *made)
         set_value(env, object, "tokens", typed_array(env, napi_uint32_array, c->tokens, c->n_tokens)) &&
         set_value(env, object, "logprobs", typed_array(env, napi_float32_array, c->logprobs, c->n_tokens)) &&
         set_value(env, object, "finishReason", text_value(env, c->finish_reason, strlen(c->finish_reason))) &&
+        (c->n_top == 0 || (set_value(env, object, "topTokens",
+                                     typed_array(env, napi_uint32_array, c->top_token_ids, c->n_tokens * c->n_top)) &&
+                           set_value(env, object, "topLogprobs",
+                                     typed_array(env, napi_float32_array, c->top_logprobs, c->n_tokens * c->n_top)))) &&
         (made->parsed == NULL || set_value(env, object, "parsed", text_value(env, made->parsed, made->parsed_length)));
     return set ? object : NULL;
 }
@@ -496,11 +508,23 @@ static bool get_number(napi_env env, napi_value object, const char *name, double
     return number_of(env, value, number);
 }
 
-/* {prompt, n, maxTokens, seed (bigint), before, temperature, ..., stop, chat, thinking}: all there, filled in by model.js */
+/* A typed array of 4-byte elements. */
+static bool get_elements(napi_env env, napi_value object, const char *name, void **elements, size_t *count)
+{
+    napi_value value = NULL;
+    size_t bytes = 0;
+    OK_OR(false, napi_get_named_property(env, object, name, &value));
+    *elements = elements_of(env, value, &bytes);
+    *count = bytes / 4;
+    return *elements != NULL;
+}
+
+/* {prompt, n, maxTokens, seed (bigint), before, temperature, ..., stop, stopIds, biasIds, bias, chat, thinking}: all there,
+ * filled in by model.js */
 static bool wish_of(napi_env env, napi_value object, struct wish *wish)
 {
     cohort_request *request = &wish->request;
-    double numbers[16];
+    double numbers[18];
     static const char *const names[] = {"n",
                                         "maxTokens",
                                         "before",
@@ -516,10 +540,13 @@ static bool wish_of(napi_env env, napi_value object, struct wish *wish)
                                         "frequencyContextSize",
                                         "repetitionMaxPatternSize",
                                         "repetitionMinPatternSize",
-                                        "repetitionMinCount"};
+                                        "repetitionMinCount",
+                                        "minNewTokens",
+                                        "topLogprobs"};
     napi_value value = NULL;
     napi_valuetype type = napi_undefined;
-    size_t bytes = 0;
+    size_t n_bias = 0;
+    void *prompt = NULL, *stop_ids = NULL, *bias_ids = NULL, *bias = NULL;
     bool lossless = false;
     cohort_request_init(request);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -541,13 +568,26 @@ static bool wish_of(napi_env env, napi_value object, struct wish *wish)
     request->repetition_max_pattern_size = (int32_t)numbers[13];
     request->repetition_min_pattern_size = (int32_t)numbers[14];
     request->repetition_min_count = (int32_t)numbers[15];
+    request->min_tokens = (int32_t)numbers[16];
+    request->top_logprobs = (int32_t)numbers[17];
+    OK_OR(false, napi_get_named_property(env, object, "ignoreEos", &value));
+    OK_OR(false, napi_get_value_bool(env, value, &request->ignore_eos));
     OK_OR(false, napi_get_named_property(env, object, "seed", &value));
     OK_OR(false, napi_get_value_bigint_uint64(env, value, &request->seed, &lossless));
-    OK_OR(false, napi_get_named_property(env, object, "prompt", &value));
-    wish->prompt = elements_of(env, value, &bytes);
-    if (wish->prompt == NULL)
+    const bool read = get_elements(env, object, "prompt", &prompt, &request->n_prompt) &&
+                      get_elements(env, object, "stopIds", &stop_ids, &request->n_stop_token_ids) &&
+                      get_elements(env, object, "biasIds", &bias_ids, &request->n_bias) &&
+                      get_elements(env, object, "bias", &bias, &n_bias);
+    wish->prompt = prompt;
+    wish->stop_ids = stop_ids;
+    wish->bias_ids = bias_ids;
+    wish->bias = bias;
+    if (!read)
         return false;
-    request->n_prompt = bytes / sizeof(int32_t);
+    if (n_bias != request->n_bias) {
+        throw_error(env, COHORT_ERR_ARGUMENT, "as many biases as ids were expected");
+        return false;
+    }
     OK_OR(false, napi_get_named_property(env, object, "stop", &value));
     wish->stop = strings_of(env, value, &wish->n_stop);
     if (wish->stop == NULL)
