@@ -97,7 +97,7 @@ has err "warning: reward 'nan': it returned nan, which is taken for None"
 succeeds timeout 20 "$COHORT" score --data s.jsonl --reward python:bad.py:flood
 is "$(field reward <out | tr '\n' ' ')" "1 1 1 " "a function that prints"
 # What it started ends with it, and one of several programs that fails ends the run.
-bad bad.py:child "has not returned" 1
+bad bad.py:child "has not returned" 5
 [ -z "$(pgrep -r D,R,S,T -g "$(cat child)")" ] || wrong "a program of the function still runs"
 bad bad.py:die "the program ended after 0 of 1 answers" 10 --reward-workers 3
 bad bad.py:hang "no answer within 3 s" 3 --reward-workers 3
