@@ -399,6 +399,22 @@ size_t json_text_end(const char *text, size_t length, size_t at)
     return 0;
 }
 
+void json_text_add(json_t **list, json_t *value)
+{
+    if (json_array_append_new(*list, value) == 0)
+        return;
+    json_decref(*list);
+    *list = NULL;
+}
+
+void json_text_set(json_t **object, const char *key, json_t *value)
+{
+    if (json_object_set_new(*object, key, value) == 0)
+        return;
+    json_decref(*object);
+    *object = NULL;
+}
+
 json_t *json_text_value(const char *text, size_t length)
 {
     json_t *json = json_stringn(length == 0 ? "" : text, length);

@@ -35,6 +35,11 @@ cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct t
  * A new reference; NULL: out of memory. text may be NULL if length is 0. */
 json_t *json_text_value(const char *text, size_t length);
 
+/* For values that are built without a look at each part: value, which is taken over, joins *list or *object. What fails
+ * frees *list or *object and makes it NULL, of which json_pack makes NULL in turn. */
+void json_text_add(json_t **list, json_t *value);
+void json_text_set(json_t **object, const char *key, json_t *value);
+
 /* A whole file of at most limit bytes (0: any size). What is no JSON is named if it is a known other kind of file
  * (wrong_file). */
 cohort_status json_text_read(json_t **out, const char *path, size_t limit, unsigned flags, cohort_error *err);

@@ -53,7 +53,7 @@ static cohort_status read_user(json_t *list, const json_t *content, struct fault
         json_t *block = json_array_get(content, i);
         const char *type = json_string_value(ask_field(block, "type"));
         if (type == NULL || strcmp(type, "tool_result") != 0) {
-            (void)json_array_append(texts, block);
+            status = put_message(texts, json_incref(block), fault);
             continue;
         }
         const json_t *id = ask_field(block, "tool_use_id"), *said = ask_field(block, "content");
@@ -94,10 +94,10 @@ static cohort_status read_assistant(json_t *list, const json_t *content, struct 
             json_t *call =
                 json_pack("{s:s, s:{s:O, s:O}}", "type", "function", "function", "name", name, "arguments", input);
             if (call != NULL && json_is_string(ask_field(block, "id")))
-                (void)json_object_set(call, "id", json_object_get(block, "id"));
-            (void)json_array_append_new(calls, call);
+                json_text_set(&call, "id", json_incref(json_object_get(block, "id")));
+            status = put_message(calls, call, fault);
         } else if (type == NULL || strcmp(type, "redacted_thinking") != 0) {
-            (void)json_array_append(texts, block);
+            status = put_message(texts, json_incref(block), fault);
         }
     }
     json_t *text = status == COHORT_OK ? plain_text(texts) : NULL;
@@ -106,9 +106,9 @@ static cohort_status read_assistant(json_t *list, const json_t *content, struct 
     if (status == COHORT_OK) {
         json_t *message = json_pack("{s:s, s:O}", "role", "assistant", "content", text);
         if (json_array_size(calls) > 0)
-            (void)json_object_set(message, "tool_calls", calls);
+            json_text_set(&message, "tool_calls", json_incref(calls));
         if (json_is_string(thinking))
-            (void)json_object_set(message, "reasoning_content", thinking);
+            json_text_set(&message, "reasoning_content", json_incref(thinking));
         status = put_message(list, message, fault);
     }
     json_decref(text);
@@ -159,7 +159,7 @@ static cohort_status read_tools(const json_t *body, json_t **tools, json_t **cho
             return bad(fault, "tools", "tools with a name and an input_schema");
         json_t *function = json_pack("{s:O, s:O}", "name", name, "parameters", schema);
         if (function != NULL && ask_field(tool, "description") != NULL)
-            (void)json_object_set(function, "description", json_object_get(tool, "description"));
+            json_text_set(&function, "description", json_incref(json_object_get(tool, "description")));
         *tools = *tools != NULL ? *tools : json_array();
         if (json_array_append_new(*tools, json_pack("{s:s, s:o}", "type", "function", "function", function)) != 0)
             return fault_set(fault, 500, "out_of_memory", NULL, "out of memory");
@@ -234,19 +234,18 @@ static cohort_status whole(struct job *job, json_t **out, cohort_error *err)
     const struct choice *c = &job->choices[0];
     json_t *content = json_array();
     if (c->thinking.length > 0)
-        (void)json_array_append_new(content,
-                                    json_pack("{s:s, s:o, s:s}", "type", "thinking", "thinking",
-                                              json_text_value(c->thinking.data, c->thinking.length), "signature", ""));
+        json_text_add(&content, json_pack("{s:s, s:o, s:s}", "type", "thinking", "thinking",
+                                          json_text_value(c->thinking.data, c->thinking.length), "signature", ""));
     if (c->content.length > 0 || (c->calls == NULL && c->thinking.length == 0))
-        (void)json_array_append_new(content, json_pack("{s:s, s:o}", "type", "text", "text",
-                                                       json_text_value(c->content.data, c->content.length)));
+        json_text_add(&content, json_pack("{s:s, s:o}", "type", "text", "text",
+                                          json_text_value(c->content.data, c->content.length)));
     for (size_t i = 0; i < json_array_size(c->calls); i++) {
         const json_t *call = json_array_get(c->calls, i);
         const json_t *arguments = json_object_get(json_object_get(call, "function"), "arguments");
         json_t *input = NULL;
         TRY(json_text_parse(&input, json_string_value(arguments), json_string_length(arguments), "arguments", 1,
                             JSON_TEXT_NUL | JSON_TEXT_REPEATED, err));
-        (void)json_array_append_new(content, use_block(call, input));
+        json_text_add(&content, use_block(call, input));
     }
     *out = message(job, content, json_string(stop_reason(c)), stop_value(c));
     return *out != NULL ? COHORT_OK : no_memory(err);

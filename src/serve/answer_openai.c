@@ -22,7 +22,7 @@ static json_t *ids_value(const int32_t *ids, int64_t n)
 {
     json_t *list = json_array();
     for (int64_t i = 0; list != NULL && i < n; i++)
-        (void)json_array_append_new(list, json_integer(ids[i]));
+        json_text_add(&list, json_integer(ids[i]));
     return list;
 }
 
@@ -45,7 +45,7 @@ static json_t *bytes_value(const char *bytes, size_t length)
 {
     json_t *list = json_array();
     for (size_t i = 0; list != NULL && i < length; i++)
-        (void)json_array_append_new(list, json_integer((unsigned char)bytes[i]));
+        json_text_add(&list, json_integer((unsigned char)bytes[i]));
     return list;
 }
 
@@ -66,7 +66,7 @@ static json_t *named_value(const struct choice *c, const int32_t *ids, const flo
     for (int32_t k = 0; k < n; k++) {
         json_t *text = token_text(c, ids[k]);
         if (json_object_get(value, json_string_value(text)) == NULL) /* the likelier of two that look alike */
-            (void)json_object_set_new(value, json_string_value(text), json_real((double)logprobs[k]));
+            json_text_set(&value, json_string_value(text), json_real((double)logprobs[k]));
         json_decref(text);
     }
     return value;
@@ -81,10 +81,9 @@ static json_t *top_value(const struct choice *c, int32_t t)
         const size_t at = (size_t)t * (size_t)n + (size_t)k;
         size_t length = 0;
         const char *bytes = tokenizer_bytes(c->job->tokenizer, c->top[at], &length);
-        (void)json_array_append_new(value, json_pack("{s:o, s:f, s:o, s:i}", "token", token_text(c, c->top[at]),
-                                                     "logprob", (double)c->top_logprobs[at], "bytes",
-                                                     bytes_value(bytes == NULL ? "" : bytes, length), "token_id",
-                                                     (int)c->top[at]));
+        json_text_add(&value, json_pack("{s:o, s:f, s:o, s:i}", "token", token_text(c, c->top[at]), "logprob",
+                                        (double)c->top_logprobs[at], "bytes",
+                                        bytes_value(bytes == NULL ? "" : bytes, length), "token_id", (int)c->top[at]));
     }
     return value;
 }
@@ -98,7 +97,7 @@ static json_t *prompt_value(const struct choice *c)
     const struct prompt_score *score = &c->job->prompt_scores[c->prompt];
     const int32_t n = ask->prompt_logprobs;
     json_t *list = json_array();
-    (void)json_array_append_new(list, json_null());
+    json_text_add(&list, json_null());
     for (size_t t = 1; t < prompt->count; t++) {
         json_t *place = json_object();
         for (int32_t k = -1; k < n; k++) {
@@ -106,13 +105,12 @@ static json_t *prompt_value(const struct choice *c)
             const int32_t id = k < 0 ? prompt->ids[t] : score->top[at];
             char name[16];
             snprintf(name, sizeof name, "%d", (int)id);
-            (void)json_object_set_new(place, name,
-                                      json_pack("{s:f, s:o, s:o}", "logprob",
-                                                (double)(k < 0 ? score->logprobs[t - 1] : score->top_logprobs[at]),
-                                                "rank", k < 0 ? json_null() : json_integer(k + 1), "decoded_token",
-                                                token_text(c, id)));
+            json_text_set(&place, name,
+                          json_pack("{s:f, s:o, s:o}", "logprob",
+                                    (double)(k < 0 ? score->logprobs[t - 1] : score->top_logprobs[at]), "rank",
+                                    k < 0 ? json_null() : json_integer(k + 1), "decoded_token", token_text(c, id)));
         }
-        (void)json_array_append_new(list, place);
+        json_text_add(&list, place);
     }
     return list;
 }
@@ -129,8 +127,8 @@ static json_t *chat_logprobs(const struct choice *c, int32_t from, int32_t to)
                                   (double)c->logprobs[t], "bytes", bytes_value(bytes, length), "top_logprobs",
                                   top_value(c, t), "token_id", (int)c->tokens[t]);
         if (entry != NULL && is_cut(c, t))
-            (void)json_object_set_new(entry, "cut", json_true());
-        (void)json_array_append_new(list, entry);
+            json_text_set(&entry, "cut", json_true());
+        json_text_add(&list, entry);
     }
     return json_pack("{s:o}", "content", list);
 }
@@ -154,11 +152,11 @@ static void list_token(struct token_lists *lists, const struct choice *c, int32_
 {
     size_t length = 0;
     const char *bytes = tokenizer_bytes(c->job->tokenizer, id, &length);
-    (void)json_array_append_new(lists->tokens, token_text(c, id));
-    (void)json_array_append_new(lists->values, logprob);
-    (void)json_array_append_new(lists->top, top);
-    (void)json_array_append_new(lists->bytes, bytes_value(bytes == NULL ? "" : bytes, length));
-    (void)json_array_append_new(lists->offsets, json_integer(offset));
+    json_text_add(&lists->tokens, token_text(c, id));
+    json_text_add(&lists->values, logprob);
+    json_text_add(&lists->top, top);
+    json_text_add(&lists->bytes, bytes_value(bytes == NULL ? "" : bytes, length));
+    json_text_add(&lists->offsets, json_integer(offset));
 }
 
 /* The prompt's tokens ahead of the answer's. Returns the characters that they have. */

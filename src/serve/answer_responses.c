@@ -176,16 +176,16 @@ static cohort_status whole(struct job *job, json_t **out, cohort_error *err)
     json_t *output = json_array();
     int number = 0;
     if (c->thinking.length > 0)
-        (void)json_array_append_new(output, item_value(c, number++, SPEECH_THINKING, "completed",
-                                                       json_text_value(c->thinking.data, c->thinking.length)));
+        json_text_add(&output, item_value(c, number++, SPEECH_THINKING, "completed",
+                                          json_text_value(c->thinking.data, c->thinking.length)));
     if (c->content.length > 0 || c->calls == NULL)
-        (void)json_array_append_new(output, item_value(c, number++, SPEECH_CONTENT, "completed",
-                                                       json_text_value(c->content.data, c->content.length)));
+        json_text_add(&output, item_value(c, number++, SPEECH_CONTENT, "completed",
+                                          json_text_value(c->content.data, c->content.length)));
     for (size_t i = 0; i < json_array_size(c->calls); i++) {
         const json_t *call = json_array_get(c->calls, i);
-        (void)json_array_append_new(
-            output, call_value(c, number++, call, "completed",
-                               json_incref(json_object_get(json_object_get(call, "function"), "arguments"))));
+        json_text_add(&output,
+                      call_value(c, number++, call, "completed",
+                                 json_incref(json_object_get(json_object_get(call, "function"), "arguments"))));
     }
     *out = response_value(job, "completed", output);
     return *out != NULL ? COHORT_OK : no_memory(err);

@@ -96,7 +96,7 @@ static cohort_status read_calls(const json_t *calls, size_t i, json_t *message, 
         json_t *made = json_pack("{s:s, s:{s:O, s:o}}", "type", "function", "function", "name", name, "arguments",
                                  arguments_of(ask_field(function, "arguments")));
         if (made != NULL && id != NULL)
-            (void)json_object_set(made, "id", (json_t *)(uintptr_t)id);
+            json_text_set(&made, "id", json_incref((json_t *)(uintptr_t)id));
         status = json_array_append_new(list, made) == 0 ? COHORT_OK : no_memory(fault);
     }
     if (status == COHORT_OK && json_array_size(list) > 0)

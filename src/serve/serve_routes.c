@@ -69,7 +69,7 @@ static json_t *model_value(const struct serve *s, int32_t adapter)
     json_t *value = json_pack("{s:s, s:s, s:I, s:s, s:i}", "id", name, "object", "model", "created",
                               (json_int_t)s->created, "owned_by", "cohort", "max_model_len", (int)s->reading.context);
     if (value != NULL && adapter > 0)
-        (void)json_object_set_new(value, "parent", json_string(s->name));
+        json_text_set(&value, "parent", json_string(s->name));
     return value;
 }
 
@@ -94,7 +94,7 @@ static cohort_status get_models(struct serve *s, struct http_call *call, struct 
     json_t *list = json_array();
     (void)fault;
     for (int32_t i = 0; i <= s->adapters.n; i++)
-        (void)json_array_append_new(list, model_value(s, i));
+        json_text_add(&list, model_value(s, i));
     answer_json(call, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
     return COHORT_OK;
 }
@@ -136,7 +136,7 @@ static json_t *ids_value(const struct token_list *ids)
 {
     json_t *list = json_array();
     for (size_t i = 0; list != NULL && i < ids->count; i++)
-        (void)json_array_append_new(list, json_integer(ids->ids[i]));
+        json_text_add(&list, json_integer(ids->ids[i]));
     return list;
 }
 
@@ -146,7 +146,7 @@ static json_t *token_texts(const struct tokenizer *tokenizer, const struct token
     for (size_t i = 0; list != NULL && i < ids->count; i++) {
         size_t length = 0;
         const char *bytes = tokenizer_bytes(tokenizer, ids->ids[i], &length);
-        (void)json_array_append_new(list, json_text_value(bytes == NULL ? "" : bytes, length));
+        json_text_add(&list, json_text_value(bytes == NULL ? "" : bytes, length));
     }
     return list;
 }
@@ -204,7 +204,7 @@ static cohort_status post_tokenize(struct serve *s, struct http_call *call, stru
     json_t *value = json_pack("{s:o, s:I, s:i}", "tokens", ids_value(&ids), "count", (json_int_t)ids.count,
                               "max_model_len", (int)s->reading.context);
     if (value != NULL && pieces)
-        (void)json_object_set_new(value, "token_strs", token_texts(s->session.tokenizer, &ids));
+        json_text_set(&value, "token_strs", token_texts(s->session.tokenizer, &ids));
     answer_json(call, 200, value);
 cleanup:
     token_list_free(&ids);

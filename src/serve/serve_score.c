@@ -53,12 +53,11 @@ static json_t *score_value(const struct serve *s, const char *model, const struc
         json_t *top = json_array();
         for (int32_t k = 0; k < score->n_top; k++) {
             const size_t at = (size_t)t * (size_t)score->n_top + (size_t)k;
-            (void)json_array_append_new(top,
-                                        token_value(s->session.tokenizer, score->top[at], score->top_logprobs[at]));
+            json_text_add(&top, token_value(s->session.tokenizer, score->top[at], score->top_logprobs[at]));
         }
-        (void)json_object_set_new(entry, "top_logprobs", top);
-        (void)json_array_append_new(entries, entry);
-        (void)json_array_append_new(logprobs, json_real((double)score->logprobs[t]));
+        json_text_set(&entry, "top_logprobs", top);
+        json_text_add(&entries, entry);
+        json_text_add(&logprobs, json_real((double)score->logprobs[t]));
     }
     return json_pack("{s:s, s:s, s:o, s:o, s:{s:i, s:i}}", "object", "score", "model", model, "logprobs", logprobs,
                      "content", entries, "usage", "prompt_tokens", (int)score->n_prompt, "completion_tokens",
