@@ -30,7 +30,8 @@ FORMATS = {
 }
 KEYS = ["a", "b", "ab", "é", "x-1", 'q"']
 STRINGS = ["", "a", "b", "ab", "abc", "cc", "12", "123", "a-b", "éx", "abb", 'q"', "back\\", "line\n", "\u4f60\u597d", "xyz", "😀"]
-NUMBERS = [0, 1, -1, 2, 3, 5, 7, 10, 12, 15, 100, -3, -10, 0.5, 1.5, 2.25, -0.5, 9.99, 10.01, 0.1, 0.3, 1e3]
+# No whole number as 1000.0: a guide writes integers without a fraction, which is a subset (docs/GUIDED.md).
+NUMBERS = [0, 1, -1, 2, 3, 5, 7, 10, 12, 15, 100, -3, -10, 0.5, 1.5, 2.25, -0.5, 9.99, 10.01, 0.1, 0.3, 1000]
 
 
 def pick(*choices):
