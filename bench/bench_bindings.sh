@@ -33,7 +33,7 @@ run() { # run WHO OUT: a step's times
     python) python3 "$here/bindings_program.py" settings.yaml "$2" $from ;;
     esac 2> "$2.err" | tail -n 1 || { cat "$2.err" >&2; exit 1; }
 }
-median() { sort -n | awk '{ r[NR] = $1 } END { print NR % 2 ? r[(NR + 1) / 2] : (r[NR / 2] + r[NR / 2 + 1]) / 2 }'; }
+median() { sort -n | awk '{ r[NR] = $1 } END { printf "%.1f\n", NR % 2 ? r[(NR + 1) / 2] : (r[NR / 2] + r[NR / 2 + 1]) / 2 }'; }
 
 for name in ${MODELS:-nano small}; do
     case $name in
@@ -57,7 +57,7 @@ for name in ${MODELS:-nano small}; do
     for who in node python; do
         for column in 1 2; do
             [ $column = 1 ] && what="of processor time" || what="by the clock"
-            added=$(paste -d' ' "$who.times" c.times | awk -v c=$column '{ print $c - $(c + 2) }' | median)
+            added=$(paste -d' ' "$who.times" c.times | awk -v c=$column '{ printf "%.1f\n", $c - $(c + 2) }' | median)
             step=$(cut -d' ' -f$column c.times | median)
             awk -v who="$who" -v a="$added" -v s="$step" -v what="$what" -v name="$name" -v n="$rounds" \
                 'BEGIN { printf "%s: %s adds %+.0f us %s to a step of %.0f us, %+.2f %% (median of %d)\n", name, who, a, what, s, 100 * a / s, n }'
