@@ -337,7 +337,7 @@ cohort_status session_open(struct session *session, const struct options *option
         session_store_f16(session->model, &types, session->adapter.there ? &session->adapter.settings : NULL);
     if (session->adapter.there)
         TRY_GOTO(model_adapt(session->model, &session->adapter.settings, err));
-    else if (!training)
+    else if (!training && (need & SESSION_ADAPTED) == 0)
         model_pack_alone(session->model);
     if (session->adapter.there && training)
         model_train_adapter(session->model);

@@ -28,6 +28,8 @@ enum session_need {
     SESSION_TOKENIZER = 1,
     SESSION_HASHED = 128, /* the weights are hashed as they are read */
     SESSION_TOKENIZER_IF_ANY = 2,
+    SESSION_ADAPTED =
+        256, /* it may get adapters later, of which DoRA's read the base's values as they lie in the file */
     SESSION_TRAINING = 4, /* gradient and optimizer will need room too, and the weights are left for session_read, after
                              the plan */
     SESSION_CLASSIFIER = 8, /* a sequence classifier is welcome; else it is refused */

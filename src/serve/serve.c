@@ -603,7 +603,8 @@ cohort_status serve_open(struct serve *s, struct options *options, const cohort_
     observer_message(observer, "listening at %s://%s:%d, loading the model",
                      options_string(options, OPTION_TLS_CERT) != NULL ? "https" : "http",
                      options_string(options, OPTION_HOST), http_port(s->http));
-    TRY(session_open(&s->session, options, NULL, SESSION_TOKENIZER, observer, err));
+    const bool adapted = options_list_count(options, OPTION_LORA_MODULES) > 0;
+    TRY(session_open(&s->session, options, NULL, SESSION_TOKENIZER | (adapted ? SESSION_ADAPTED : 0), observer, err));
     end_of_text_note(&s->session, observer);
     TRY(serve_adapters_open(&s->adapters, &s->session, options, s->name, observer, err));
     s->session.backend->stop = NULL; /* from here on a stop lets what is under way end */
