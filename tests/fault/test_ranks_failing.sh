@@ -107,5 +107,6 @@ refused '--gradient-lanes 3: expected a power of two' job 2 "${GRPO[@]}" --out l
 refused '.*whole/checkpoints/step-4 was made with .gradient_lanes: 2.' "$COHORT" "${GRPO[@]}" --device cpu --out whole --resume --gradient-lanes 1
 # Launchers: srun's variables, and torchrun's, of which CPU ranks take the number.
 refused 'whoever started this process speaks of 3 ranks, MPI of 1' env SLURM_STEP_ID=0 SLURM_PROCID=0 SLURM_NTASKS=3 "$COHORT" "${GRPO[@]}" --device cpu --out srun
+refused 'whoever started this process speaks of 2 ranks, MPI of 1' env RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 "$COHORT" "${GRPO[@]}" --device cpu --out torch
 env SLURM_PROCID=0 SLURM_NTASKS=3 "$COHORT" "${GRPO[@]}" --device cpu --steps 1 --out batch >log 2>&1 || { cat log >&2; fail "a batch script is no rank"; }
 echo "ranks that fail end the run"

@@ -50,6 +50,14 @@ run s-plain 0 "${SFT[@]}"
 run s-one-lane 2 "${SFT[@]}" --gradient-lanes 1
 same_run s-plain s-one-lane
 run s-two-lanes 2 "${SFT[@]}" # as many as ranks
+# As Slurm starts the tasks of a step: with its variables, and PMIx.
+cat >srun <<'R'
+export SLURM_STEP_ID=0 SLURM_PROCID=$OMPI_COMM_WORLD_RANK SLURM_NTASKS=$OMPI_COMM_WORLD_SIZE SLURM_LOCALID=$OMPI_COMM_WORLD_LOCAL_RANK
+unset OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE OMPI_COMM_WORLD_LOCAL_RANK OMPI_COMM_WORLD_LOCAL_SIZE
+exec "$@"
+R
+"${MPIRUN[@]}" -n 2 sh srun "$COHORT" "${SFT[@]}" --device cpu --threads 1 --out s-slurm >log 2>&1 || { cat log >&2; fail "as srun starts it"; }
+same_run s-two-lanes s-slurm
 grep -q '^gradient_lanes: 2$' s-two-lanes/config.yaml || fail "the number of lanes is not stored"
 # The order of sums is what lanes are: other numbers of them are other runs.
 [ "$(for name in s-plain s-two-lanes s1; do weights $name; done | sort -u | wc -l)" = 3 ] || fail "lanes make no difference"
