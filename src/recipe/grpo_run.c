@@ -384,8 +384,7 @@ static bool count_evaluation(struct grpo_run *run, const struct metrics *metrics
 static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metrics *metrics, cohort_error *err)
 {
     struct training *t = &run->t;
-    /* Whoever reads the line of a step may count on the checkpoint of the one before. */
-    cohort_status failed = training_settle(t, err), logged = COHORT_OK, shown = COHORT_OK;
+    cohort_status failed = COHORT_OK, logged = COHORT_OK, shown = COHORT_OK;
     const int64_t logging_steps = options_int(t->options, OPTION_LOGGING_STEPS);
     for (int32_t b = begun; failed == COHORT_OK && b < run->n_live; b++)
         failed = log_completions(run, &run->live[b], err);
@@ -395,6 +394,9 @@ static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metr
         failed = held_out_metrics(run, metrics, err);
     const bool best = failed == COHORT_OK && evaluates && count_evaluation(run, metrics);
     const bool end = due && grpo_run_ends(run);
+    /* Whoever reads the line of a step may count on the checkpoint of the one before. */
+    const cohort_status settled = training_settle(t, failed == COHORT_OK ? err : NULL);
+    failed = failed == COHORT_OK ? settled : failed;
     logged = training_log(t, t->state.step, epoch_of(run), metrics, failed == COHORT_OK ? err : NULL);
     shown = training_show(t,
                           &(struct shown_step){.epoch = epoch_of(run),
