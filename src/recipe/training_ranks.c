@@ -103,7 +103,7 @@ cohort_status training_share_text(struct training *t, char **shared, cohort_erro
     TRY(training_share_flag(t, &there, err));
     if (!there)
         return COHORT_OK;
-    if (training_writes(t))
+    if (training_writes(t) && *shared != NULL)
         TRY_GOTO(text_append(&text, *shared, strlen(*shared), err));
     TRY_GOTO(ranks_broadcast_text(t->ranks, 0, &text, err));
     if (!training_writes(t))

@@ -148,8 +148,8 @@ static cohort_status build(struct sft *sft, const struct sft_batch *batch, int32
     return batch->weights == NULL ? COHORT_OK : output_weights(sft, batch, m, err);
 }
 
-/* What a forward gives, [outputs] each; those that the runner does not have are NULL. */
-enum { N_GIVEN = 4 };
+/* What a forward gives, [outputs] each; behind the first two, those that the runner does not have are NULL. */
+enum { N_ALWAYS_GIVEN = 2, N_GIVEN = 4 };
 struct given {
     void *at[N_GIVEN];
     size_t bytes;
@@ -161,6 +161,8 @@ static struct given given_of(struct tree_runner *runner)
     return (struct given){.at = {runner->logp, runner->entropy, runner->mean, runner->top},
                           .bytes = (size_t)runner->packed.outputs.count * sizeof *runner->logp};
 }
+
+static bool is_given(const struct given *given, int i) { return i < N_ALWAYS_GIVEN || given->at[i] != NULL; }
 
 /* A micro-batch of this rank, with train also its backward. */
 static cohort_status compute(struct sft *sft, const struct sft_batch *batch, int32_t m, bool train, struct lanes *lanes,
@@ -179,7 +181,7 @@ static cohort_status compute(struct sft *sft, const struct sft_batch *batch, int
     if (lanes_shared(lanes))
         TRY(lanes_keep_begin(lanes, err));
     for (int i = 0; lanes_shared(lanes) && i < N_GIVEN; i++)
-        if (given.at[i] != NULL)
+        if (is_given(&given, i))
             TRY(lanes_keep(lanes, given.at[i], given.bytes, err));
     take_losses(sft, batch->weights != NULL, lanes_shared(lanes) ? &own : sums);
     if (train)
@@ -196,7 +198,7 @@ static cohort_status sum_shared(struct sft *sft, const struct sft_batch *batch, 
         TRY(build(sft, batch, m, err));
         const struct given given = given_of(sft->runner);
         for (int i = 0; i < N_GIVEN; i++)
-            if (given.at[i] != NULL)
+            if (is_given(&given, i))
                 TRY(lanes_take(lanes, m, given.at[i], given.bytes, err));
         take_losses(sft, batch->weights != NULL, sums);
         sums->fed += sft->runner->packed.batch.n_tokens;
