@@ -195,8 +195,13 @@ cohort_status record_completions(struct training *t, const struct record_batch *
     const size_t total = (size_t)batch->n_prompts * (size_t)batch->n;
     if (!store_keeps_completions(t->store))
         return COHORT_OK;
-    for (size_t i = 0; i < total; i++)
-        TRY(record_one(t, batch, i, err));
+    for (size_t i = 0; i < total; i++) {
+        const cohort_status status = record_one(t, batch, i, err);
+        if (status != COHORT_OK) {
+            t->lines_lost = true;
+            return status;
+        }
+    }
     return COHORT_OK;
 }
 

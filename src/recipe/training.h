@@ -51,7 +51,7 @@ struct training {
     double saved_at;                  /* end of the last save, or the run's begin; of the clock */
     double save_seconds;              /* for which the last save held the run up */
     struct save_beside *beside;       /* a checkpoint that is being written meanwhile; NULL: none */
-    bool lines_lost;                  /* a step's metrics could not be kept or judged at all: it must be done again */
+    bool lines_lost;                  /* a step's metrics or completions could not be kept: it must be done again */
     bool again;                       /* --resume, but what stands in --out has no checkpoint yet: a new start */
     bool forked;                  /* it goes on from the checkpoint that cohort fork put there: options may differ */
     struct run_inputs inputs;     /* what this run reads: the command adds its own before training_begin */

@@ -126,34 +126,8 @@ fingerprint() { # fingerprint FOLDER
     if [ -f "$1/run/run.db" ]; then records "$1/run"; fi
 }
 
-# call KIND K COUNT COMMAND: one failing call; 0: the command failed as it should, 10: it did without. Anything else ends the shell (fail).
-call() {
-    local kind=$1 k=$2 count=$3 command=$4 status good=$work/good-$4 out=$work/out
-    out=$work/out
-    rm -rf "$out"
-    mkdir "$out"
-    status=0
-    LD_PRELOAD=$SHIM FAIL_KIND=$kind FAIL_UNDER=$work FAIL_AT=$k "run_$command" 2>"$out/stderr" || status=$?
-    if [ $status -eq 0 ]; then
-        fingerprint "$out" >"$work/found"
-        cmp -s "$work/wanted" "$work/found" || { diff "$work/wanted" "$work/found" | head -5 >&2 || true; diff -ar "$good" "$out" | head -20 | cut -c1-300 >&2 || true; fail "$command, $kind $k of $count: exit status 0, and other output"; }
-        return 10
-    fi
-    [ $status -le 3 ] || fail "$command, $kind $k of $count: exit status $status: $(tail -n 2 "$out/stderr")"
-    grep -qE '^(cohort|train_steps): ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
-    # Out of memory says nothing about the files.
-    [ "$command $kind" != "verify alloc" ] || ! grep -q 'damaged' "$out/stderr" || fail "verify, alloc $k of $count: $(tail -n 1 "$out/stderr")"
-    case $command in sft | dpo | kto | orpo | cpo | reward | grpo | rloo | distill)
-        "run_$command" --resume latest 2>"$out/stderr" || fail "$command, $kind $k of $count: cannot be resumed: $(tail -n 1 "$out/stderr")"
-        fingerprint "$out" >"$work/found"
-        cmp -s "$work/wanted" "$work/found" || { diff "$work/wanted" "$work/found" | head -5 >&2 || true; fail "$command, $kind $k of $count: the resumed run is another"; }
-        ;;
-    esac
-    return 0
-}
-
 sweep() {
-    local kind=$1 step=$2 k=$3 command=$4 count
+    local kind=$1 step=$2 k=$3 command=$4 status count resumed=
     local good=$work/good-$command out
     printf 'while read -r line; do echo 1; done\n' >"$work/reward.sh"
     sed -n 1,2p "$work/rows.jsonl" >"$work/chat-eval.jsonl"
@@ -167,18 +141,28 @@ sweep() {
     fingerprint "$good" >"$work/wanted"
     local tried=0 succeeded=0
     for (( ; k <= last; k += step)); do
-        local code=0
-        (call "$kind" "$k" "$count" "$command") || code=$?
-        # Where several threads ask, the k-th call is not the same one each time, nor is what the others were at. What shows once in
-        # two is told, and does not end the sweep.
-        if [ $code != 0 ] && [ $code != 10 ]; then
-            echo "$command, $kind $k of $count: once more" >&2
-            code=0
-            (call "$kind" "$k" "$count" "$command") || code=$?
-            [ $code = 0 ] || [ $code = 10 ] || exit 1
-        fi
+        out=$work/out
+        rm -rf "$out"
+        mkdir "$out"
+        status=0
+        LD_PRELOAD=$SHIM FAIL_KIND=$kind FAIL_UNDER=$work FAIL_AT=$k "run_$command" 2>"$out/stderr" || status=$?
         tried=$((tried + 1))
-        [ $code = 0 ] || succeeded=$((succeeded + 1))
+        if [ $status -eq 0 ]; then
+            succeeded=$((succeeded + 1))
+            fingerprint "$out" >"$work/found"
+            cmp -s "$work/wanted" "$work/found" || { diff "$work/wanted" "$work/found" | head -5 >&2 || true; diff -ar "$good" "$out" | head -20 | cut -c1-300 >&2 || true; fail "$command, $kind $k of $count: exit status 0, and other output"; }
+            continue
+        fi
+        [ $status -le 3 ] || fail "$command, $kind $k of $count: exit status $status: $(tail -n 2 "$out/stderr")"
+        grep -qE '^(cohort|train_steps): ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
+        # Out of memory says nothing about the files.
+        [ "$command $kind" != "verify alloc" ] || ! grep -q 'damaged' "$out/stderr" || fail "verify, alloc $k of $count: $(tail -n 1 "$out/stderr")"
+        case $command in sft | dpo | kto | orpo | cpo | reward | grpo | rloo | distill)
+            "run_$command" --resume latest 2>"$out/stderr" || fail "$command, $kind $k of $count: cannot be resumed: $(tail -n 1 "$out/stderr")"
+            fingerprint "$out" >"$work/found"
+            cmp -s "$work/wanted" "$work/found" || { diff "$work/wanted" "$work/found" | head -5 >&2 || true; fail "$command, $kind $k of $count: the resumed run is another"; }
+            ;;
+        esac
     done
     printf '%-10s %-6s %6d calls, %5d tried: %5d failed with a message, %4d succeeded with the same output\n' "$command" "$kind" "$count" "$tried" $((tried - succeeded)) "$succeeded"
 }
