@@ -252,6 +252,18 @@ struct sequence *scheduler_waiting(const struct scheduler *q, int64_t request, i
     return i >= 0 && i < r->ask.n && r->sequences[i].state == SEQUENCE_WAITING ? &r->sequences[i] : NULL;
 }
 
+/* A row is all that it lacks, or the pages too that it gave up. */
+static void waits_no_more(struct scheduler *q, struct sequence *s)
+{
+    q->n_waiting--;
+    if (s->pages.count > 0) {
+        s->state = SEQUENCE_READY;
+        sequence_list_append(&q->ready, s);
+    } else {
+        sequence_pending(s);
+    }
+}
+
 cohort_status scheduler_go_on(struct scheduler *q, struct sequence *s, const int32_t *tokens, int32_t n,
                               cohort_error *err)
 {
@@ -264,13 +276,7 @@ cohort_status scheduler_go_on(struct scheduler *q, struct sequence *s, const int
         return end_between(q, s, FINISH_LENGTH, err);
     mem_free(s->routes);
     s->routes = NULL;
-    q->n_waiting--;
-    if (s->pages.count > 0) {
-        s->state = SEQUENCE_READY;
-        sequence_list_append(&q->ready, s);
-    } else {
-        sequence_pending(s);
-    }
+    waits_no_more(q, s);
     return COHORT_OK;
 }
 
@@ -279,13 +285,7 @@ void scheduler_retrace(struct scheduler *q, struct sequence *s, const int32_t *t
     assert(s->state == SEQUENCE_WAITING && n >= 1 && n + ahead < s->request->max_tokens && s->request->ask.pause > 0);
     sequence_list_remove(&q->turns, s);
     sequence_retrace(s, tokens, n, ahead);
-    q->n_waiting--;
-    if (s->pages.count > 0) {
-        s->state = SEQUENCE_READY;
-        sequence_list_append(&q->ready, s);
-    } else {
-        sequence_pending(s);
-    }
+    waits_no_more(q, s);
 }
 
 cohort_status scheduler_end(struct scheduler *q, struct sequence *s, cohort_error *err)
