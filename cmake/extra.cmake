@@ -65,7 +65,7 @@ if(COHORT_TESTS AND TARGET test_invariance)
   endif()
 
   # What ranks have of a gradient added in their order, and not in that of the lanes.
-  if(TARGET cohort_cli AND COHORT_HAS_MPI AND NOT CMAKE_CROSSCOMPILING_EMULATOR)
+  if(TARGET cohort_cli AND COHORT_MPI_FOUND AND NOT CMAKE_CROSSCOMPILING_EMULATOR)
     cohort_broken_objects(broken_lanes COHORT_BREAK_LANES ${PROJECT_SOURCE_DIR}/src/train/lanes.c)
     add_executable(cohort_broken_lanes ${COHORT_CLI_SOURCES} $<TARGET_OBJECTS:broken_lanes>)
     set_target_properties(cohort_broken_lanes PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)

@@ -1,4 +1,4 @@
-#ifdef COHORT_CURL
+#ifdef COHORT_JUDGE
 
 #include "base/http_client.h"
 

@@ -1,5 +1,5 @@
 /* In a build without libcurl: creating a client says so, and nothing else is reached. */
-#ifndef COHORT_CURL
+#ifndef COHORT_JUDGE
 
 #include "base/http_client.h"
 

@@ -1,4 +1,4 @@
-#ifdef COHORT_HTTP
+#ifdef COHORT_SERVE
 
 #include "serve/http.h"
 

@@ -1,5 +1,5 @@
 /* In a build without libmicrohttpd: opening a server says so, and nothing else is reached. */
-#ifndef COHORT_HTTP
+#ifndef COHORT_SERVE
 
 #include "serve/http.h"
 
