@@ -1,4 +1,4 @@
-#ifdef COHORT_JUDGE
+#ifdef COHORT_JUDGE_FOUND
 
 #include "base/http_client.h"
 

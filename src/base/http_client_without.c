@@ -1,5 +1,5 @@
 /* In a build without libcurl: creating a client says so, and nothing else is reached. */
-#ifndef COHORT_JUDGE
+#ifndef COHORT_JUDGE_FOUND
 
 #include "base/http_client.h"
 

@@ -1,6 +1,6 @@
 /* Ranks over Open MPI. Calls do not block: a wait polls, looks whether another rank has said that it failed, and ends at the
  * time limit. */
-#ifdef COHORT_MPI
+#ifdef COHORT_MPI_FOUND
 
 #include "ranks/ranks.h"
 

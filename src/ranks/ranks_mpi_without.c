@@ -1,5 +1,5 @@
 /* In place of ranks_mpi.c in a build without MPI. */
-#ifndef COHORT_MPI
+#ifndef COHORT_MPI_FOUND
 #include "ranks/ranks.h"
 
 cohort_status ranks_open_mpi(struct ranks **out, int32_t wanted, cohort_error *err)

@@ -1,4 +1,4 @@
-#ifdef COHORT_SERVE
+#ifdef COHORT_SERVE_FOUND
 
 #include "serve/http.h"
 

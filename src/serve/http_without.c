@@ -1,5 +1,5 @@
 /* In a build without libmicrohttpd: opening a server says so, and nothing else is reached. */
-#ifndef COHORT_SERVE
+#ifndef COHORT_SERVE_FOUND
 
 #include "serve/http.h"
 
