@@ -25,13 +25,17 @@ one() { # DELAY: tokens/s and the share of completions that waited
     "$cohort" grpo --model "$model" --data "$work/rows.jsonl" --environment "exec:exec python3 $here/turns_environment.py $1 $turns" \
         --prompts-per-step $((episodes / 8)) --num-generations 8 --steps 1 --max-completion-length $((turns * tokens * 3)) --save-steps 0 \
         --decode-concurrency "$rows" --device "${DEVICE:-cpu}" --out "$work/run" > /dev/null 2> "$work/log" || { cat "$work/log" >&2; exit 1; }
-    sed -n 's/.*"throughput\/rollout_tokens_per_second": \([^,]*\).*"environments\/turns": \([^,]*\).*"rollout\/wait_share": \([^,]*\).*/\1 \2 \3/p' \
-        "$work/run/metrics.jsonl"
+    for metric in throughput/rollout_tokens_per_second environments/turns rollout/wait_share rollout/rows rollout/single_share rollout/set_back \
+        environments/latency_p99; do
+        sed -n "s|.*\"$metric\": \([^,}]*\).*|\1|p" "$work/run/metrics.jsonl"
+    done | paste -sd ' '
 }
 for _ in $(seq "${ROUNDS:-3}"); do one 0 >> "$work/now"; one "$delay" >> "$work/late"; done
 median() { sort -n "$1" | sed -n "$(((${ROUNDS:-3} + 1) / 2))p"; }
-read -r now _ _ <<< "$(median "$work/now")"
-read -r late each waited <<< "$(median "$work/late")"
+read -r now now_rest <<< "$(median "$work/now")"
+read -r late late_rest <<< "$(median "$work/late")"
+read -r each waited _ <<< "$late_rest"
+echo "turns, share that waits, rows a step, share of single steps, set back, p99 of an answer in seconds: at once $now_rest; late $late_rest"
 awk -v now="$now" -v late="$late" -v each="$each" -v waited="$waited" -v n="$episodes" -v rows="$rows" -v delay="$delay" 'BEGIN {
     printf "%d episodes, %d rows, %.1f turns each; answers at once: %.0f tok/s; after %s s: %.0f tok/s, %.0f %% (85); %.0f %% of the completions waited\n",
         n, rows, each, now, delay, late, 100 * late / now, 100 * waited }'

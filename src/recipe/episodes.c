@@ -354,6 +354,8 @@ static cohort_status answer(void *context, struct engine *engine, bool idle, coh
     struct environment_event event;
     const struct engine_stats stats = engine_stats(engine);
     e->waiting += stats.waiting;
+    e->first = e->waited == 0 ? stats : e->first;
+    e->last = stats;
     e->waited += stats.waiting + stats.running;
     for (int32_t i = 0; i < e->n_prompts * e->n; i++) /* lost while it was decoded */
         if (e->list[i].waits && e->list[i].at == NULL)
@@ -602,6 +604,8 @@ static bool log_metrics(const json_t *story, struct reward_log *log)
     return good;
 }
 
+static double share(double part, double all) { return all > 0.0 ? part / all : 0.0; }
+
 cohort_status episodes_end(struct episodes *e, struct reward_log *log, cohort_error *err)
 {
     int64_t ends[ENVIRONMENT_ENDS] = {0}, calls = 0, failed = 0, malformed = 0, turns = 0;
@@ -633,7 +637,15 @@ cohort_status episodes_end(struct episodes *e, struct reward_log *log, cohort_er
         reward_log_metric(log, "environments/deaths", (double)figures.deaths, 1) &&
         reward_log_metric(log, "environments/latency_p50", figures.latency_p50, 1) &&
         reward_log_metric(log, "environments/latency_p99", figures.latency_p99, 1) &&
-        reward_log_metric(log, "rollout/wait_share", e->waited > 0 ? (double)e->waiting / (double)e->waited : 0.0, 1) &&
+        reward_log_metric(log, "rollout/wait_share", share((double)e->waiting, (double)e->waited), 1) &&
+        reward_log_metric(log, "rollout/rows",
+                          share((double)(e->last.generated_tokens - e->first.generated_tokens),
+                                (double)(e->last.steps - e->first.steps)),
+                          1) &&
+        reward_log_metric(log, "rollout/single_share",
+                          share(e->last.single_seconds - e->first.single_seconds, e->last.seconds - e->first.seconds),
+                          1) &&
+        reward_log_metric(log, "rollout/set_back", (double)(e->last.set_back - e->first.set_back), 1) &&
         reward_log_metric(log, "tools/call_frequency", (double)calls, n) &&
         reward_log_metric(log, "tools/failure_frequency", calls > 0 ? (double)failed : 0.0, calls > 0 ? calls : 1) &&
         reward_log_metric(log, "tools/malformed_frequency", calls > 0 ? (double)malformed : 0.0, calls > 0 ? calls : 1);

@@ -39,7 +39,8 @@ struct episodes {
     /* The rollout in hand. */
     struct live_episode *list; /* [n_prompts * n] */
     int32_t n_prompts, n;
-    int64_t waiting, waited; /* sequences that waited, summed over looks; and that were there */
+    int64_t waiting, waited;         /* sequences that waited, summed over looks; and that were there */
+    struct engine_stats first, last; /* at the first look and at the last */
     int64_t serial;
     bool warned;
 };

@@ -20,8 +20,9 @@ struct engine {
     struct decode_window window;
     const struct model_adapter **adapters; /* [n_adapters] that requests may name from 1 on */
     int32_t n_adapters;
-    uint64_t weights; /* the model's as of the step before */
-    int32_t closed;   /* steps for which those that go on behind a turn are not let in */
+    uint64_t weights;               /* the model's as of the step before */
+    double seconds, single_seconds; /* engine_stats */
+    int32_t closed;                 /* steps for which those that go on behind a turn are not let in */
     /* What came while a step ran, from its callbacks or from other threads; the next one begins with it. lock guards it, and
      * everything else while no step runs. */
     pthread_mutex_t lock;
@@ -410,6 +411,8 @@ struct engine_stats engine_stats(const struct engine *e)
                                  .set_back_tokens = e->scheduler.set_back_tokens,
                                  .drafted = e->scheduler.drafts.drafted,
                                  .accepted = e->scheduler.drafts.accepted,
+                                 .seconds = e->seconds,
+                                 .single_seconds = e->single_seconds,
                                  .running = e->scheduler.n_running,
                                  .waiting = e->scheduler.n_waiting};
 }
@@ -528,9 +531,11 @@ static cohort_status run_alike(struct engine *e, bool open, cohort_error *err)
         e->closed = open && scheduler_catches_up(scheduler) ? TURN_STEPS : e->closed > 0 ? e->closed - 1 : 0;
     TRY(window ? decode_window_run(&e->window, &e->step, scheduler, err) : step_run(&e->step, scheduler, err));
     const int64_t taken = e->step.n_steps - steps;
+    const double seconds = clock_seconds() - begin;
+    e->seconds += seconds;
+    e->single_seconds += window ? 0.0 : seconds;
     if (decodes && taken > 0)
-        drafts_measure(&scheduler->drafts, rows, scheduler->generated_tokens - before,
-                       (clock_seconds() - begin) / (double)taken);
+        drafts_measure(&scheduler->drafts, rows, scheduler->generated_tokens - before, seconds / (double)taken);
     return COHORT_OK;
 }
 

@@ -183,6 +183,7 @@ struct engine_stats {
     int64_t known_tokens;              /* of prompts and of what was set back, that were there (engine_keep_prefixes) */
     int64_t set_back, set_back_tokens; /* how often pages were given up for older ones, and the tokens in them */
     int64_t drafted, accepted;         /* tokens that were drafted, and those of them that were drawn */
+    double seconds, single_seconds;    /* of steps, and of those that were not part of a window */
     int32_t running, waiting;
 };
 struct engine_stats engine_stats(const struct engine *engine);

@@ -45,6 +45,7 @@ for word in $(sed -n 's/^#define.*//; s/^    X([A-Z_]*, "\([a-z_]*\)".*/\1/p' "$
     grep -q "\"environments/end/$word\": " guess/metrics.jsonl || fail "no metric of the end $word"
 done
 for metric in environments/turns environments/deaths environments/late environments/latency_p50 environments/latency_p99 rollout/wait_share \
+    rollout/rows rollout/single_share rollout/set_back \
     tools/call_frequency tools/failure_frequency tools/malformed_frequency; do
     grep -q "\"$metric\": " guess/metrics.jsonl || fail "no metric $metric"
 done

@@ -16,7 +16,7 @@ args=(grpo --model model --data rows.jsonl --prompts-per-step 3 --num-generation
 printf '{"eos_token_id": [%s]}\n' "$(seq -s, 100 112)" >model/generation_config.json
 
 # Numbers but for what depends on the clock.
-steady() { numbers "$1" | sed -E 's/, "(environments\/latency[^"]*|rollout\/wait_share)": [^,}]*//g'; }
+steady() { numbers "$1" | sed -E 's/, "(environments\/latency[^"]*|rollout\/[a-z_]*)": [^,}]*//g'; }
 same_run() {
     same_checkpoint "$1/final" "$2/final" "$3"
     same "$1/completions.jsonl" "$2/completions.jsonl" "$3"
