@@ -139,6 +139,12 @@ struct rmsnorm_backward {
     float *d_gain;   /* [C], accumulated into; NULL: not wanted */
 };
 
+/* Keys and values in 8 bits (kv8): of a head of a row D whole numbers from -127 to 127, and behind them, at a multiple of 4
+ * bytes, the float that one of them is worth: the largest magnitude divided by 127 (0 where that is below 1e-30, NaN where
+ * an element is not finite). What is read is their product, rounded to act. */
+#define KV8_SCALE_AT(head_dim)   (((head_dim) + 3) / 4 * 4)
+#define KV8_HEAD_BYTES(head_dim) (KV8_SCALE_AT(head_dim) + 4)
+
 /* Splits the fused projection and prepares attention: per head RMS norm of q and k (gains [D]; NULL gain: no norm),
  * then rotation of the halves (i, i + D/2) by the angle of the token's position; v is copied. k and v go to rows
  * kv_row[t]. */
@@ -155,7 +161,8 @@ struct qkv_forward {
     float eps;
     enum dtype act;
     void *q;     /* [T, H*D] act */
-    void *k, *v; /* [kv rows, K*D] act */
+    void *k, *v; /* [kv rows, K*D] act, or with kv8 [kv rows, K, KV8_HEAD_BYTES(D)] bytes */
+    bool kv8;
 };
 
 /* Computes the gradient of the fused projection from those after rotation. The rows of dk and dv are kv_row[t]. */
@@ -206,7 +213,8 @@ struct attention_forward {
     const struct attention_span *spans; /* (host) */
     const int32_t *position;            /* [T] of the queries; what seqs say too */
     const void *q;                      /* [T, H*D] act */
-    const void *k, *v;                  /* [kv rows, K*D] act */
+    const void *k, *v;                  /* [kv rows, K*D] act, or as struct qkv_forward has them with kv8 */
+    bool kv8;                           /* never where a backward follows */
     void *out;                          /* [T, H*D] act */
     float *lse;                         /* [T, H] log-sum-exp of the scaled scores, or NULL */
 };

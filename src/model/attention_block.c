@@ -22,7 +22,8 @@ static struct qkv_forward qkv_params(const struct layer_run *r)
                                  .act = model->type,
                                  .q = r->acts->q,
                                  .k = r->state.k,
-                                 .v = r->state.v};
+                                 .v = r->state.v,
+                                 .kv8 = r->state.kv8};
     if (a->q_norm.gain != NULL) {
         params.q_gain = param_values(a->q_norm.set, a->q_norm.gain);
         params.k_gain = param_values(a->k_norm.set, a->k_norm.gain);
@@ -49,6 +50,7 @@ static struct attention_forward attention_params(const struct layer_run *r)
                                       .q = r->acts->q,
                                       .k = r->state.k,
                                       .v = r->state.v,
+                                      .kv8 = r->state.kv8,
                                       .out = r->acts->attn,
                                       .lse = r->acts->lse};
 }
@@ -75,7 +77,7 @@ void attention_block_backward(const struct layer_run *r)
     const struct model_config *c = &r->model->config;
     const enum dtype type = r->model->type;
     const int64_t T = r->batch->n_tokens;
-    const size_t kv_bytes = kv_layer_bytes(c, DTYPE_F32, T);
+    const size_t kv_bytes = kv_layer_bytes(c, DTYPE_F32, false, T);
     layer_run_convert(r);
     linear_backward(&a->out, T, work->d_out, r->acts->attn, work->d_attn, type);
     be->ops->zero(be, work->d_k, kv_bytes);

@@ -7,15 +7,17 @@
 #include <assert.h>
 #include <string.h>
 
-size_t kv_layer_bytes(const struct model_config *config, enum dtype act, int64_t rows)
+size_t kv_layer_bytes(const struct model_config *config, enum dtype act, bool kv8, int64_t rows)
 {
-    return (size_t)rows * (size_t)config->n_kv_heads * (size_t)config->head_dim * dtype_bytes(act);
+    const size_t head = kv8 ? (size_t)KV8_HEAD_BYTES(config->head_dim) : (size_t)config->head_dim * dtype_bytes(act);
+    return (size_t)rows * (size_t)config->n_kv_heads * head;
 }
 
 struct layer_state kv_layer_state(const struct kv_store *kv, int32_t layer)
 {
     const size_t offset = (size_t)layer * kv->layer_bytes;
-    return (struct layer_state){.k = (char *)kv->k + offset, .v = (char *)kv->v + offset, .routes = kv->routes};
+    return (struct layer_state){
+        .k = (char *)kv->k + offset, .v = (char *)kv->v + offset, .routes = kv->routes, .kv8 = kv->kv8};
 }
 
 /* The width of the feed-forward block's rows for each token: of layer's, or (-1) of the widest. */

@@ -57,8 +57,9 @@ int32_t route_width(const struct model_config *config);
 
 /* What one layer keeps of earlier tokens: the rows of keys and values that spans refer to. */
 struct layer_state {
-    void *k, *v;      /* [rows, K*D] act */
+    void *k, *v;      /* [rows, K*D] act, or in 8 bits as struct qkv_forward says */
     uint16_t *routes; /* with experts: where a token went, [rows, route_width]; NULL: not kept */
+    bool kv8;
 };
 
 /* The states of all layers: layer l's rows start at l * layer_bytes. */
@@ -67,8 +68,9 @@ struct kv_store {
     uint16_t *routes; /* [rows, route_width] of all layers; NULL: not kept */
     int64_t rows;
     size_t layer_bytes; /* 0: layers share one set of rows (training with recomputation) */
+    bool kv8;           /* in 8 bits, which no training reads: its log-probs would be of rounded keys and values */
 };
-size_t kv_layer_bytes(const struct model_config *config, enum dtype act, int64_t rows);
+size_t kv_layer_bytes(const struct model_config *config, enum dtype act, bool kv8, int64_t rows);
 struct layer_state kv_layer_state(const struct kv_store *kv, int32_t layer);
 
 enum decoder_mode {

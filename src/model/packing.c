@@ -326,8 +326,8 @@ cohort_status packed_decoder_plan(struct decoder_work *work, struct arena *arena
         return COHORT_OK;
     work->kv.rows = max_tokens;
     work->kv.layer_bytes = 0;
-    work->kv.k = arena_take(arena, kv_layer_bytes(config, act, max_tokens));
-    work->kv.v = arena_take(arena, kv_layer_bytes(config, act, max_tokens));
+    work->kv.k = arena_take(arena, kv_layer_bytes(config, act, false, max_tokens));
+    work->kv.v = arena_take(arena, kv_layer_bytes(config, act, false, max_tokens));
     return COHORT_OK;
 }
 

@@ -47,7 +47,8 @@ static const char *const way_names[N_WAYS] = {"generate, 8 at once", "train an a
 static cohort_status way_bytes(struct model *model, size_t logits, size_t bytes[N_WAYS], cohort_error *err)
 {
     const int64_t tokens = model->max_context < ROW_TOKENS ? model->max_context : ROW_TOKENS;
-    const size_t kv = 2 * (size_t)model->config.n_layers * kv_layer_bytes(&model->config, model->type, 8 * tokens);
+    const size_t kv =
+        2 * (size_t)model->config.n_layers * kv_layer_bytes(&model->config, model->type, false, 8 * tokens);
     /* Values, gradient, two moments and the low half of the master. */
     const size_t adapter = (size_t)adapter_weights(model) * (2 + 4 + 8 + 2);
     size_t training = 0;

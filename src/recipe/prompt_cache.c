@@ -13,7 +13,7 @@
 struct about {
     const char *name, *value, *what;
 };
-enum { N_ABOUT = 5 };
+enum { N_ABOUT = 6 };
 
 static void describe(const struct session *session, struct about about[N_ABOUT])
 {
@@ -25,13 +25,14 @@ static void describe(const struct session *session, struct about about[N_ABOUT])
         {"device", be->device == NULL ? "" : be->device, "another device"},
         {"kernels", kernels == NULL ? "" : kernels, "other kernels"},
         {"version", cohort_version(), "another version of cohort"},
+        {"kv_bits", session->kv8 ? "8" : "0", "another kv_bits"},
     };
     memcpy(about, list, sizeof list);
 }
 
 static size_t page_bytes(const struct session *session)
 {
-    return engine_page_bytes(&session->model->config, session->model->type);
+    return engine_page_bytes(&session->model->config, session->model->type, session->kv8);
 }
 
 /* ---- Reading ---- */

@@ -136,7 +136,7 @@ static int64_t held_sequences(const struct rollout_need *need, int64_t pages)
 static cohort_status fill_room(struct model *model, const struct rollout_need *need, size_t room,
                                const struct backend_load *training, struct rollout_choice *choice, cohort_error *err)
 {
-    const size_t page = engine_page_bytes(&model->config, model->type);
+    const size_t page = engine_page_bytes(&model->config, model->type, need->kv8);
     struct engine_config *config = &choice->config;
     struct backend_load load = {0};
     size_t fixed = 0;
@@ -169,7 +169,8 @@ cohort_status rollout_choose(struct model *model, const struct rollout_need *nee
         choice->config = (struct engine_config){.max_sequences = (int32_t)sequences,
                                                 .prefill_tokens = (int32_t)tokens,
                                                 .max_context = need->context,
-                                                .draft_tokens = need->draft_tokens};
+                                                .draft_tokens = need->draft_tokens,
+                                                .kv8 = need->kv8};
         TRY(fill_room(model, need, room, training, choice, err));
         if (choice->config.n_pages >= choice->useful)
             return COHORT_OK;

@@ -302,6 +302,20 @@ static cohort_status read_weights(struct session *session, bool hashed, cohort_e
     return status;
 }
 
+static cohort_status read_kv_bits(struct session *session, const struct options *options, cohort_error *err)
+{
+    const int64_t bits = options_has(options, "kv_bits") ? options_int(options, OPTION_KV_BITS) : 0;
+    if (bits != 0 && bits != 8)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "kv_bits is %lld, expected 8, or 0 for keys and values in the model's type", (long long)bits);
+    session->kv8 = bits == 8;
+    return !session->kv8
+               ? COHORT_OK
+               : text_printf(&session->notes, err,
+                             "kv_bits 8: keys and values are rounded to 8 bits, so that what is drawn and its "
+                             "log-probs are not exactly the model's\n");
+}
+
 cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need,
                            const cohort_observer *observer, cohort_error *err)
 {
@@ -367,6 +381,7 @@ cohort_status session_open(struct session *session, const struct options *option
             chat_template_open(&session->chat, session->tokenizer, options_string(options, OPTION_CHAT_TEMPLATE), err));
         TRY_GOTO(end_of_text_open(session, options, err));
     }
+    TRY_GOTO(read_kv_bits(session, options, err));
     observer_notes(observer, &session->notes);
     if (!training)
         TRY_GOTO(read_weights(session, (need & SESSION_HASHED) != 0, err));
@@ -458,15 +473,18 @@ cohort_status session_rollout(const struct session *session, const struct option
     size_t room = session_room(session, options);
     if (session->draft != NULL)
         room = session_draft_leaves(session->draft, session, room);
-    TRY(rollout_choose(session->model, need, half ? room / 2 : room, NULL, choice, err));
+    struct rollout_need own = *need;
+    own.kv8 = session->kv8;
+    TRY(rollout_choose(session->model, &own, half ? room / 2 : room, NULL, choice, err));
     const bool waits =
         need->whole && (choice->config.n_pages < need->pages || choice->config.max_sequences < need->completions);
     choice->refused = waits || choice->buffers + choice->working > room;
     if (!choice->refused)
         return COHORT_OK;
-    const double missing = waits ? (double)(need->pages - choice->config.n_pages) *
-                                       (double)engine_page_bytes(&session->model->config, session->model->type)
-                                 : 0.0;
+    const double missing =
+        waits ? (double)(need->pages - choice->config.n_pages) *
+                    (double)engine_page_bytes(&session->model->config, session->model->type, session->kv8)
+              : 0.0;
     return error_set(err, COHORT_ERR_MEMORY,
                      "rollout buffers: %.4g GB are wanted%s, %.4g GB are there; ask for fewer "
                      "tokens, or use a smaller model or another --device",

@@ -10,6 +10,7 @@ struct session_draft {
     struct model *model;
     struct engine *engine;
     struct arena arena;
+    bool kv8; /* the session's */
 };
 
 #define ID(id, word) SPECULATIVE_##id,
@@ -86,6 +87,7 @@ cohort_status session_draft_open(struct session_draft **out, const struct sessio
                          "draft_model says where drafts come from: leave speculative out, or it is auto");
     TRY(mem_alloc(out, 1, sizeof **out, "draft model", err));
     (*out)->backend = session->backend;
+    (*out)->kv8 = session->kv8;
     const cohort_status status = read_model(*out, session, options, options_string(options, OPTION_DRAFT_MODEL), err);
     if (status != COHORT_OK) {
         session_draft_close(*out);
@@ -109,8 +111,8 @@ size_t session_draft_bytes(const struct session_draft *draft) { return model_wei
 /* By what a page takes of each. */
 size_t session_draft_leaves(const struct session_draft *draft, const struct session *session, size_t room)
 {
-    const double ours = (double)engine_page_bytes(&session->model->config, session->model->type),
-                 theirs = (double)engine_page_bytes(&draft->model->config, draft->model->type);
+    const double ours = (double)engine_page_bytes(&session->model->config, session->model->type, session->kv8),
+                 theirs = (double)engine_page_bytes(&draft->model->config, draft->model->type, session->kv8);
     return (size_t)((double)room * ours / (ours + theirs));
 }
 
@@ -122,6 +124,7 @@ cohort_status session_draft_engine(struct session_draft *draft, struct engine *e
     own.draft_tokens = own.n_adapters = 0;
     own.adapters = NULL;
     own.turns = true;
+    own.kv8 = draft->kv8;
     TRY(rollout_choose(draft->model, &own, room, NULL, &choice, err));
     if (choice.buffers + choice.working > room)
         return error_set(err, COHORT_ERR_MEMORY, "buffers of the draft model: %.4g GB are wanted, %.4g GB are there",

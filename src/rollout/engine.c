@@ -40,9 +40,9 @@ int64_t engine_pages(int32_t n_prompt, int32_t max_tokens, int32_t n)
     return prompt_pages(n_prompt) + n * completion_pages(n_prompt, max_tokens);
 }
 
-size_t engine_page_bytes(const struct model_config *config, enum dtype act)
+size_t engine_page_bytes(const struct model_config *config, enum dtype act, bool kv8)
 {
-    return 2 * (size_t)config->n_layers * kv_layer_bytes(config, act, ATTENTION_CHUNK) +
+    return 2 * (size_t)config->n_layers * kv_layer_bytes(config, act, kv8, ATTENTION_CHUNK) +
            ATTENTION_CHUNK * (size_t)route_width(config) * sizeof(uint16_t);
 }
 
@@ -599,7 +599,7 @@ static struct page_part page_part(const struct engine *e, int32_t page, int32_t 
 {
     const struct model_config *c = &e->model->config;
     const struct kv_store *kv = &e->step.kv;
-    const size_t bytes = kv_layer_bytes(c, e->model->type, ATTENTION_CHUNK);
+    const size_t bytes = kv_layer_bytes(c, e->model->type, kv->kv8, ATTENTION_CHUNK);
     if (part == 2 * c->n_layers) {
         const size_t routes = ATTENTION_CHUNK * (size_t)route_width(c) * sizeof *kv->routes;
         return (struct page_part){routes > 0 ? (char *)kv->routes + (size_t)page * routes : NULL, routes};

@@ -45,11 +45,12 @@ struct engine_config {
     int32_t max_context;    /* prompt + completion, tokens */
     int32_t max_waiting;    /* requests that were not begun; 0: any number */
     int32_t draft_tokens;   /* tokens of a completion that a step drafts, at most (drafts.h); 0: none */
+    bool kv8;               /* keys and values in 8 bits: log-probs are not those of training */
 };
 
 /* The most pages that a request with n completions can come to hold. */
 int64_t engine_pages(int32_t n_prompt, int32_t max_tokens, int32_t n);
-size_t engine_page_bytes(const struct model_config *config, enum dtype act);
+size_t engine_page_bytes(const struct model_config *config, enum dtype act, bool kv8);
 /* What engine_plan will take for an engine of this configuration. */
 cohort_status engine_buffer_bytes(struct model *model, const struct engine_config *config, size_t *bytes,
                                   cohort_error *err);

@@ -51,7 +51,8 @@ cohort_status step_plan(struct step *step, struct arena *arena, cohort_error *er
     head_work_plan(&step->head, arena, c, act, outputs, head_chunk(c, step->model->backend->sizes->logits_bytes), false,
                    false);
     step->kv.rows = step->config.n_pages * ATTENTION_CHUNK;
-    step->kv.layer_bytes = kv_layer_bytes(c, act, step->kv.rows);
+    step->kv.kv8 = step->config.kv8;
+    step->kv.layer_bytes = kv_layer_bytes(c, act, step->kv.kv8, step->kv.rows);
     step->kv.k = arena_take(arena, (size_t)c->n_layers * step->kv.layer_bytes);
     step->kv.v = arena_take(arena, (size_t)c->n_layers * step->kv.layer_bytes);
     if (route_width(c) > 0)

@@ -22,6 +22,8 @@ static const char COMPLETIONS[] =
     "log_completions writes all of them into the run folder; leave it out";
 static const char COMPLETION_LOSS[] =
     "true, the default but of plain text: the loss is on the completion, of messages on the last one";
+static const char KV_BITS[] =
+    "q8_0 and fp8 are 8, for keys and values alike";
 static const char CONTEXT[] =
     "the context is the one of the model (max_position_embeddings of config.json); max_prompt_length and "
     "max_completion_length bound a request";
@@ -130,8 +132,8 @@ static const struct option_hint hints[] = {
     {"c", "max_length", "of a prompt and its completion, what the model has"},
     {"cache_implementation", NULL, ONE_IMPLEMENTATION},
     {"cache_prompt", NULL, NO_CACHE},
-    {"cache_type_k", NULL, NO_QUANTISATION},
-    {"cache_type_v", NULL, NO_QUANTISATION},
+    {"cache_type_k", "kv_bits", KV_BITS},
+    {"cache_type_v", "kv_bits", KV_BITS},
     {"callbacks", NULL, "cohort does not have it: programs can be called by rewards alone; leave it out"},
     {"cast_lm_head_to_fp32", NULL, "not needed: logits are computed in fp32; leave it out"},
     {"chat_template_args", "thinking", THINKING},
@@ -259,8 +261,9 @@ static const struct option_hint hints[] = {
     {"kl_coef", "beta", NULL},
     {"kl_loss_coef", "beta", NULL},
     {"kl_loss_type", "kl_estimator", "low_var_kl is k3, kl is k1, mse is k2"},
-    {"kv_bits", NULL, NO_QUANTISATION},
-    {"kv_group_size", NULL, NO_QUANTISATION},
+    {"kv_bits", NULL, "an option of generate, chat and serve: what is trained is sampled with exact keys and values; leave it out"},
+    {"kv_cache_dtype", "kv_bits", KV_BITS},
+    {"kv_group_size", NULL, "with kv_bits 8 each head of a token has a scale; leave it out"},
     {"label_names", NULL, COLUMNS},
     {"label_smoothing", "label_smoothing_factor", NULL},
     {"learning_rate_schedule", "lr_scheduler_type", NULL},
@@ -386,7 +389,7 @@ static const struct option_hint hints[] = {
     {"quantization", NULL, NO_QUANTISATION},
     {"quantize", NULL, NO_QUANTISATION},
     {"quantize_activations", NULL, NO_QUANTISATION},
-    {"quantized_kv_start", NULL, NO_QUANTISATION},
+    {"quantized_kv_start", NULL, "with kv_bits 8 the keys and values of all tokens are in 8 bits; leave it out"},
     {"queue_maxsize", NULL, IN_TURN},
     {"random_seed", "seed", NULL},
     {"ref_model", "model", "the reference of beta is the model as the run begins with it; dpo and kto have it"},

@@ -540,6 +540,7 @@ void serve_fingerprint(struct serve *s)
             hash_add_text(&hash, parts[i], strlen(parts[i]));
     hash_add(&hash, &s->session.model->type, sizeof s->session.model->type);
     hash_add(&hash, &s->n_weights, sizeof s->n_weights);
+    hash_add(&hash, &s->session.kv8, sizeof s->session.kv8);
     hash_end(&hash, hex);
     snprintf(s->fingerprint, sizeof s->fingerprint, "fp_%.16s", hex);
 }

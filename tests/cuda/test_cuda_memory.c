@@ -84,7 +84,7 @@ static int32_t at_once_training(enum model_preset preset, const char *limit, con
         check_pages(&plan.choice,
                     plan.rollout < plan.training ? plan.limit - total + plan.training - plan.rollout
                                                  : plan.limit - total,
-                    engine_page_bytes(&model->config, model->type));
+                    engine_page_bytes(&model->config, model->type, false));
         sequences = plan.choice.config.max_sequences;
     } else {
         assert_int_equal(status, COHORT_ERR_MEMORY);
@@ -112,7 +112,8 @@ static int32_t at_once(enum model_preset preset, const char *limit, int32_t aske
     const size_t taken = choice.buffers + choice.working;
     if (status == COHORT_OK) {
         assert_true(weights + taken <= all);
-        check_pages(&choice, all - weights - taken, engine_page_bytes(&session.model->config, session.model->type));
+        check_pages(&choice, all - weights - taken,
+                    engine_page_bytes(&session.model->config, session.model->type, false));
     } else {
         assert_int_equal(status, COHORT_ERR_MEMORY);
         assert_true(choice.refused);

@@ -24,6 +24,7 @@ struct batch {
     uint32_t token[MAX_ROWS], kv[MAX_ROWS];
     int32_t tokens, kv_rows;
     void *q, *k, *v, *d_out; /* (host) act */
+    void *k8, *v8;           /* (host) what the forward reads with f.kv8 */
     void *out;               /* (host) results: act */
     float *lse, *dq, *dk, *dv;
     float start; /* what dk and dv begin with */
@@ -47,7 +48,7 @@ static inline struct batch *batch_new(const struct shape *shape, enum dtype act)
 
 static inline void batch_free(struct batch *b)
 {
-    void *memory[] = {b->q, b->k, b->v, b->d_out, b->out, b->lse, b->dq, b->dk, b->dv, b};
+    void *memory[] = {b->q, b->k, b->v, b->k8, b->v8, b->d_out, b->out, b->lse, b->dq, b->dk, b->dv, b};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         free(memory[i]);
 }
@@ -169,6 +170,27 @@ static inline void batch_fill(struct batch *b)
     b->v = batch_rows(3, b->kv, b->kv_rows, key_width(b), b->f.act, 1.0f);
 }
 
+/* Rows in 8 bits, whose values become those of x too. */
+static inline void *narrow_rows(void *x, const struct batch *b)
+{
+    const int32_t n = b->f.head_dim, heads = b->kv_rows * b->f.n_kv_heads;
+    char *to = malloc((size_t)(heads * KV8_HEAD_BYTES(n) + 1));
+    assert_non_null(to);
+    for (int32_t h = 0; h < heads; h++) {
+        int8_t *number = (int8_t *)to + h * KV8_HEAD_BYTES(n);
+        float most = 0.0f;
+        for (int32_t d = 0; d < n; d++)
+            most = fmaxf(most, fabsf((float)at(x, b->f.act, (int64_t)h * n + d)));
+        const float scale = isnan(at(x, b->f.act, (int64_t)h * n)) ? NAN : most / 127.0f;
+        for (int32_t d = 0; d < n; d++) {
+            number[d] = isnan(scale) ? 0 : (int8_t)rintf((float)at(x, b->f.act, (int64_t)h * n + d) * (127.0f / most));
+            put(x, b->f.act, (int64_t)h * n + d, scale * (float)number[d]);
+        }
+        memcpy(number + KV8_SCALE_AT(n), &scale, sizeof scale);
+    }
+    return to;
+}
+
 static inline void batch_prepare(struct batch *b, bool backward)
 {
     const struct attention_batch batch = {.n_tokens = b->tokens,
@@ -220,8 +242,9 @@ static inline void batch_layer(struct batch *b, int backward)
     const struct array *out = array_new(nq, act, 0, 0.0),
                        *lse = array_new((int64_t)b->tokens * b->f.n_heads, DTYPE_F32, 0, 0.0);
     b->f.q = array_of(b->q, nq, act)->d;
-    b->f.k = array_of(b->k, nk, act)->d;
-    b->f.v = array_of(b->v, nk, act)->d;
+    const int64_t n8 = b->kv_rows * b->f.n_kv_heads * (int64_t)KV8_HEAD_BYTES(b->f.head_dim) / 4;
+    b->f.k = b->f.kv8 ? array_of(b->k8, n8, DTYPE_F32)->d : array_of(b->k, nk, act)->d;
+    b->f.v = b->f.kv8 ? array_of(b->v8, n8, DTYPE_F32)->d : array_of(b->v, nk, act)->d;
     b->f.position = ids_of(b->position, b->tokens)->d;
     b->f.out = out->d;
     b->f.lse = lse->d;

@@ -243,6 +243,42 @@ static void test_layouts(void **state)
     }
 }
 
+/* Keys and values in 8 bits give the bits that the values which they stand for give in act. */
+static void check_kv8(struct batch *b)
+{
+    batch_fill(b);
+    b->k8 = narrow_rows(b->k, b);
+    b->v8 = narrow_rows(b->v, b);
+    struct batch *wide = calloc(1, sizeof *wide);
+    assert_non_null(wide);
+    batch_forward(b, false);
+    *wide = *b;
+    b->out = b->lse = NULL;
+    b->f.kv8 = true;
+    batch_forward(b, false);
+    assert_same(b, wide, b->tokens / 2, "8 bits");
+    free(wide->out), free(wide->lse), free(wide);
+    batch_free(b);
+}
+
+static void test_kv8(void **state)
+{
+    (void)state;
+    static const struct shape shapes[] = {{4, 2, 128, 0}, {4, 1, 64, 0},  {3, 1, 40, 0},
+                                          {8, 2, 7, 0},   {2, 2, 16, 20}, {4, 2, 64, 130}};
+    static const int32_t ragged[] = {1, 63, 64, 65, 130}, at[] = {301, 310, 420};
+    EACH_PRODUCT
+    for (int i = 0; i < (int)(sizeof shapes / sizeof *shapes); i++)
+        for (int act = 0; act < 2; act++) {
+            struct batch *b = batch_new(&shapes[i], act ? DTYPE_BF16 : DTYPE_F32);
+            add_ragged(b, ragged, 5);
+            check_kv8(b);
+            b = batch_new(&shapes[i], act ? DTYPE_BF16 : DTYPE_F32);
+            add_paged(b, 300, at, 3);
+            check_kv8(b);
+        }
+}
+
 /* ---- What only a small batch shows ---- */
 
 /* A NaN in k or v of one token reaches the queries that see it, and nothing else. (On a GPU 0 * NaN may reach queries of
@@ -412,10 +448,8 @@ int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts),
-        cmocka_unit_test(test_reference),
-        cmocka_unit_test(test_nan_stays),
-        cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_layouts),   cmocka_unit_test(test_reference), cmocka_unit_test(test_kv8),
+        cmocka_unit_test(test_nan_stays), cmocka_unit_test(test_nothing),
     };
     const struct CMUnitTest control[] = {cmocka_unit_test(test_layouts)}, times[] = {cmocka_unit_test(bench)};
     if (test_options.bench)

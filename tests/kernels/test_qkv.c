@@ -221,6 +221,72 @@ static void test_reference(void **state)
     }
 }
 
+/* In 8 bits: each head's numbers are those of its fp32 values, which the rows without kv8 hold rounded to act; q is the same.
+ * Rows of nobody, and behind a head's scale, keep what they had. */
+static void check_kv8(int64_t tokens, int32_t heads, int32_t kv, int32_t n, enum dtype act)
+{
+    struct problem *b = problem_new(tokens, heads, kv, n, act, act, true, 0, 0),
+                   *eight = problem_new(tokens, heads, kv, n, act, act, true, 0, 0);
+    const int64_t count = 2 * tokens * kv * (int64_t)KV8_HEAD_BYTES(n) / 4;
+    const struct array *rows[2] = {array_new(count, DTYPE_F32, 0, 0.0), array_new(count, DTYPE_F32, 0, 0.0)},
+                       *wide[2] = {b->k, b->v};
+    set(b->qkv, (heads + kv) * n - 1, 0.0f); /* of token 0 */
+    for (int32_t d = 0; d < n; d++) {
+        set(b->qkv, (heads + kv) * n + d, d == 1 ? INFINITY : 1.0f);    /* its first value */
+        set(b->qkv, (heads + 2 * kv) * n + (heads + kv) * n + d, 0.0f); /* token 1's */
+    }
+    memcpy(eight->qkv->x, b->qkv->x, b->qkv->bytes);
+    push(b->qkv), push(eight->qkv);
+    eight->p.forward.kv8 = true;
+    eight->p.forward.k = rows[0]->d;
+    eight->p.forward.v = rows[1]->d;
+    use_threads(2);
+    backend->ops->qkv_forward(backend, &b->p.forward);
+    backend->ops->qkv_forward(backend, &eight->p.forward);
+    expect_same("q beside 8 bits", b->q, eight->q);
+    for (int w = 0; w < 2; w++) {
+        pull(rows[w]), pull(wide[w]);
+        for (int64_t h = 0; h < 2 * tokens * kv; h++) {
+            const int8_t *number = (const int8_t *)rows[w]->x + h * KV8_HEAD_BYTES(n);
+            float scale = 0.0f;
+            double most = 0.0;
+            memcpy(&scale, number + KV8_SCALE_AT(n), sizeof scale);
+            for (int32_t i = h / kv % 2 == 1 ? 0 : n; i < KV8_SCALE_AT(n); i++)
+                assert_int_equal((unsigned char)number[i], GUARD_BYTE);
+            if (h / kv % 2 == 1)
+                continue;
+            for (int32_t d = 0; d < n; d++)
+                most = fmax(most, fabs(get(wide[w], h * n + d)));
+            if (!isfinite(most)) {
+                assert_true(isnan(scale));
+                continue;
+            }
+            const double bound = act == DTYPE_F32 ? 1e-6 : 0x1p-8;
+            assert_true(fabs((double)scale - most / 127) <= bound * most / 127);
+            for (int32_t d = 0; d < n; d++)
+                if (!(fabs((double)scale * number[d] - get(wide[w], h * n + d)) <=
+                      (0.5 + 1e-4) * (double)scale + bound * most))
+                    fail_msg("%s head %lld element %d: %d times %g, %g", provider, (long long)h, d, number[d],
+                             (double)scale, get(wide[w], h * n + d));
+        }
+    }
+    arrays_free();
+    free(b), free(eight);
+}
+
+static void test_kv8(void **state)
+{
+    (void)state;
+    EACH_BACKEND
+    for (int which = 0; which < 2; which++) {
+        const enum dtype act = which ? DTYPE_BF16 : DTYPE_F32;
+        check_kv8(9, 4, 2, 128, act);
+        check_kv8(5, 2, 1, 64, act);
+        check_kv8(3, 3, 2, 6, act);
+        check_kv8(2, 1, 1, 250, act);
+    }
+}
+
 static double objective(struct problem *b, double *const x[3], const double *dq, const double *dk, const double *dv)
 {
     double *q = zeros(b->q->count), *k = zeros(b->k->count), *v = zeros(b->v->count), sum = 0;
@@ -313,6 +379,7 @@ int main(int argc, char **argv)
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_kv8),
         cmocka_unit_test(test_reference_differences),
         cmocka_unit_test(test_rows_independent),
         cmocka_unit_test(test_nothing),

@@ -30,8 +30,9 @@ struct block {
     float score[BLOCK_PAIRS * CHUNK] __attribute__((aligned(64)));
     float q[BLOCK_PAIRS * MAX_HEAD_DIM] __attribute__((aligned(64)));
     float o[BLOCK_PAIRS * MAX_HEAD_DIM] __attribute__((aligned(64)));
-    struct chunk_keys keys;                                     /* what k and v hold */
-    float k[MAX_HEAD_DIM * CHUNK] __attribute__((aligned(64))); /* [D][CHUNK]; packed: [D / 2][CHUNK] */
+    float wide[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64))); /* of keys or values in 8 bits: [CHUNK][D] act */
+    struct chunk_keys keys;                                        /* what k and v hold */
+    float k[MAX_HEAD_DIM * CHUNK] __attribute__((aligned(64)));    /* [D][CHUNK]; packed: [D / 2][CHUNK] */
     float v[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64))); /* [CHUNK][padded D]; packed: [CHUNK / 2][padded D] */
 };
 
@@ -200,11 +201,51 @@ static void block_attend(struct block *b, const struct attention_forward *p, int
     product_run_ranges(&values, end - begin, width, ranges);
 }
 
+/* The chunk's keys or values in 8 bits as act, [CHUNK][D]. */
+static void widen_chunk(struct block *b, const struct attention_forward *p, const void *from, int32_t kv_head)
+{
+    const int32_t n = p->head_dim;
+    float row[MAX_HEAD_DIM + VW] __attribute__((aligned(64)));
+    for (int32_t j = 0; j < b->keys.n; j++) {
+        const int64_t head = (int64_t)b->keys.row[j] * p->n_kv_heads + kv_head;
+        const int8_t *number = (const int8_t *)from + head * KV8_HEAD_BYTES(n);
+        float scale;
+        memcpy(&scale, number + KV8_SCALE_AT(n), sizeof scale);
+        for (int32_t d = 0; d < n; d++)
+            row[d] = scale * (float)number[d];
+        int32_t d = 0;
+        for (; d + VW <= n; d += VW)
+            vf_store_act(b->wide, p->act, j * n + d, vf_load(row + d));
+        for (; d < n; d++)
+            act_store(b->wide, p->act, j * n + d, row[d]);
+    }
+}
+
+static void block_load_kv8(struct block *b, const struct attention_forward *p, int32_t kv_head)
+{
+    const int32_t n = p->head_dim;
+    struct chunk_keys keys = {.n = b->keys.n};
+    for (int32_t j = 0; j < keys.n; j++)
+        keys.row[j] = j;
+    widen_chunk(b, p, p->k, kv_head);
+    if (b->packed)
+        packed_load_across(b->k, &keys, b->wide, n, 0, n);
+    else
+        chunk_load_transposed(b->k, &keys, b->wide, p->act, n, 0, n);
+    widen_chunk(b, p, p->v, kv_head);
+    if (b->packed)
+        packed_load_keys(b->v, &keys, b->wide, n, 0, n);
+    else
+        chunk_load(b->v, &keys, b->wide, p->act, n, 0, n);
+}
+
 static void block_load(struct block *b, const struct attention_forward *p, int32_t kv_head)
 {
     const int64_t row_stride = (int64_t)p->n_kv_heads * p->head_dim;
     const int64_t offset = (int64_t)kv_head * p->head_dim;
-    if (b->packed) {
+    if (p->kv8) {
+        block_load_kv8(b, p, kv_head);
+    } else if (b->packed) {
         packed_load_across(b->k, &b->keys, p->k, row_stride, offset, p->head_dim);
         packed_load_keys(b->v, &b->keys, p->v, row_stride, offset, p->head_dim);
     } else {

@@ -5,6 +5,7 @@
 #include "backend/cpu/simd.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 
 enum {
@@ -35,6 +36,35 @@ static void head_store(const struct head *head, void *to, enum dtype type, int64
         vf_store_act(to, type, at + d, vf_load(head->x + d));
     for (; d < n; d++)
         act_store(to, type, at + d, head->x[d]);
+}
+
+/* In 8 bits (KV8_HEAD_BYTES). */
+static void head_store_kv8(const struct head *head, void *to, int32_t n)
+{
+    int8_t *number = to;
+    float most = 0.0f, scale = 0.0f;
+    bool finite = true;
+    for (int32_t d = 0; d < n; d++) {
+        const float x = fabsf(head->x[d]);
+        finite = finite && x <= FLT_MAX;
+        most = x > most ? x : most;
+    }
+    const bool some = finite && most >= 1e-30f;
+    const float inverse = some ? 127.0f / most : 0.0f;
+    for (int32_t d = 0; d < n; d++)
+        number[d] = some ? (int8_t)rintf(head->x[d] * inverse) : 0;
+    scale = finite ? some ? most / 127.0f : 0.0f : NAN;
+    memcpy(number + KV8_SCALE_AT(n), &scale, sizeof scale);
+}
+
+/* Head number h of row kv_row of keys or values. */
+static void store_key(const struct qkv_forward *p, const struct head *head, void *to, int64_t kv_row, int32_t h)
+{
+    const int64_t at = kv_row * p->n_kv_heads + h;
+    if (p->kv8)
+        head_store_kv8(head, (char *)to + at * KV8_HEAD_BYTES(p->head_dim), p->head_dim);
+    else
+        head_store(head, to, p->act, at * p->head_dim, p->head_dim);
 }
 
 static float head_dot(const struct head *a, const struct head *b, int32_t n)
@@ -70,20 +100,18 @@ static void head_rotate(struct head *head, const float *cosine, const float *sin
     memcpy(head->x, y.x, (size_t)n * sizeof *y.x);
 }
 
-static void head_forward(const struct qkv_forward *p, int64_t token, int64_t from, const struct head *gain, void *to,
-                         int64_t at)
+static void head_forward(const struct qkv_forward *p, int64_t token, int64_t from, const struct head *gain,
+                         struct head *x)
 {
     const int32_t n = p->head_dim;
     const int64_t angle = (int64_t)p->position[token] * (n / 2);
-    struct head x;
-    head_load(&x, p->qkv, p->act, from, n);
+    head_load(x, p->qkv, p->act, from, n);
     if (gain) {
-        const vf rstd = vf_set(head_rstd(&x, n, p->eps));
+        const vf rstd = vf_set(head_rstd(x, n, p->eps));
         for (int32_t d = 0; d < n; d += VW)
-            vf_store(x.x + d, vf_mul(vf_mul(vf_load(x.x + d), rstd), vf_load(gain->x + d)));
+            vf_store(x->x + d, vf_mul(vf_mul(vf_load(x->x + d), rstd), vf_load(gain->x + d)));
     }
-    head_rotate(&x, p->cos_table + angle, p->sin_table + angle, n, 1.0f);
-    head_store(&x, to, p->act, at, n);
+    head_rotate(x, p->cos_table + angle, p->sin_table + angle, n, 1.0f);
 }
 
 struct gains {
@@ -112,13 +140,17 @@ static void forward_tokens(const void *context, int64_t begin, int64_t end, int 
     const struct head *q_gain = p->q_gain ? &job->gains.q : NULL, *k_gain = p->k_gain ? &job->gains.k : NULL;
     (void)thread;
     for (int64_t t = begin; t < end; t++) {
-        const int64_t kv_at = (int64_t)p->kv_row[t] * n_kv * n;
-        for (int32_t h = 0; h < n_heads; h++)
-            head_forward(p, t, t * width + h * n, q_gain, p->q, (t * n_heads + h) * n);
-        for (int32_t h = 0; h < n_kv; h++)
-            head_forward(p, t, t * width + (n_heads + h) * n, k_gain, p->k, kv_at + h * n);
-        memcpy(act_at_mut(p->v, p->act, kv_at), act_at(p->qkv, p->act, t * width + (n_heads + n_kv) * n),
-               (size_t)(n_kv * n) * dtype_bytes(p->act));
+        struct head x;
+        for (int32_t h = 0; h < n_heads; h++) {
+            head_forward(p, t, t * width + h * n, q_gain, &x);
+            head_store(&x, p->q, p->act, (t * n_heads + h) * n, n);
+        }
+        for (int32_t h = 0; h < n_kv; h++) {
+            head_forward(p, t, t * width + (n_heads + h) * n, k_gain, &x);
+            store_key(p, &x, p->k, p->kv_row[t], h);
+            head_load(&x, p->qkv, p->act, t * width + (n_heads + n_kv + h) * n, n);
+            store_key(p, &x, p->v, p->kv_row[t], h);
+        }
     }
 }
 

@@ -25,6 +25,7 @@ struct attention_arguments {
     int32_t n_heads, n_kv_heads, head_dim, n_tokens;
     int32_t reach;     /* keys before its own that a query sees at most */
     int32_t max_items; /* there is room for so many: any of them may be read */
+    bool kv8;          /* k and v are in 8 bits: the host's word, which kernels have as a template's argument */
 };
 
 /* The chunk visited as number i of an item whose chunks end at end: i itself. */

@@ -28,6 +28,35 @@ static __device__ __forceinline__ int32_t attention_key_row(const cuda_seq &seq,
     return (position < seq.boundary ? chunk.low : chunk.high) + position % ATTENTION_CHUNK;
 }
 
+/* ---- keys and values in 8 bits (KV8_HEAD_BYTES) ---- */
+
+/* The head of a row, number `at` of all. */
+static __device__ __forceinline__ const int8_t *kv8_head(const void *rows, int64_t at, int head_dim)
+{
+    return (const int8_t *)rows + at * KV8_HEAD_BYTES(head_dim);
+}
+static __device__ __forceinline__ float kv8_scale(const int8_t *head, int head_dim)
+{
+    return *(const float *)(head + KV8_SCALE_AT(head_dim));
+}
+/* Four of its numbers as bf16. */
+static __device__ __forceinline__ uint2 kv8_four(uint32_t numbers, float scale)
+{
+    const float a = scale * (float)(int8_t)(numbers & 0xffu), b = scale * (float)(int8_t)(numbers >> 8 & 0xffu),
+                c = scale * (float)(int8_t)(numbers >> 16 & 0xffu), d = scale * (float)(int8_t)(numbers >> 24);
+    return make_uint2(pack_bf16(a, b), pack_bf16(c, d));
+}
+/* Numbers 8 piece .. 8 piece + 8 as bf16 to 16 bytes of shared memory, or zeros. D: a multiple of 4, so that the head
+ * begins at one. */
+template <int D>
+static __device__ __forceinline__ void kv8_copy16(uint16_t *to, const int8_t *head, int piece, bool there)
+{
+    const uint32_t *from = (const uint32_t *)(head + piece * 8);
+    const float scale = there ? kv8_scale(head, D) : 0.0f;
+    const uint2 low = kv8_four(there ? from[0] : 0u, scale), high = kv8_four(there ? from[1] : 0u, scale);
+    *(uint4 *)to = make_uint4(low.x, low.y, high.x, high.y);
+}
+
 /* ---- tiles in shared memory ----
  * A tile is told by the shared memory and the index of its first element there, a multiple of D:
  * exchanging pieces is then an exclusive or with the index, and what a lane adds to it need not be
@@ -41,8 +70,8 @@ template <int D> static __device__ __forceinline__ int tile_at(int row, int piec
 
 /* Starts copying keys and values chunk * 64 .. + 64 of one kv head into two tiles; the head begins at element head_at
  * of a row of stride elements. Keys from end on (absolute position) become zeros: what lies there may be anything, and
- * 0 * NaN is not 0. */
-template <int D>
+ * 0 * NaN is not 0. EIGHT: keys and values are in 8 bits, and are there when the call returns. */
+template <int D, bool EIGHT>
 static __device__ __forceinline__ void tile_load_keys(uint16_t *tile_k, uint16_t *tile_v, const void *k, const void *v,
                                                       int32_t head_at, int32_t stride, int32_t boundary,
                                                       cuda_chunk rows, int32_t chunk, int32_t end)
@@ -58,9 +87,15 @@ static __device__ __forceinline__ void tile_load_keys(uint16_t *tile_k, uint16_t
         const int j = first + i * ROWS;
         const bool there = position + j < end;
         const int32_t row = (position + j < boundary ? rows.low : rows.high) + j;
-        const int64_t from = there ? (int64_t)row * stride + head_at : 0;
-        copy_async16(tile_k + to + i * ROWS * D, (const uint16_t *)k + from, there);
-        copy_async16(tile_v + to + i * ROWS * D, (const uint16_t *)v + from, there);
+        if constexpr (EIGHT) {
+            const int64_t head = there ? ((int64_t)row * stride + head_at) / D : 0;
+            kv8_copy16<D>(tile_k + to + i * ROWS * D, kv8_head(k, head, D), piece, there);
+            kv8_copy16<D>(tile_v + to + i * ROWS * D, kv8_head(v, head, D), piece, there);
+        } else {
+            const int64_t from = there ? (int64_t)row * stride + head_at : 0;
+            copy_async16(tile_k + to + i * ROWS * D, (const uint16_t *)k + from, there);
+            copy_async16(tile_v + to + i * ROWS * D, (const uint16_t *)v + from, there);
+        }
     }
 }
 

@@ -47,8 +47,8 @@ template <int D> static __global__ void __launch_bounds__(TILE_THREADS, 2) gradi
 
     const struct cuda_chunk *chunks = g.chunks + seq.chunk_begin;
     uint16_t *const begin_at = tiles + (first_chunk & 1) * PAIR;
-    tile_load_keys<D>(begin_at, begin_at + TILE, g.k, g.v, head_at, stride, seq.boundary, chunks[first_chunk],
-                      first_chunk, end);
+    tile_load_keys<D, false>(begin_at, begin_at + TILE, g.k, g.v, head_at, stride, seq.boundary, chunks[first_chunk],
+                             first_chunk, end);
     copy_async_commit();
     struct cuda_chunk next_rows = chunks[min(first_chunk + 1, n_chunks - 1)];
 
@@ -86,7 +86,7 @@ template <int D> static __global__ void __launch_bounds__(TILE_THREADS, 2) gradi
         __syncthreads(); /* this chunk is there, and everyone is done with the other pair */
         if (chunk + 1 < n_chunks) {
             uint16_t *to = tiles + (k_tile ^ PAIR);
-            tile_load_keys<D>(to, to + TILE, g.k, g.v, head_at, stride, seq.boundary, next_rows, chunk + 1, end);
+            tile_load_keys<D, false>(to, to + TILE, g.k, g.v, head_at, stride, seq.boundary, next_rows, chunk + 1, end);
             copy_async_commit();
             if (chunk + 2 < n_chunks)
                 next_rows = chunks[chunk + 2];

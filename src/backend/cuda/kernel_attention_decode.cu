@@ -106,28 +106,32 @@ static __device__ __forceinline__ bool stream_open(const attention_arguments &a,
     return false;
 }
 
-/* Starts copying a chunk of keys or values. Keys from end on become zeros, as in tile_load_keys. */
-template <int D>
-static __device__ __forceinline__ void load_chunk(uint16_t *tile, const uint16_t *from, int32_t stride,
+/* Starts copying a chunk of keys or values of one kv head. Keys from end on become zeros, as in tile_load_keys. */
+template <int D, bool EIGHT>
+static __device__ __forceinline__ void load_chunk(uint16_t *tile, const void *rows, int32_t n_kv_heads, int32_t kv_head,
                                                   int32_t boundary, int32_t low, int32_t high, int32_t position,
                                                   int32_t end)
 {
     constexpr int ACROSS = D / 8, ROWS = TILE_THREADS / ACROSS;
     static_assert(ROWS % 8 == 0, "a thread's rows are exchanged alike");
     const int across = (int)threadIdx.x % ACROSS, first = (int)threadIdx.x / ACROSS;
+    const uint16_t *from = (const uint16_t *)rows + kv_head * D + across * 8;
     tile += tile_at<D>(first, across);
-    from += across * 8;
 #pragma unroll 4
     for (int i = 0; i < ATTENTION_CHUNK / ROWS; i++) {
         const int32_t j = first + i * ROWS;
         const bool there = position + j < end;
         const int32_t row = (position + j < boundary ? low : high) + j;
-        copy_async16(tile + i * ROWS * D, there ? from + (int64_t)row * stride : from, there);
+        if constexpr (EIGHT)
+            kv8_copy16<D>(tile + i * ROWS * D, kv8_head(rows, there ? (int64_t)row * n_kv_heads + kv_head : 0, D),
+                          across, there);
+        else
+            copy_async16(tile + i * ROWS * D, there ? from + (int64_t)row * n_kv_heads * D : from, there);
     }
 }
 
 /* Starts copying the next piece, if there is one, as one group. */
-template <int D, int CHUNKS>
+template <int D, int CHUNKS, bool EIGHT>
 static __device__ __forceinline__ void stream_load(const attention_arguments &a, int32_t n_work, decode_stream *s,
                                                    uint16_t *to)
 {
@@ -139,17 +143,17 @@ static __device__ __forceinline__ void stream_load(const attention_arguments &a,
         const decode_item &item = s->item;
         const int32_t boundary = ITEM_WORD(item.words, boundary);
         const int32_t end = min(ITEM_WORD(item.words, n_keys), item.most + 1);
-        const uint16_t *from = (const uint16_t *)(s->values ? a.v : a.k) + item.work % a.n_kv_heads * D;
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             if (s->i + c >= item.n_chunks)
                 break;
             const int32_t chunk = decode_chunk(a, item, s->i + c);
             const size_t rows = offsetof(cuda_item, chunks) + (size_t)chunk * sizeof(cuda_chunk);
-            load_chunk<D>(to + c * ATTENTION_CHUNK * D, from, a.n_kv_heads * D, boundary,
-                          word_of(item.words, rows + offsetof(cuda_chunk, low)),
-                          word_of(item.words, rows + offsetof(cuda_chunk, high)),
-                          (item.split * CHUNKS_PER_SPLIT + chunk) * ATTENTION_CHUNK, end);
+            load_chunk<D, EIGHT>(to + c * ATTENTION_CHUNK * D, s->values ? a.v : a.k, a.n_kv_heads,
+                                 item.work % a.n_kv_heads, boundary,
+                                 word_of(item.words, rows + offsetof(cuda_chunk, low)),
+                                 word_of(item.words, rows + offsetof(cuda_chunk, high)),
+                                 (item.split * CHUNKS_PER_SPLIT + chunk) * ATTENTION_CHUNK, end);
         }
         if (s->values)
             s->i += CHUNKS;
@@ -160,10 +164,11 @@ static __device__ __forceinline__ void stream_load(const attention_arguments &a,
 
 /* Asks for the first keys and values of an item whose rows' positions are not known yet. No more than one piece of
  * each: all blocks together must not ask for more than the cache holds. */
-template <int D, int CHUNKS>
+template <int D, int CHUNKS, bool EIGHT>
 static __device__ __forceinline__ void prefetch_item(const attention_arguments &a, int32_t work, int32_t words)
 {
-    constexpr int LINES = D * 2 / 128; /* of a row */
+    constexpr int ROW = EIGHT ? KV8_HEAD_BYTES(D) : D * 2; /* bytes of a head */
+    constexpr int LINES = (ROW + 127) / 128;
     const int32_t first = ITEM_WORD(words, split_begin) * CUDA_SPLIT;
     const int32_t boundary = ITEM_WORD(words, boundary), n_keys = ITEM_WORD(words, n_keys);
     const int32_t row = (int32_t)threadIdx.x / LINES, line = (int32_t)threadIdx.x % LINES;
@@ -175,10 +180,9 @@ static __device__ __forceinline__ void prefetch_item(const attention_arguments &
             const int32_t position = first + c * ATTENTION_CHUNK + j;
             if (position >= n_keys)
                 break;
-            const int64_t at = (int64_t)((position < boundary ? low : high) + j) * a.n_kv_heads * D +
-                               work % a.n_kv_heads * D + line * 64;
-            prefetch_line((const uint16_t *)a.k + at);
-            prefetch_line((const uint16_t *)a.v + at);
+            const int64_t head = (int64_t)((position < boundary ? low : high) + j) * a.n_kv_heads + work % a.n_kv_heads;
+            prefetch_line((const char *)a.k + head * ROW + line * 128);
+            prefetch_line((const char *)a.v + head * ROW + line * 128);
         }
     }
 }
@@ -318,7 +322,7 @@ static __device__ __forceinline__ void decode_arrive(const attention_arguments &
                                                      attention_splits(a, a.position[query_row + r / ratio]));
 }
 
-template <int D, int CHUNKS>
+template <int D, int CHUNKS, bool EIGHT>
 __global__ __launch_bounds__(TILE_THREADS,
                              CHUNKS == 1 ? DECODE_BLOCKS : 1) void attention_decode(const attention_arguments a)
 {
@@ -338,7 +342,7 @@ __global__ __launch_bounds__(TILE_THREADS,
     stream.values = false;
     const int32_t n_work = *a.n_items * a.n_kv_heads;
     if (stream.item.work < n_work)
-        prefetch_item<D, CHUNKS>(a, stream.item.work, stream.ahead);
+        prefetch_item<D, CHUNKS, EIGHT>(a, stream.item.work, stream.ahead);
     wait_for_ahead();
     if (!stream_open(a, n_work, &stream))
         return;
@@ -362,9 +366,9 @@ __global__ __launch_bounds__(TILE_THREADS,
         q.fill(from[0], from[1]);
     };
 
-    stream_load<D, CHUNKS>(a, n_work, &stream, tiles);
+    stream_load<D, CHUNKS, EIGHT>(a, n_work, &stream, tiles);
     take_rows(); /* not behind all of the keys and values */
-    stream_load<D, CHUNKS>(a, n_work, &stream, tiles + layout::PIECE);
+    stream_load<D, CHUNKS, EIGHT>(a, n_work, &stream, tiles + layout::PIECE);
     static_assert(PIECES == 3, "two pieces are under way");
     int now = 0; /* the piece's first element */
 
@@ -374,8 +378,8 @@ __global__ __launch_bounds__(TILE_THREADS,
         const int here = now;
         copy_async_wait<PIECES - 2>();
         __syncthreads();
-        stream_load<D, CHUNKS>(a, n_work, &stream,
-                               tiles + (here == 0 ? (PIECES - 1) * layout::PIECE : here - layout::PIECE));
+        stream_load<D, CHUNKS, EIGHT>(a, n_work, &stream,
+                                      tiles + (here == 0 ? (PIECES - 1) * layout::PIECE : here - layout::PIECE));
         now = here == (PIECES - 1) * layout::PIECE ? 0 : here + layout::PIECE;
         return here;
     };
@@ -410,17 +414,17 @@ __global__ __launch_bounds__(TILE_THREADS,
     }
 }
 
-template <int D, int CHUNKS>
+template <int D, int CHUNKS, bool EIGHT>
 static void launch_decode(struct backend *backend, int64_t blocks, const attention_arguments &a)
 {
     struct cuda_state *s = cuda_state_of(backend);
     const size_t shared = decode_memory<D, CHUNKS>::ALL * sizeof(uint16_t);
-    void (*const kernel)(const attention_arguments) = attention_decode<D, CHUNKS>;
+    void (*const kernel)(const attention_arguments) = attention_decode<D, CHUNKS, EIGHT>;
     ALLOW_SHARED(kernel, shared);
     LAUNCH_BEHIND(begins_early(s), kernel, (unsigned)blocks, TILE_THREADS, shared, s->stream, a);
 }
 
-template <int D> static void choose_decode(struct backend *backend, const attention_arguments &a)
+template <int D, bool EIGHT> static void choose_decode(struct backend *backend, const attention_arguments &a)
 {
     struct cuda_state *s = cuda_state_of(backend);
     const int64_t machine = s->multiprocessors, work = (int64_t)a.max_items * a.n_kv_heads;
@@ -430,15 +434,15 @@ template <int D> static void choose_decode(struct backend *backend, const attent
     assert(work + blocks * machine <= INT32_MAX);
     /* A recorded step is of so many tokens always, whatever there is to do for them. */
     if ((int64_t)a.n_tokens * a.n_kv_heads <= machine && whole <= s->shared_per_block)
-        launch_decode<D, CHUNKS_PER_SPLIT>(backend, machine < work ? machine : work, a);
+        launch_decode<D, CHUNKS_PER_SPLIT, EIGHT>(backend, machine < work ? machine : work, a);
     else
-        launch_decode<D, 1>(backend, blocks * machine < work ? blocks * machine : work, a);
+        launch_decode<D, 1, EIGHT>(backend, blocks * machine < work ? blocks * machine : work, a);
 }
 
 void attention_forward_few(struct backend *backend, const attention_arguments &a)
 {
     if (a.head_dim == 64)
-        choose_decode<64>(backend, a);
+        (a.kv8 ? choose_decode<64, true> : choose_decode<64, false>)(backend, a);
     else
-        choose_decode<128>(backend, a);
+        (a.kv8 ? choose_decode<128, true> : choose_decode<128, false>)(backend, a);
 }

@@ -90,13 +90,13 @@ static __device__ __forceinline__ void stream_item(const attention_arguments &a,
 }
 
 /* Starts copying the stream's next chunk, if there is one, as one group. */
-template <int D>
+template <int D, bool EIGHT>
 static __device__ __forceinline__ void stream_load(const attention_arguments &a, int32_t n_work, key_stream *s,
                                                    uint16_t *to)
 {
     if (s->work < n_work) {
-        tile_load_keys<D>(to, to + ATTENTION_CHUNK * D, a.k, a.v, s->work % a.n_kv_heads * D, a.n_kv_heads * D,
-                          s->boundary, s->rows, attention_chunk(a, s->i, s->end), s->key_end);
+        tile_load_keys<D, EIGHT>(to, to + ATTENTION_CHUNK * D, a.k, a.v, s->work % a.n_kv_heads * D, a.n_kv_heads * D,
+                                 s->boundary, s->rows, attention_chunk(a, s->i, s->end), s->key_end);
         if (++s->i < s->end) {
             stream_rows(a, s);
         } else {
@@ -128,7 +128,7 @@ static __device__ __forceinline__ void load_queries(const attention_arguments &a
 
 /* PARTIAL: every item is one split. Otherwise every item has all splits of its rows, and the merged o stays in
  * registers too. */
-template <int D, bool PARTIAL, int STAGES>
+template <int D, bool PARTIAL, int STAGES, bool EIGHT>
 __global__ __launch_bounds__(TILE_THREADS, 2) void attention_forward_tiles(const attention_arguments a)
 {
     DYNAMIC_SHARED(memory);
@@ -148,7 +148,7 @@ __global__ __launch_bounds__(TILE_THREADS, 2) void attention_forward_tiles(const
     for (int i = 0; i < STAGES - 1; i++) {
         if (!PARTIAL && i == 0 && open_item(a, n_work, &c)) /* the block's only item */
             load_queries<D>(a, c.item, c.work % a.n_kv_heads, ratio, tiles + layout::QUERIES);
-        stream_load<D>(a, n_work, &stream, tiles + i * layout::STAGE);
+        stream_load<D, EIGHT>(a, n_work, &stream, tiles + i * layout::STAGE);
     }
     int now = 0; /* the chunk's stage, as the index of its first element */
 
@@ -184,8 +184,8 @@ __global__ __launch_bounds__(TILE_THREADS, 2) void attention_forward_tiles(const
         const auto turn_to = [&]() {
             copy_async_wait<STAGES - 2>();
             __syncthreads(); /* the chunk is there for all, and all are done with the one before */
-            stream_load<D>(a, n_work, &stream,
-                           tiles + now + (now == 0 ? (STAGES - 1) * layout::STAGE : -layout::STAGE));
+            stream_load<D, EIGHT>(a, n_work, &stream,
+                                  tiles + now + (now == 0 ? (STAGES - 1) * layout::STAGE : -layout::STAGE));
         };
         const auto turn_from = [&]() { now = now == (STAGES - 1) * layout::STAGE ? 0 : now + layout::STAGE; };
 
@@ -249,24 +249,24 @@ __global__ __launch_bounds__(TILE_THREADS, 2) void attention_forward_tiles(const
     }
 }
 
-template <int D, bool PARTIAL, int STAGES>
+template <int D, bool PARTIAL, int STAGES, bool EIGHT>
 static void launch_tiles(cudaStream_t stream, int blocks, const attention_arguments &a)
 {
     const size_t shared = forward_memory<D, PARTIAL, STAGES>::ALL * sizeof(uint16_t);
-    ALLOW_SHARED((attention_forward_tiles<D, PARTIAL, STAGES>), shared);
-    LAUNCH((attention_forward_tiles<D, PARTIAL, STAGES>), blocks, TILE_THREADS, shared, stream, a);
+    ALLOW_SHARED((attention_forward_tiles<D, PARTIAL, STAGES, EIGHT>), shared);
+    LAUNCH((attention_forward_tiles<D, PARTIAL, STAGES, EIGHT>), blocks, TILE_THREADS, shared, stream, a);
 }
 
 /* deep: two blocks of three stages fit on a multiprocessor. */
-template <int D>
+template <int D, bool EIGHT>
 static void choose_tiles(cudaStream_t stream, int blocks, bool partial, bool deep, const attention_arguments &a)
 {
     if (!partial)
-        launch_tiles<D, false, 2>(stream, blocks, a);
+        launch_tiles<D, false, 2, EIGHT>(stream, blocks, a);
     else if (deep)
-        launch_tiles<D, true, 3>(stream, blocks, a);
+        launch_tiles<D, true, 3, EIGHT>(stream, blocks, a);
     else
-        launch_tiles<D, true, 2>(stream, blocks, a);
+        launch_tiles<D, true, 2, EIGHT>(stream, blocks, a);
 }
 
 extern "C" void cuda_attention_forward(struct backend *backend, const struct attention_forward *p)
@@ -298,6 +298,7 @@ extern "C" void cuda_attention_forward(struct backend *backend, const struct att
     a.head_dim = p->head_dim;
     a.n_tokens = plan->n_tokens;
     a.reach = attention_reach(p->window);
+    a.kv8 = p->kv8;
     a.max_items = plan->max_items;
 
     /* A recorded step must not depend on how much there is to do: blocks that fill the machine, each taking items in
@@ -312,8 +313,8 @@ extern "C" void cuda_attention_forward(struct backend *backend, const struct att
     else if (plan->few)
         attention_forward_few(backend, a);
     else if (p->head_dim == 64)
-        choose_tiles<64>(s->stream, blocks, plan->partial, deep, a);
+        (p->kv8 ? choose_tiles<64, true> : choose_tiles<64, false>)(s->stream, blocks, plan->partial, deep, a);
     else
-        choose_tiles<128>(s->stream, blocks, plan->partial, deep, a);
+        (p->kv8 ? choose_tiles<128, true> : choose_tiles<128, false>)(s->stream, blocks, plan->partial, deep, a);
     cuda_note(backend, "attention_forward", cudaSuccess);
 }

@@ -4,25 +4,46 @@
 #include "backend/cuda/attention_forward.cuh"
 #include "backend/ops.h"
 
+/* Head kv_head of rows of keys or values, of which element d is asked for as fp32 of T. */
+template <class T, bool EIGHT> struct plain_head {
+    const T *at;
+    __device__ __forceinline__ plain_head(const attention_arguments &a, const void *rows, int32_t kv_head, int32_t row)
+        : at((const T *)rows + ((int64_t)row * a.n_kv_heads + kv_head) * a.head_dim)
+    {
+    }
+    __device__ __forceinline__ float element(int d) const { return load_element(at + d); }
+};
+template <class T> struct plain_head<T, true> {
+    const int8_t *at;
+    float scale;
+    __device__ __forceinline__ plain_head(const attention_arguments &a, const void *rows, int32_t kv_head, int32_t row)
+        : at(kv8_head(rows, (int64_t)row * a.n_kv_heads + kv_head, a.head_dim)), scale(kv8_scale(at, a.head_dim))
+    {
+    }
+    __device__ __forceinline__ float element(int d) const
+    {
+        T narrow;
+        store_element(&narrow, scale * (float)at[d]);
+        return load_element(&narrow);
+    }
+};
+
 /* PER_LANE * 32 >= D. */
-template <class T, int PER_LANE>
+template <class T, bool EIGHT, int PER_LANE>
 static __device__ __forceinline__ void plain_chunk(const attention_arguments &a, const cuda_seq &seq, int32_t kv_head,
                                                    int32_t chunk, int32_t hidden, int32_t visible,
                                                    const float q[PER_LANE], float o[PER_LANE], softmax_row *row)
 {
     const int lane = (int)threadIdx.x % 32;
-    const int64_t stride = (int64_t)a.n_kv_heads * a.head_dim;
     const cuda_chunk rows = a.chunks[seq.chunk_begin + chunk];
-    const T *k = (const T *)a.k + (int64_t)kv_head * a.head_dim;
-    const T *v = (const T *)a.v + (int64_t)kv_head * a.head_dim;
     float s[2] = {-INFINITY, -INFINITY}; /* of keys lane, lane + 32 */
     for (int32_t j = hidden; j < visible; j++) {
-        const T *key = k + attention_key_row(seq, rows, chunk * ATTENTION_CHUNK + j) * stride;
+        const plain_head<T, EIGHT> key(a, a.k, kv_head, attention_key_row(seq, rows, chunk * ATTENTION_CHUNK + j));
         float x = 0.0f;
 #pragma unroll
         for (int i = 0; i < PER_LANE; i++)
             if (i * 32 + lane < a.head_dim)
-                x = fmaf(q[i], load_element(key + i * 32 + lane), x);
+                x = fmaf(q[i], key.element(i * 32 + lane), x);
         x = warp_sum(x);
         if (j % 32 == lane) {
             if (j < 32)
@@ -40,17 +61,17 @@ static __device__ __forceinline__ void plain_chunk(const attention_arguments &a,
     for (int i = 0; i < PER_LANE; i++)
         o[i] *= factor;
     for (int32_t j = hidden; j < visible; j++) {
-        const T *value = v + attention_key_row(seq, rows, chunk * ATTENTION_CHUNK + j) * stride;
+        const plain_head<T, EIGHT> value(a, a.v, kv_head, attention_key_row(seq, rows, chunk * ATTENTION_CHUNK + j));
         const float weight = __shfl_sync(0xffffffffu, j < 32 ? p[0] : p[1], j % 32);
 #pragma unroll
         for (int i = 0; i < PER_LANE; i++)
             if (i * 32 + lane < a.head_dim)
-                o[i] = fmaf(weight, load_element(value + i * 32 + lane), o[i]);
+                o[i] = fmaf(weight, value.element(i * 32 + lane), o[i]);
     }
 }
 
 /* Splits split_begin .. split_end of one row, as far as it reaches. */
-template <class T, int PER_LANE>
+template <class T, bool EIGHT, int PER_LANE>
 static __device__ __forceinline__ void plain_row(const attention_arguments &a, const cuda_item &item,
                                                  const cuda_seq &seq, int32_t kv_head, int32_t token, int32_t head)
 {
@@ -79,7 +100,7 @@ static __device__ __forceinline__ void plain_row(const attention_arguments &a, c
             const int32_t chunk = attention_chunk(a, i, end);
             const int32_t visible = min((int32_t)ATTENTION_CHUNK, position - chunk * ATTENTION_CHUNK + 1);
             const int32_t hidden = max(first - chunk * ATTENTION_CHUNK, 0);
-            plain_chunk<T, PER_LANE>(a, seq, kv_head, chunk, hidden, visible, q, o, &row);
+            plain_chunk<T, EIGHT, PER_LANE>(a, seq, kv_head, chunk, hidden, visible, q, o, &row);
         }
         if (split == split_begin) {
             merged = row;
@@ -116,7 +137,7 @@ static __device__ __forceinline__ void plain_row(const attention_arguments &a, c
         a.lse[at] = attention_lse(merged);
 }
 
-template <class T, int PER_LANE>
+template <class T, bool EIGHT, int PER_LANE>
 __global__ __launch_bounds__(TILE_THREADS, 4) void attention_forward_rows(const attention_arguments a)
 {
     __shared__ int32_t flag[CUDA_TILE];
@@ -127,28 +148,29 @@ __global__ __launch_bounds__(TILE_THREADS, 4) void attention_forward_rows(const 
         const int32_t kv_head = (int32_t)(work % a.n_kv_heads);
         const cuda_seq seq = a.seqs[item.seq];
         for (int32_t r = (int32_t)threadIdx.x / 32; r < item.n_queries * ratio; r += TILE_WARPS)
-            plain_row<T, PER_LANE>(a, item, seq, kv_head, item.query_row + r / ratio, kv_head * ratio + r % ratio);
+            plain_row<T, EIGHT, PER_LANE>(a, item, seq, kv_head, item.query_row + r / ratio,
+                                          kv_head * ratio + r % ratio);
         if (item.partial)
             attention_arrive<T, PER_LANE>(a, item, kv_head, flag);
     }
 }
 
-template <class T> static void launch_rows(cudaStream_t stream, int blocks, const attention_arguments &a)
+template <class T, bool EIGHT> static void launch_rows(cudaStream_t stream, int blocks, const attention_arguments &a)
 {
     if (a.head_dim <= 32)
-        LAUNCH((attention_forward_rows<T, 1>), blocks, TILE_THREADS, 0, stream, a);
+        LAUNCH((attention_forward_rows<T, EIGHT, 1>), blocks, TILE_THREADS, 0, stream, a);
     else if (a.head_dim <= 64)
-        LAUNCH((attention_forward_rows<T, 2>), blocks, TILE_THREADS, 0, stream, a);
+        LAUNCH((attention_forward_rows<T, EIGHT, 2>), blocks, TILE_THREADS, 0, stream, a);
     else if (a.head_dim <= 128)
-        LAUNCH((attention_forward_rows<T, 4>), blocks, TILE_THREADS, 0, stream, a);
+        LAUNCH((attention_forward_rows<T, EIGHT, 4>), blocks, TILE_THREADS, 0, stream, a);
     else
-        LAUNCH((attention_forward_rows<T, 8>), blocks, TILE_THREADS, 0, stream, a);
+        LAUNCH((attention_forward_rows<T, EIGHT, 8>), blocks, TILE_THREADS, 0, stream, a);
 }
 
 void attention_forward_plain(cudaStream_t stream, int blocks, enum dtype act, const attention_arguments &a)
 {
     if (act == DTYPE_BF16)
-        launch_rows<uint16_t>(stream, blocks, a);
+        (a.kv8 ? launch_rows<uint16_t, true> : launch_rows<uint16_t, false>)(stream, blocks, a);
     else
-        launch_rows<float>(stream, blocks, a);
+        (a.kv8 ? launch_rows<float, true> : launch_rows<float, false>)(stream, blocks, a);
 }

@@ -6,6 +6,7 @@
 #include "backend/ops.h"
 
 #include <assert.h>
+#include <float.h>
 
 enum { FORWARD_THREADS = 128, BACKWARD_THREADS = 256, MAX_HEAD_DIM = 256 };
 
@@ -62,6 +63,42 @@ static __device__ __forceinline__ void store_head(const half_runs<E, PER> *x, in
             store_run<E, WHOLE>(p + half + i, x->high[j]);
         }
     }
+}
+
+/* The head in 8 bits (KV8_HEAD_BYTES). All lanes of the warp must come. */
+template <int E, int PER, int LANES>
+static __device__ __forceinline__ void store_head_kv8(const half_runs<E, PER> *x, int half, bool there, int8_t *p)
+{
+    const int lane = threadIdx.x % LANES;
+    float most = 0.0f;
+    int finite = 1;
+#pragma unroll
+    for (int j = 0; j < PER; j++)
+#pragma unroll
+        for (int e = 0; e < E; e++) {
+            const float a = fabsf(x->low[j][e]), b = fabsf(x->high[j][e]);
+            finite = finite && a <= FLT_MAX && b <= FLT_MAX;
+            most = fmaxf(most, fmaxf(a, b));
+        }
+#pragma unroll
+    for (int o = LANES / 2; o > 0; o >>= 1) {
+        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, o));
+        finite &= __shfl_xor_sync(0xffffffffu, finite, o);
+    }
+    const bool some = finite && most >= 1e-30f;
+    const float inverse = some ? 127.0f / most : 0.0f;
+#pragma unroll
+    for (int j = 0; j < PER; j++)
+#pragma unroll
+        for (int e = 0; e < E; e++) {
+            const int i = (lane + j * LANES) * E + e;
+            if (there && i < half) {
+                p[i] = (int8_t)(some ? rintf(x->low[j][e] * inverse) : 0.0f);
+                p[half + i] = (int8_t)(some ? rintf(x->high[j][e] * inverse) : 0.0f);
+            }
+        }
+    if (there && lane == 0)
+        *(float *)(p + KV8_SCALE_AT(2 * half)) = finite ? (some ? most / 127.0f : 0.0f) : NAN;
 }
 
 /* The group's sum of a . b, in every lane of it. All lanes of the warp must come. */
@@ -150,15 +187,17 @@ static __global__ void __launch_bounds__(FORWARD_THREADS) qkv_forward_kernel(str
     }
     if (!is_v)
         head_rotate(&x, &angles, 1.0f);
-    T *to;
-    if (is_q) {
-        to = (T *)p.q + (token * p.n_heads + head) * p.head_dim;
-    } else {
-        const int kv_head = head - p.n_heads - (is_v ? p.n_kv_heads : 0);
-        there = there && kv_row >= 0;
-        to = (T *)(is_v ? p.v : p.k) + (kv_row * p.n_kv_heads + kv_head) * p.head_dim;
-    }
-    store_head<E, PER, LANES, WHOLE>(&x, half, there, to);
+    if (is_q)
+        store_head<E, PER, LANES, WHOLE>(&x, half, there, (T *)p.q + (token * p.n_heads + head) * p.head_dim);
+    if (is_q && !p.kv8)
+        return;
+    there = there && !is_q && kv_row >= 0;
+    void *const to = is_v ? p.v : p.k;
+    const int64_t at = kv_row * p.n_kv_heads + head - p.n_heads - (is_v ? p.n_kv_heads : 0);
+    if (p.kv8)
+        store_head_kv8<E, PER, LANES>(&x, half, there, (int8_t *)to + at * KV8_HEAD_BYTES(p.head_dim));
+    else
+        store_head<E, PER, LANES, WHOLE>(&x, half, there, (T *)to + at * p.head_dim);
 }
 
 /* A head of a token: from dy, the gradient after rotation, to that of x, the head of the projection. With y = x * rstd:
@@ -314,8 +353,8 @@ extern "C" void cuda_qkv_forward(struct backend *backend, const struct qkv_forwa
         return;
     const struct cuda_state *s = cuda_state_of(backend);
     const size_t run = 4 * dtype_bytes(p->act);
-    const bool whole =
-        forward_whole(p) && vector_aligned(p->q, run) && vector_aligned(p->k, run) && vector_aligned(p->v, run);
+    const bool whole = forward_whole(p) && vector_aligned(p->q, run) &&
+                       (p->kv8 || (vector_aligned(p->k, run) && vector_aligned(p->v, run)));
     if (p->act == DTYPE_F32 && p->gain_type == DTYPE_F32)
         forward_of<float, float>(s, p, whole);
     else if (p->act == DTYPE_F32)
