@@ -80,13 +80,13 @@ cohort_status lanes_split(const struct param_set *set, struct packing *packing, 
     TRY(packing_split(packing, trees, n_trees, max_tokens, max_completions, err));
     if (K == 1)
         return COHORT_OK;
-    /* The fewest tokens with which there are no more rounds. */
-    const int32_t wanted = (packing->n_micro + K - 1) / K * K;
+    /* The fewest tokens with which there are no more rounds, and no tree is cut that was whole. */
+    const int32_t wanted = (packing->n_micro + K - 1) / K * K, slices = packing->n_slices;
     int64_t too_few = 0, enough = max_tokens;
     while (enough - too_few > 1 + max_tokens / 256) {
         const int64_t tokens = too_few + (enough - too_few) / 2;
         if (packing_split(packing, trees, n_trees, tokens, max_completions, NULL) == COHORT_OK &&
-            packing->n_micro <= wanted)
+            packing->n_micro <= wanted && (!packing->whole || packing->n_slices == slices))
             enough = tokens;
         else
             too_few = tokens;
@@ -359,5 +359,40 @@ cohort_status lanes_take(struct lanes *lanes, int32_t m, void *bytes, size_t n, 
     memcpy(bytes, lanes->values[m], n);
     lanes->values[m] += n;
     lanes->lengths[m] -= n;
+    return COHORT_OK;
+}
+
+/* What a forward gives: [outputs], of a sequence classifier [outputs, labels]; NULL: this runner does not give it. */
+enum { N_GIVEN = 7 };
+struct given {
+    void *at[N_GIVEN];
+    size_t bytes;
+};
+
+static struct given given_of(const struct tree_runner *runner)
+{
+    _Static_assert(sizeof *runner->logp == sizeof *runner->top, "one size");
+    const size_t width = runner->scores != NULL ? (size_t)runner->score.labels : 1;
+    return (struct given){
+        .at = {runner->logp, runner->entropy, runner->mean, runner->lse, runner->squares, runner->top, runner->scores},
+        .bytes = (size_t)runner->packed.outputs.count * width * sizeof *runner->logp};
+}
+
+cohort_status lanes_keep_outputs(struct lanes *lanes, const struct tree_runner *runner, cohort_error *err)
+{
+    const struct given given = given_of(runner);
+    TRY(lanes_keep_begin(lanes, err));
+    for (int i = 0; i < N_GIVEN; i++)
+        if (given.at[i] != NULL)
+            TRY(lanes_keep(lanes, given.at[i], given.bytes, err));
+    return COHORT_OK;
+}
+
+cohort_status lanes_take_outputs(struct lanes *lanes, int32_t m, struct tree_runner *runner, cohort_error *err)
+{
+    const struct given given = given_of(runner);
+    for (int i = 0; i < N_GIVEN; i++)
+        if (given.at[i] != NULL)
+            TRY(lanes_take(lanes, m, given.at[i], given.bytes, err));
     return COHORT_OK;
 }

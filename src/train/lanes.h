@@ -60,9 +60,13 @@ bool lanes_shared(const struct lanes *lanes);
 /* Appends to what came of the micro-batch in hand, which is one's own: first lanes_keep_begin. */
 cohort_status lanes_keep_begin(struct lanes *lanes, cohort_error *err);
 cohort_status lanes_keep(struct lanes *lanes, const void *bytes, size_t n, cohort_error *err);
+/* lanes_keep_begin, and all that the runner's forward gave of the outputs. */
+cohort_status lanes_keep_outputs(struct lanes *lanes, const struct tree_runner *runner, cohort_error *err);
 /* Called by every rank behind the last micro-batch. */
 cohort_status lanes_share(struct lanes *lanes, cohort_error *err);
 /* Takes the next n bytes of what was kept of micro-batch m. */
 cohort_status lanes_take(struct lanes *lanes, int32_t m, void *bytes, size_t n, cohort_error *err);
+/* The runner, into which micro-batch m was built, gets what lanes_keep_outputs kept of it. */
+cohort_status lanes_take_outputs(struct lanes *lanes, int32_t m, struct tree_runner *runner, cohort_error *err);
 
 #endif
