@@ -16,7 +16,7 @@ static const struct {
     enum option_command flag;
     command_run *run;
 } commands[] = {
-#define COMMAND(id, name, summary, ...) [COHORT_##id] = {#name, summary, FOR_##id, command_##name},
+#define COMMAND(id, name, ranks, summary, ...) [COHORT_##id] = {#name, summary, FOR_##id, command_##name},
     COMMAND_LIST(COMMAND)
 #undef COMMAND
 };

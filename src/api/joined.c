@@ -1,6 +1,8 @@
 /* Ranks as the public header has them. */
 #include "api/handles.h"
 
+#include <stdio.h>
+
 struct cohort_ranks {
     struct ranks *inner;
 };
@@ -41,15 +43,24 @@ cohort_status cohort_options_set_ranks(cohort_options *options, cohort_ranks *ra
     return COHORT_OK;
 }
 
+/* Which commands several ranks share, by command_list.h. */
+static const bool shared[] = {
+#define COMMAND(id, name, ranks, ...) [COHORT_##id] = (ranks),
+    COMMAND_LIST(COMMAND)
+#undef COMMAND
+};
+
 cohort_status ranks_allowed(const cohort_options *options, cohort_error *err)
 {
-    const struct ranks *ranks = options_ranks(options->options);
-    if (ranks_count(ranks) == 1 || options->command == COHORT_SFT || options->command == COHORT_GRPO ||
-        options->command == COHORT_RLOO)
+    char names[200];
+    size_t length = 0;
+    if (ranks_count(options_ranks(options->options)) == 1 || shared[options->command])
         return COHORT_OK;
-    return error_set(
-        err, COHORT_ERR_UNSUPPORTED,
-        "cohort %s runs as one process: start it without mpirun or srun (sft, grpo and rloo share their work "
-        "among ranks)",
-        cohort_command_name(options->command));
+    for (size_t c = 0; c < sizeof shared / sizeof *shared && length < sizeof names; c++)
+        if (shared[c])
+            length += (size_t)snprintf(names + length, sizeof names - length, "%s%s", length == 0 ? "" : ", ",
+                                       cohort_command_name((cohort_command)c));
+    return error_set(err, COHORT_ERR_UNSUPPORTED,
+                     "cohort %s runs as one process: start it without mpirun or srun (several ranks share %s)",
+                     cohort_command_name(options->command), names);
 }

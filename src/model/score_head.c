@@ -10,6 +10,7 @@ void score_work_plan(struct score_work *work, struct arena *arena, const struct 
     const size_t R = (size_t)max_rows, C = (size_t)config->hidden_size, N = (size_t)config->n_labels;
     assert(config->n_labels > 0);
     work->max_rows = max_rows;
+    work->labels = config->n_labels;
     work->row = arena_take(arena, R * sizeof(int32_t));
     work->hidden = arena_take(arena, R * C * dtype_bytes(act));
     work->scores = arena_take(arena, R * N * sizeof(float));

@@ -7,6 +7,7 @@
 
 struct score_work {
     int64_t max_rows;
+    int32_t labels;
     int32_t *row;  /* [max_rows] */
     void *hidden;  /* [max_rows, C] act: normed */
     float *scores; /* [max_rows, labels] */

@@ -63,10 +63,6 @@ cohort_status training_join(struct training *t, cohort_error *err)
     if (lanes > MOST_LANES)
         return error_set(err, COHORT_ERR_ARGUMENT, "--gradient-lanes %lld: there are %d at most", (long long)lanes,
                          MOST_LANES);
-    if (lanes > 1 && (options_command(t->command) & (FOR_SFT | FOR_DRAWN)) == 0)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "--gradient-lanes %lld: cohort %s has one lane (sft, grpo, rloo and distill have more)",
-                         (long long)lanes, t->command);
     if (ranks_count(t->ranks) > 1 && t->session.model->config.experts.n > 0)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "%s has experts, and several ranks train models without them alone: start one process",

@@ -6,7 +6,7 @@
 enum { WIDTH = 100, HELP_COLUMN = 32, NARROW = 80, NARROW_COLUMN = 6, LEAST_WIDTH = 20 };
 
 static const struct command_text commands[] = {
-#define COMMAND(id, name_, summary_, title_, usage_, result_, ...)                                                     \
+#define COMMAND(id, name_, ranks, summary_, title_, usage_, result_, ...)                                              \
     {.name = #name_,                                                                                                   \
      .summary = summary_,                                                                                              \
      .title = title_,                                                                                                  \

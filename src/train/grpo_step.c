@@ -344,6 +344,26 @@ static void backward(struct grpo *grpo, const struct step_data *data, bool any_g
         tree_runner_backward(runner, grpo->model, grpo->config.sampling.temperature, data->scale.entropy_coef != 0.0);
 }
 
+static size_t divergence_bytes(const struct grpo *grpo)
+{
+    return (size_t)grpo->runner->packed.outputs.count * sizeof *grpo->teacher->divergence;
+}
+
+/* What the forward gave, the teacher's part with it. */
+static cohort_status keep_outputs(const struct grpo *grpo, struct lanes *lanes, cohort_error *err)
+{
+    TRY(lanes_keep_outputs(lanes, grpo->runner, err));
+    return grpo->teacher == NULL ? COHORT_OK
+                                 : lanes_keep(lanes, grpo->teacher->divergence, divergence_bytes(grpo), err);
+}
+
+static cohort_status take_outputs(const struct grpo *grpo, struct lanes *lanes, int32_t m, cohort_error *err)
+{
+    TRY(lanes_take_outputs(lanes, m, grpo->runner, err));
+    return grpo->teacher == NULL ? COHORT_OK
+                                 : lanes_take(lanes, m, grpo->teacher->divergence, divergence_bytes(grpo), err);
+}
+
 /* A micro-batch of this rank. */
 static cohort_status compute(struct grpo *grpo, struct step_data *data, int32_t m, struct pass *pass, cohort_error *err)
 {
@@ -362,11 +382,8 @@ static cohort_status compute(struct grpo *grpo, struct step_data *data, int32_t 
         struct loss_sums sums;
         struct step_sums step = {0};
         struct pass alone = {.scratch = pass->scratch, .sums = &sums, .step = &step};
-        const size_t bytes = (size_t)runner->packed.outputs.count * sizeof(float);
         loss_sums_init(&sums);
-        TRY(lanes_keep_begin(&pass->lanes, err));
-        TRY(lanes_keep(&pass->lanes, runner->logp, bytes, err));
-        TRY(lanes_keep(&pass->lanes, runner->entropy, bytes, err));
+        TRY(keep_outputs(grpo, &pass->lanes, err));
         if (apply_losses(grpo, data, m, &alone, &any_gradient, NULL) != COHORT_OK)
             return COHORT_OK;
     }
@@ -382,9 +399,7 @@ static cohort_status sum_shared(struct grpo *grpo, const struct step_data *data,
     TRY(lanes_share(&pass->lanes, err));
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         TRY(packed_build(&runner->packed, data->tree.trees, &runner->packing, m, err));
-        const size_t bytes = (size_t)runner->packed.outputs.count * sizeof(float);
-        TRY(lanes_take(&pass->lanes, m, runner->logp, bytes, err));
-        TRY(lanes_take(&pass->lanes, m, runner->entropy, bytes, err));
+        TRY(take_outputs(grpo, &pass->lanes, m, err));
         TRY(apply_losses(grpo, data, m, pass, &any_gradient, err));
     }
     return COHORT_OK;
@@ -554,9 +569,14 @@ cohort_status grpo_train(struct grpo *grpo, const struct grpo_row *rows, int32_t
 
 /* ---- Held-out divergence ---- */
 
-/* Sums over the completions of a micro-batch. */
-static void measure_micro(const struct grpo *grpo, int32_t micro, const struct tree *trees, float *values,
-                          struct grpo_divergence *sum, int64_t *n_tokens)
+/* Sums over completions. */
+struct measured {
+    struct grpo_divergence sum;
+    int64_t n_tokens;
+    float *values; /* room for the longest of them */
+};
+
+static void measure_micro(const struct grpo *grpo, int32_t micro, const struct tree *trees, struct measured *measured)
 {
     const struct tree_runner *runner = grpo->runner;
     int32_t c = 0;
@@ -564,15 +584,46 @@ static void measure_micro(const struct grpo *grpo, int32_t micro, const struct t
         const struct tree_slice *slice = &runner->packing.slices[s];
         for (int32_t i = slice->begin; i < slice->end; i++, c++) {
             const int32_t n = completion_outputs(&trees[slice->tree].completions[i]);
-            packed_gather(&runner->packed, c, n, grpo->teacher->divergence, values);
+            packed_gather(&runner->packed, c, n, grpo->teacher->divergence, measured->values);
             for (int32_t t = 0; t < n; t++)
-                sum->loss += (double)values[t];
-            packed_gather(&runner->packed, c, n, runner->entropy, values);
+                measured->sum.loss += (double)measured->values[t];
+            packed_gather(&runner->packed, c, n, runner->entropy, measured->values);
             for (int32_t t = 0; t < n; t++)
-                sum->entropy += (double)values[t];
-            *n_tokens += n;
+                measured->sum.entropy += (double)measured->values[t];
+            measured->n_tokens += n;
         }
     }
+}
+
+/* The passes of the micro-batches, which ranks take in turn, and the sums over all. */
+static cohort_status measure_trees(struct grpo *grpo, const struct row_trees *tree, struct lanes *lanes,
+                                   struct measured *measured, cohort_error *err)
+{
+    struct tree_runner *runner = grpo->runner;
+    const int32_t n_micro = runner->packing.n_micro;
+    for (int32_t m = 0; m < n_micro; m++) {
+        if (lanes_mine(lanes, m)) {
+            TRY(packed_build(&runner->packed, tree->trees, &runner->packing, m, err));
+            teacher_forward(grpo->teacher, runner, grpo->model, grpo->config.sampling.temperature, false);
+            TRY(backend_check(grpo->model->backend, err));
+            if (lanes_shared(lanes))
+                TRY(keep_outputs(grpo, lanes, err));
+            else
+                measure_micro(grpo, m, tree->trees, measured);
+        }
+        if (grpo->progress != NULL &&
+            !grpo->progress(grpo->progress_context,
+                            &(struct grpo_at){.phase = "evaluate", .done = m + 1, .total = n_micro}))
+            return grpo_cancelled(err);
+    }
+    if (lanes_shared(lanes))
+        TRY(lanes_share(lanes, err));
+    for (int32_t m = 0; lanes_shared(lanes) && m < n_micro; m++) {
+        TRY(packed_build(&runner->packed, tree->trees, &runner->packing, m, err));
+        TRY(take_outputs(grpo, lanes, m, err));
+        measure_micro(grpo, m, tree->trees, measured);
+    }
+    return COHORT_OK;
 }
 
 static cohort_status measure_rows(struct grpo *grpo, const struct grpo_row *rows, int32_t n, int32_t longest,
@@ -580,31 +631,22 @@ static cohort_status measure_rows(struct grpo *grpo, const struct grpo_row *rows
 {
     struct tree_runner *runner = grpo->runner;
     struct row_trees tree = {0};
-    struct grpo_divergence sum = {0};
-    float *values = NULL;
-    int64_t n_tokens = 0;
+    struct measured measured = {0};
+    struct lanes lanes = {0};
     cohort_status status = COHORT_OK;
-    TRY_GOTO(mem_alloc(&values, (size_t)longest, sizeof *values, "divergences", err));
+    TRY_GOTO(mem_alloc(&measured.values, (size_t)longest, sizeof *measured.values, "divergences", err));
     TRY_GOTO(row_trees_build(&tree, rows, n, err));
     TRY_GOTO(packing_split(&runner->packing, tree.trees, tree.n_trees, runner->max_tokens,
                            runner->max_outputs - runner->max_tokens, err));
-    for (int32_t m = 0; m < runner->packing.n_micro; m++) {
-        TRY_GOTO(packed_build(&runner->packed, tree.trees, &runner->packing, m, err));
-        teacher_forward(grpo->teacher, runner, grpo->model, grpo->config.sampling.temperature, false);
-        TRY_GOTO(backend_check(grpo->model->backend, err));
-        measure_micro(grpo, m, tree.trees, values, &sum, &n_tokens);
-        if (grpo->progress != NULL &&
-            !grpo->progress(grpo->progress_context,
-                            &(struct grpo_at){.phase = "evaluate", .done = m + 1, .total = runner->packing.n_micro})) {
-            status = grpo_cancelled(err);
-            goto cleanup;
-        }
-    }
-    if (n_tokens > 0)
-        *out = (struct grpo_divergence){sum.loss / (double)n_tokens, sum.entropy / (double)n_tokens};
+    lanes_begin(&lanes, grpo->model->trained, runner->packing.n_micro, false);
+    TRY_GOTO(measure_trees(grpo, &tree, &lanes, &measured, err));
+    if (measured.n_tokens > 0)
+        *out = (struct grpo_divergence){measured.sum.loss / (double)measured.n_tokens,
+                                        measured.sum.entropy / (double)measured.n_tokens};
 cleanup:
+    lanes_free(&lanes);
     row_trees_free(&tree);
-    mem_free(values);
+    mem_free(measured.values);
     return status;
 }
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/number.h"
 #include "model/model_adapter.h"
+#include "train/lanes.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -104,34 +105,79 @@ static cohort_status forward(struct preference *p, struct model *model, const st
     return backend_check(model->backend, err);
 }
 
-static cohort_status split(struct preference *p, const struct preference_batch *batch, cohort_error *err)
+/* train: into what lanes take. */
+static cohort_status split(struct preference *p, const struct preference_batch *batch, bool train, cohort_error *err)
 {
-    return packing_split(&p->runner->packing, batch->trees, batch->n, p->runner->max_tokens,
-                         p->runner->max_outputs - p->runner->max_tokens, err);
+    struct tree_runner *runner = p->runner;
+    const int64_t completions = runner->max_outputs - runner->max_tokens;
+    return train ? lanes_split(p->model->trained, &runner->packing, batch->trees, batch->n, runner->max_tokens,
+                               completions, err)
+                 : packing_split(&runner->packing, batch->trees, batch->n, runner->max_tokens, completions, err);
+}
+
+/* A micro-batch: what its forward gave is in the runner. */
+typedef cohort_status take_micro(void *context, int32_t micro, cohort_error *err);
+
+/* The micro-batches of a batch that was split are given to take in their order, with what the ranks together forwarded. */
+static cohort_status forward_all(struct preference *p, struct model *model, const struct preference_batch *batch,
+                                 take_micro *take, void *context, cohort_error *err)
+{
+    struct tree_runner *runner = p->runner;
+    struct lanes lanes = {0};
+    cohort_status status = COHORT_OK;
+    lanes_begin(&lanes, p->model->trained, runner->packing.n_micro, false);
+    for (int32_t m = 0; m < runner->packing.n_micro; m++) {
+        if (!lanes_mine(&lanes, m))
+            continue;
+        TRY_GOTO(forward(p, model, batch, m, err));
+        TRY_GOTO(lanes_shared(&lanes) ? lanes_keep_outputs(&lanes, runner, err) : take(context, m, err));
+    }
+    if (lanes_shared(&lanes))
+        TRY_GOTO(lanes_share(&lanes, err));
+    for (int32_t m = 0; lanes_shared(&lanes) && m < runner->packing.n_micro; m++) {
+        TRY_GOTO(packed_build(&runner->packed, batch->trees, &runner->packing, m, err));
+        TRY_GOTO(lanes_take_outputs(&lanes, m, runner, err));
+        TRY_GOTO(take(context, m, err));
+    }
+cleanup:
+    lanes_free(&lanes);
+    return status;
 }
 
 /* ---- The reference ---- */
 
-static cohort_status score_all(struct preference *p, struct model *model, const struct preference_batch *batch,
-                               struct preference_reference *out, cohort_error *err)
+struct scored {
+    struct preference *p;
+    const struct preference_batch *batch;
+    struct preference_reference *out;
+};
+
+static cohort_status take_reference(void *context, int32_t m, cohort_error *err)
 {
+    const struct scored *scored = context;
+    struct preference *p = scored->p;
     const struct packing *packing = &p->runner->packing;
-    TRY(split(p, batch, err));
-    for (int32_t m = 0; m < packing->n_micro; m++) {
-        int32_t k = 0;
-        TRY(forward(p, model, batch, m, err));
-        for (int32_t s = packing->slice_begin[m]; s < packing->slice_begin[m + 1]; s++) {
-            const struct tree_slice *slice = &packing->slices[s];
-            const struct tree *tree = &batch->trees[slice->tree];
-            for (int32_t c = slice->begin; c < slice->end; c++, k++) {
-                const int32_t n = tree->completions[c].n_tokens;
-                packed_gather(&p->runner->packed, k, n, p->runner->logp, p->values);
-                *(c == 0 ? &out[slice->tree].chosen : &out[slice->tree].rejected) = /* single: chosen */
-                    score_of(&p->config, tree, p->values, n);
-            }
+    int32_t k = 0;
+    (void)err;
+    for (int32_t s = packing->slice_begin[m]; s < packing->slice_begin[m + 1]; s++) {
+        const struct tree_slice *slice = &packing->slices[s];
+        const struct tree *tree = &scored->batch->trees[slice->tree];
+        struct preference_reference *out = &scored->out[slice->tree];
+        for (int32_t c = slice->begin; c < slice->end; c++, k++) {
+            const int32_t n = tree->completions[c].n_tokens;
+            packed_gather(&p->runner->packed, k, n, p->runner->logp, p->values);
+            *(c == 0 ? &out->chosen : &out->rejected) = score_of(&p->config, tree, p->values, n); /* single: chosen */
         }
     }
     return COHORT_OK;
+}
+
+static cohort_status score_all(struct preference *p, struct model *model, const struct preference_batch *batch,
+                               struct preference_reference *out, cohort_error *err)
+{
+    struct scored scored = {p, batch, out};
+    TRY(split(p, batch, false, err));
+    return forward_all(p, model, batch, take_reference, &scored, err);
 }
 
 cohort_status preference_score_reference(struct preference *p, const struct preference_batch *batch,
@@ -376,52 +422,104 @@ static cohort_status apply(struct preference *p, const struct preference_scale *
     return COHORT_OK;
 }
 
-/* Runs all micro-batches, with train also their backward. Where a loss sees all pairs at once, or the sides of one are in
- * two micro-batches, all scores are computed first, and the forwards again before their backwards. */
-static cohort_status run(struct preference *p, const struct preference_batch *batch, bool train,
-                         struct preference_scale *scale, struct figures *figures, cohort_error *err)
+/* A pass over the micro-batches of a step. */
+struct pass {
+    struct preference *p;
+    const struct preference_batch *batch;
+    const struct preference_scale *scale;
+    struct figures *figures;
+    bool ahead; /* losses and derivatives are found once all scores are there, before the first backward */
+};
+
+static cohort_status take_losses(void *context, int32_t m, cohort_error *err)
 {
-    struct tree_runner *runner = p->runner;
-    const struct packing *packing = &runner->packing;
-    TRY(reference_scores(p, batch, err));
-    TRY(mismatched_kl(p, batch, &scale->kl, err));
-    TRY(split(p, batch, err));
-    const bool alone = packing->n_micro == 1, scores = preference_scores(&p->config);
-    visitor *const take = scores ? take_head_score : take_scores;
-    visitor *const give = scores ? give_head_derivative : give_derivatives;
-    const bool ahead = !alone && (packing->n_slices != batch->n || preference_spans(&p->config));
-    for (int32_t m = 0; ahead && m < packing->n_micro; m++) {
-        TRY(forward(p, p->model, batch, m, err));
-        each_completion(p, batch, m, take, figures);
-        each_prompt(p, batch, m, false);
-    }
-    if (ahead)
-        TRY(apply(p, scale, 0, batch->n, figures, err));
-    if (ahead && !train)
+    const struct pass *pass = context;
+    struct preference *p = pass->p;
+    const struct packing *packing = &p->runner->packing;
+    pass->figures->fed += p->runner->packed.batch.n_tokens;
+    each_completion(p, pass->batch, m, preference_scores(&p->config) ? take_head_score : take_scores, pass->figures);
+    each_prompt(p, pass->batch, m, false);
+    if (pass->ahead)
         return COHORT_OK;
-    if (train)
-        TRY(routing_begin(&p->routing, runner, p->model, err));
-    if (train && !alone)
-        TRY(routing_prepare(&p->routing, runner, p->model, batch->trees, batch->n, false, err));
-    for (int32_t m = 0; m < packing->n_micro; m++) {
-        TRY(forward(p, p->model, batch, m, err));
-        if (train && alone)
-            TRY(routing_prepare(&p->routing, runner, p->model, batch->trees, batch->n, false, err));
-        figures->fed += runner->packed.batch.n_tokens;
-        if (!ahead) {
-            const struct tree_slice *slices = packing->slices + packing->slice_begin[m];
-            each_completion(p, batch, m, take, figures);
-            each_prompt(p, batch, m, false);
-            TRY(apply(p, scale, slices->tree, packing->slice_begin[m + 1] - packing->slice_begin[m], figures, err));
-        }
-        if (!train)
-            continue;
-        each_completion(p, batch, m, give, figures);
-        each_prompt(p, batch, m, true);
-        tree_runner_backward(runner, p->model, 1.0f, false);
-        TRY(backend_check(p->model->backend, err));
+    return apply(p, pass->scale, packing->slices[packing->slice_begin[m]].tree,
+                 packing->slice_begin[m + 1] - packing->slice_begin[m], pass->figures, err);
+}
+
+/* A micro-batch of this rank. */
+static cohort_status compute(struct pass *pass, struct lanes *lanes, int32_t m, cohort_error *err)
+{
+    struct preference *p = pass->p;
+    struct tree_runner *runner = p->runner;
+    struct figures own = {0}; /* the others' are not known yet */
+    TRY(forward(p, p->model, pass->batch, m, err));
+    if (runner->packing.n_micro == 1)
+        TRY(routing_prepare(&p->routing, runner, p->model, pass->batch->trees, pass->batch->n, false, err));
+    if (!pass->ahead && lanes_shared(lanes)) { /* summed with those of the others, where a failure is found by all */
+        struct pass alone = *pass;
+        alone.figures = &own;
+        TRY(lanes_keep_outputs(lanes, runner, err));
+        if (take_losses(&alone, m, NULL) != COHORT_OK)
+            return COHORT_OK;
+    } else if (!pass->ahead) {
+        TRY(take_losses(pass, m, err));
+    }
+    each_completion(p, pass->batch, m, preference_scores(&p->config) ? give_head_derivative : give_derivatives, &own);
+    each_prompt(p, pass->batch, m, true);
+    tree_runner_backward(runner, p->model, 1.0f, false);
+    return backend_check(p->model->backend, err);
+}
+
+/* The sums over the micro-batches of all ranks, in their order. */
+static cohort_status sum_shared(struct pass *pass, struct lanes *lanes, cohort_error *err)
+{
+    struct tree_runner *runner = pass->p->runner;
+    TRY(lanes_share(lanes, err));
+    for (int32_t m = 0; m < runner->packing.n_micro; m++) {
+        TRY(packed_build(&runner->packed, pass->batch->trees, &runner->packing, m, err));
+        TRY(lanes_take_outputs(lanes, m, runner, err));
+        TRY(take_losses(pass, m, err));
     }
     return COHORT_OK;
+}
+
+static cohort_status train(struct pass *pass, cohort_error *err)
+{
+    struct preference *p = pass->p;
+    struct tree_runner *runner = p->runner;
+    struct lanes lanes = {0};
+    cohort_status status = COHORT_OK;
+    TRY(routing_begin(&p->routing, runner, p->model, err));
+    if (runner->packing.n_micro > 1)
+        TRY(routing_prepare(&p->routing, runner, p->model, pass->batch->trees, pass->batch->n, false, err));
+    lanes_begin(&lanes, p->model->trained, runner->packing.n_micro, true);
+    for (int32_t m = 0; m < runner->packing.n_micro; m++) {
+        if (lanes_mine(&lanes, m))
+            TRY_GOTO(compute(pass, &lanes, m, err));
+        TRY_GOTO(lanes_count(&lanes, m, err));
+    }
+    if (lanes_shared(&lanes) && !pass->ahead)
+        TRY_GOTO(sum_shared(pass, &lanes, err));
+cleanup:
+    lanes_free(&lanes);
+    return status;
+}
+
+/* Runs all micro-batches, with train also their backward. Where a loss sees all pairs at once, or the sides of one are in
+ * two micro-batches, all scores are computed first, and the forwards again before their backwards. */
+static cohort_status run(struct preference *p, const struct preference_batch *batch, bool trains,
+                         struct preference_scale *scale, struct figures *figures, cohort_error *err)
+{
+    const struct packing *packing = &p->runner->packing;
+    TRY(reference_scores(p, batch, err));
+    TRY(mismatched_kl(p, batch, &scale->kl, err));
+    TRY(split(p, batch, trains, err));
+    struct pass pass = {p, batch, scale, figures,
+                        packing->n_micro > 1 && (packing->n_slices != batch->n || preference_spans(&p->config))};
+    if (pass.ahead || !trains)
+        TRY(forward_all(p, p->model, batch, take_losses, &pass, err));
+    if (pass.ahead)
+        TRY(apply(p, scale, 0, batch->n, figures, err));
+    return trains ? train(&pass, err) : COHORT_OK;
 }
 
 /* ---- The step ---- */

@@ -148,22 +148,6 @@ static cohort_status build(struct sft *sft, const struct sft_batch *batch, int32
     return batch->weights == NULL ? COHORT_OK : output_weights(sft, batch, m, err);
 }
 
-/* What a forward gives, [outputs] each; behind the first two, those that the runner does not have are NULL. */
-enum { N_ALWAYS_GIVEN = 2, N_GIVEN = 4 };
-struct given {
-    void *at[N_GIVEN];
-    size_t bytes;
-};
-
-static struct given given_of(struct tree_runner *runner)
-{
-    _Static_assert(sizeof *runner->logp == sizeof *runner->top, "one size");
-    return (struct given){.at = {runner->logp, runner->entropy, runner->mean, runner->top},
-                          .bytes = (size_t)runner->packed.outputs.count * sizeof *runner->logp};
-}
-
-static bool is_given(const struct given *given, int i) { return i < N_ALWAYS_GIVEN || given->at[i] != NULL; }
-
 /* A micro-batch of this rank, with train also its backward. */
 static cohort_status compute(struct sft *sft, const struct sft_batch *batch, int32_t m, bool train, struct lanes *lanes,
                              struct sums *sums, cohort_error *err)
@@ -177,12 +161,8 @@ static cohort_status compute(struct sft *sft, const struct sft_batch *batch, int
     TRY(backend_check(sft->model->backend, err));
     if (train && runner->packing.n_micro == 1)
         TRY(routing_prepare(&sft->routing, runner, sft->model, batch->trees, batch->n, false, err));
-    const struct given given = given_of(runner);
     if (lanes_shared(lanes))
-        TRY(lanes_keep_begin(lanes, err));
-    for (int i = 0; lanes_shared(lanes) && i < N_GIVEN; i++)
-        if (is_given(&given, i))
-            TRY(lanes_keep(lanes, given.at[i], given.bytes, err));
+        TRY(lanes_keep_outputs(lanes, runner, err));
     take_losses(sft, batch->weights != NULL, lanes_shared(lanes) ? &own : sums);
     if (train)
         tree_runner_backward(runner, sft->model, 1.0f, false);
@@ -196,10 +176,7 @@ static cohort_status sum_shared(struct sft *sft, const struct sft_batch *batch, 
     TRY(lanes_share(lanes, err));
     for (int32_t m = 0; m < sft->runner->packing.n_micro; m++) {
         TRY(build(sft, batch, m, err));
-        const struct given given = given_of(sft->runner);
-        for (int i = 0; i < N_GIVEN; i++)
-            if (is_given(&given, i))
-                TRY(lanes_take(lanes, m, given.at[i], given.bytes, err));
+        TRY(lanes_take_outputs(lanes, m, sft->runner, err));
         take_losses(sft, batch->weights != NULL, sums);
         sums->fed += sft->runner->packed.batch.n_tokens;
     }

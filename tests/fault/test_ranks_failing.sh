@@ -107,7 +107,7 @@ head -n 4 data.jsonl >other/data.jsonl
 cp reward.py other/
 refused 'rank 1 (.*) and rank 0 (.*) are not of one run' "${MPIRUN[@]}" -n 2 sh other.sh "$COHORT" "${GRPO[@]}" --device cpu --out "$work/other-run"
 refused 'whole: already holds a run' job 2 "${GRPO[@]}" --out whole
-refused 'cohort dpo runs as one process' job 2 dpo --model model --data data.jsonl --out dpo
+refused 'cohort logprobs runs as one process' job 2 logprobs --model model --batch data.jsonl
 refused '--gradient-lanes 3: expected a power of two' job 2 "${GRPO[@]}" --out lanes --gradient-lanes 3
 refused '.*whole/checkpoints/step-4 was made with .gradient_lanes: 2.' "$COHORT" "${GRPO[@]}" --device cpu --out whole --resume --gradient-lanes 1
 # Launchers: srun's variables, and torchrun's, of which CPU ranks take the number.

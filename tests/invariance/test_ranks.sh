@@ -13,28 +13,6 @@ done >sft.jsonl
 sed 's/, "completion".*/}/' sft.jsonl >grpo.jsonl
 head -n 3 grpo.jsonl >held.jsonl
 
-# run NAME RANKS COMMAND OPTIONS...: a run on so many ranks, 0: without mpirun.
-run() {
-    local name=$1 n=$2
-    shift 2
-    if [ "$n" = 0 ]; then
-        "$COHORT" "$@" --device cpu --threads 1 --out "$name" >"$name.log" 2>&1 || { cat "$name.log" >&2; fail "$name"; }
-    else
-        job "$n" "$@" --rank-timeout 60 --out "$name" >"$name.log" 2>&1 || { cat "$name.log" >&2; fail "$name"; }
-    fi
-}
-# same_run A B: all that a run leaves, but for what tells of the machine.
-same_run() {
-    local step
-    diff -r "$1/final" "$2/final" >&2 || fail "$2: final/ differs from that of $1"
-    for step in "$1"/checkpoints/step-*; do same_checkpoint "$step" "$2/checkpoints/${step##*/}" "$2"; done
-    numbers "$1" >a
-    numbers "$2" >b
-    same a b "$2, metrics"
-    records "$1" >a
-    records "$2" >b
-    same a b "$2, records"
-}
 weights() { sha256sum <"$1/final/model.safetensors"; }
 
 SFT=(sft --model model --data sft.jsonl --eval-data held-sft.jsonl --eval-steps 2 --steps 3 --batch-size 7 --micro-batch-tokens 200

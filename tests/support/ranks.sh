@@ -16,3 +16,27 @@ job() {
 }
 # What mpirun says of ranks that this build cannot have.
 job 2 info >ranks.out 2>&1 || ! grep -q 'has no MPI' ranks.out || { echo "a build without MPI: left out"; exit 77; }
+
+# With exact.sh:
+# run NAME RANKS COMMAND OPTIONS...: a run on so many ranks, 0: without mpirun.
+run() {
+    local name=$1 n=$2
+    shift 2
+    if [ "$n" = 0 ]; then
+        "$COHORT" "$@" --device cpu --threads 1 --out "$name" >"$name.log" 2>&1 || { cat "$name.log" >&2; fail "$name"; }
+    else
+        job "$n" "$@" --rank-timeout 60 --out "$name" >"$name.log" 2>&1 || { cat "$name.log" >&2; fail "$name"; }
+    fi
+}
+# same_run A B: all that a run leaves, but for what tells of the machine.
+same_run() {
+    local step
+    diff -r "$1/final" "$2/final" >&2 || fail "$2: final/ differs from that of $1"
+    for step in "$1"/checkpoints/step-*; do same_checkpoint "$step" "$2/checkpoints/${step##*/}" "$2"; done
+    numbers "$1" >a
+    numbers "$2" >b
+    same a b "$2, metrics"
+    records "$1" >a
+    records "$2" >b
+    same a b "$2, records"
+}
