@@ -227,6 +227,7 @@ static void add_param(struct param_table *table, const struct model_config *conf
                   : role == TENSOR_EMBEDDING ? PARAM_EMBEDDING
                   : role >= TENSOR_HEAD      ? PARAM_HEAD
                                              : PARAM_MATRIX;
+    param->layer = role >= TENSOR_INPUT_NORM && role < TENSOR_FINAL_NORM ? layer + 1 : 0;
     param->drawn = role == TENSOR_SCORE && config->head_is_new;
     param->start = is_attention_bias(role) || is_mlp_bias(role) ? 0.0f : 1.0f;
 }

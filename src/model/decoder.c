@@ -234,6 +234,8 @@ void decoder_backward(struct model *model, struct decoder_work *work, const stru
         if (work->mode == DECODER_RECOMPUTE)
             layer_forward(&run, NULL);
         layer_backward(&run);
+        param_set_done(model->trained, l + 1);
     }
     embedding_backward(model, batch->n_tokens, work->token, work->d_x);
+    param_set_done(model->trained, 0);
 }

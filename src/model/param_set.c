@@ -12,6 +12,43 @@ static int32_t index_of(const struct param_set *set, const struct param *param)
     return (int32_t)(param - set->table.params);
 }
 
+/* Cuts the gradient into units. Layers follow each other in the table, so that each is one. */
+static void lay_out_units(struct param_set *set)
+{
+    struct param_training *t = &set->training;
+    const bool by_layers = t->share.lanes > 1;
+    int64_t longest = 0;
+    t->n_units = 0;
+    t->n_held = 0;
+    for (int32_t i = 0; i < set->table.n_params; i++) {
+        const int32_t layer = by_layers ? set->table.params[i].layer : 0;
+        struct param_unit *last = t->n_units > 0 ? &t->units[t->n_units - 1] : NULL;
+        if (t->first[i] < 0 || (last != NULL && last->layer == layer))
+            continue;
+        if (last != NULL)
+            last->end = t->first[i];
+        t->units[t->n_units++] =
+            (struct param_unit){.layer = layer, .first = t->n_units == 0 ? 0 : t->first[i], .end = t->n_elements};
+    }
+    for (int32_t u = 0; u < t->n_units; u++) {
+        const int64_t length = t->units[u].end - t->units[u].first;
+        t->units[u].place = t->n_held;
+        if (t->units[u].layer == 0)
+            t->n_held += length;
+        else
+            longest = length > longest ? length : longest;
+    }
+    for (int32_t u = 0; u < t->n_units; u++)
+        if (t->units[u].layer > 0)
+            t->units[u].place = t->n_held;
+    t->n_held += longest;
+    for (int32_t i = 0, u = 0; i < set->table.n_params; i++) {
+        if (t->first[i] >= 0 && t->first[i] >= t->units[u].end)
+            u++;
+        t->place[i] = t->first[i] < 0 ? -1 : t->units[u].place + (t->first[i] - t->units[u].first);
+    }
+}
+
 /* Lays out what trains (first >= 0) in the arrays: each tensor begins at a multiple of PARAM_ALIGNMENT, unless it is
  * adjacent. */
 static void lay_out_training(struct param_set *set)
@@ -29,6 +66,7 @@ static void lay_out_training(struct param_set *set)
         t->n_elements += param->count;
     }
     t->n_elements = (t->n_elements + unit - 1) / unit * unit;
+    lay_out_units(set);
 }
 
 cohort_status param_set_open(struct param_set *set, struct backend *backend, struct param_table *table,
@@ -41,6 +79,8 @@ cohort_status param_set_open(struct param_set *set, struct backend *backend, str
     struct param_training *t = &set->training;
     const size_t n = (size_t)set->table.n_params;
     TRY(mem_alloc(&t->first, n, sizeof *t->first, "parameter table", err));
+    TRY(mem_alloc(&t->place, n, sizeof *t->place, "parameter table", err));
+    TRY(mem_alloc(&t->units, n, sizeof *t->units, "parameter table", err));
     TRY(mem_alloc(&t->keeps, n, sizeof *t->keeps, "parameter table", err));
     TRY(mem_alloc(&t->at, n * N_PARAM_STATES, sizeof *t->at, "parameter table", err));
     t->optimizer = "adamw";
@@ -66,6 +106,8 @@ void param_set_close(struct param_set *set)
         be->ops->free(be, t->pieces);
     }
     mem_free(t->first);
+    mem_free(t->place);
+    mem_free(t->units);
     mem_free(t->keeps);
     mem_free(t->at);
     param_table_free(&set->table);
@@ -286,6 +328,7 @@ void param_set_share(struct param_set *set, const struct param_share *share)
 {
     assert(set->training.grad == NULL && share->count >= 1 && share->lanes >= 1);
     set->training.share = *share;
+    lay_out_units(set);
 }
 
 /* The element from which on what trains, from param i on, lies together; and its end. */
@@ -363,7 +406,7 @@ static struct lane_bytes lane_bytes(const struct param_set *set)
     const struct param_training *t = &set->training;
     const struct param_range sums = param_set_sums(set, t->share.rank);
     return (struct lane_bytes){.sum = (size_t)(sums.end - sums.first) * sizeof(float),
-                               .partials = (size_t)t->share.partials * (size_t)t->n_elements * sizeof(float),
+                               .partials = (size_t)t->share.partials * (size_t)(sums.end - sums.first) * sizeof(float),
                                .pieces = (size_t)t->share.parts * (size_t)param_set_piece(set) * sizeof(float)};
 }
 
@@ -376,8 +419,8 @@ cohort_status param_set_train_begin(struct param_set *set, enum dtype moment_typ
     const bool states_on_host = (set->offload & PARAM_OFFLOAD_STATES) != 0;
     size_t stages[2];
     stages_of(set, false, stages);
-    TRY(take(set, (set->offload & PARAM_OFFLOAD_GRADIENT) != 0, &t->grad, (size_t)t->n_elements * sizeof *t->grad,
-             stages, "gradient", err));
+    TRY(take(set, (set->offload & PARAM_OFFLOAD_GRADIENT) != 0, &t->grad, (size_t)t->n_held * sizeof *t->grad, stages,
+             "gradient", err));
     const size_t bytes = lay_out_states(set, moment_type, t->at);
     if (bytes > 0)
         TRY(take(set, states_on_host, &t->states, bytes, (const size_t[2]){0, 0}, "optimizer's state", err));
@@ -394,7 +437,7 @@ cohort_status param_set_train_begin(struct param_set *set, enum dtype moment_typ
 
 struct param_bytes param_set_train_sizes(const struct param_set *set, enum dtype moment_type)
 {
-    const size_t gradient = (size_t)set->training.n_elements * sizeof(float),
+    const size_t gradient = (size_t)set->training.n_held * sizeof(float),
                  states = lay_out_states(set, moment_type, NULL);
     struct param_bytes bytes = {.own = set->training.work_bytes};
     if (in_lanes(set)) {
@@ -424,9 +467,26 @@ size_t param_set_train_bytes(const struct param_set *set, enum dtype moment_type
 void param_set_zero_grad(struct param_set *set)
 {
     const struct param_training *t = &set->training;
-    set->backend->ops->zero(set->backend, t->grad, (size_t)t->n_elements * sizeof(float));
+    set->backend->ops->zero(set->backend, t->grad, (size_t)t->n_held * sizeof(float));
     if (t->sum != NULL)
         set->backend->ops->zero(set->backend, t->sum, lane_bytes(set).sum);
+}
+
+void param_set_done(const struct param_set *set, int32_t layer)
+{
+    const struct param_training *t = &set->training;
+    for (int32_t u = t->n_units - 1; t->take != NULL && u >= 0; u--)
+        if (t->units[u].layer == layer)
+            t->take(t->take_context, &t->units[u]);
+}
+
+void param_set_done_all(const struct param_set *set)
+{
+    int32_t layer = 0;
+    for (int32_t u = 0; u < set->training.n_units; u++)
+        layer = set->training.units[u].layer > layer ? set->training.units[u].layer : layer;
+    for (; layer >= 0; layer--)
+        param_set_done(set, layer);
 }
 
 void *param_values(const struct param_set *set, const struct param *param)
@@ -447,7 +507,7 @@ float *param_grad(const struct param_set *set, const struct param *param)
     if (!param_trains(set, param))
         return NULL;
     assert(set->training.grad != NULL);
-    return set->training.grad + set->training.first[index_of(set, param)];
+    return set->training.grad + set->training.place[index_of(set, param)];
 }
 
 float *param_grad_sum(const struct param_set *set, int32_t i)

@@ -39,9 +39,20 @@ struct param_share {
     struct ranks *ranks; /* borrowed; NULL: one */
     int32_t rank, count; /* of them */
     int32_t lanes;       /* 1 with one rank: gradients are added up where they are made, and nothing below is held */
-    int32_t partials;    /* gradients that wait for another to be added to */
+    int32_t partials;    /* sums of lanes that wait for another to be added to, of what the rank owns */
     int32_t parts;       /* pieces of gradients that an exchange brings at once */
 };
+
+/* What a backward finishes at once: a layer, or what belongs to none and lies together. With several lanes its gradient
+ * is taken as soon as it is there (param_set_done), and layers have theirs in one place, one after the other. */
+struct param_unit {
+    int32_t layer;      /* as in struct param; 0 also where all is one unit */
+    int64_t first, end; /* elements of the gradient */
+    int64_t place;      /* of the first, in training.grad */
+};
+
+/* Takes a unit's gradient, which is whole for the micro-batch in hand, and leaves zeros. */
+typedef void param_take(void *context, const struct param_unit *unit);
 
 /* Elements first .. end. */
 struct param_range {
@@ -51,10 +62,16 @@ struct param_range {
 enum { PARAM_PIECE = 1 << 20 }; /* elements of a gradient that are exchanged at once */
 
 struct param_training {
-    int64_t *first;     /* (host) [n_params] first element of the gradient; -1: the param is frozen */
-    int64_t n_elements; /* of the gradient, alignment included; gaps hold zeros */
-    unsigned *keeps;    /* (host) [n_params] the states of each */
-    float *grad;        /* NULL until param_set_train_begin */
+    int64_t *first;           /* (host) [n_params] first element of the gradient; -1: the param is frozen */
+    int64_t n_elements;       /* of the gradient, alignment included; gaps hold zeros */
+    struct param_unit *units; /* (host) [n_units] in the order of the table */
+    int32_t n_units;
+    int64_t n_held;   /* elements of grad: n_elements, or with several lanes those of a layer and of what is in none */
+    int64_t *place;   /* (host) [n_params] first element in grad; -1: the param is frozen */
+    unsigned *keeps;  /* (host) [n_params] the states of each */
+    float *grad;      /* [n_held] NULL until param_set_train_begin */
+    param_take *take; /* NULL: gradients add up in grad */
+    void *take_context;
     enum dtype moment_type;
     void *states;      /* the block of all states; size_t at[n_params][N_PARAM_STATES] are the places in it */
     size_t *at;        /* (host) */
@@ -63,7 +80,7 @@ struct param_training {
     const char *optimizer; /* what keeps the states, by which a checkpoint is told; "adamw" until param_set_keep */
     struct param_share share;
     float *sum;      /* of the lanes' gradients, in the elements of param_set_sums; NULL: grad is the sum */
-    float *partials; /* [share.partials, n_elements] */
+    float *partials; /* [share.partials, those elements] */
     float *pieces;   /* [share.parts, length of a piece (param_set_piece)] */
 };
 
@@ -127,6 +144,11 @@ struct param_bytes param_set_train_sizes(const struct param_set *set, enum dtype
 size_t param_set_train_bytes(const struct param_set *set, enum dtype moment_type);
 struct param_bytes param_set_value_sizes(const struct param_set *set, unsigned offload);
 void param_set_zero_grad(struct param_set *set);
+/* Called by a backward where it has added all that this micro-batch adds to the gradients of a layer (of what is in
+ * none): has them taken. */
+void param_set_done(const struct param_set *set, int32_t layer);
+/* The same of all, in the order of a backward: the last layer first, what is in none at the end. */
+void param_set_done_all(const struct param_set *set);
 
 /* Address of a tensor's values in backend memory. */
 void *param_values(const struct param_set *set, const struct param *param);

@@ -30,6 +30,7 @@ struct param {
     enum storage_format format; /* of the values */
     bool adjacent;              /* lies directly behind the tensor before it, which has its format */
     enum param_kind kind;
+    int32_t layer; /* 1 + the layer that it belongs to; 0: to none */
     bool expert;   /* of a layer's experts, or their router */
     bool decay;    /* weight decay applies (matrices yes, gains and biases no) */
     bool drawn;    /* no file has it, where a language model becomes a classifier: its reader draws it */

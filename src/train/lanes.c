@@ -6,70 +6,55 @@
 #include <assert.h>
 #include <string.h>
 
-/* -DCOHORT_BREAK_LANES=1 is the negative control of the tests: what ranks have is added in the order of ranks. */
+/* -DCOHORT_BREAK_LANES=1 is the negative control of the tests: a rank begins with its own lane. */
 #ifndef COHORT_BREAK_LANES
 #define COHORT_BREAK_LANES 0
 #endif
 
 /* ---- Which lanes, and what becomes of them ---- */
 
-static int32_t first_lane(int32_t lanes, int32_t rank, int32_t count)
+/* Lanes that the ranks compute at once, each at most one: rank r lane first + r. */
+struct turn {
+    int32_t first, end;
+    bool last; /* of its round */
+};
+
+static struct turn turn_of(const struct param_share *share, int32_t lane, int32_t present)
 {
-    return (int32_t)((int64_t)rank * lanes / count);
+    const int32_t first = lane / share->count * share->count, end = first + share->count;
+    return (struct turn){.first = first, .end = end < present ? end : present, .last = end >= present};
 }
 
-static int32_t owner_of(int32_t lanes, int32_t lane, int32_t count)
+/* Lanes, or what they add up to, of which the last two are neighbours that are added next. */
+static bool joins(const struct lane_sum *stack, int32_t depth)
 {
-    int32_t rank = 0;
-    while (first_lane(lanes, rank + 1, count) <= lane)
-        rank++;
-    return rank;
-}
-
-/* Puts a lane on the stack and joins it with its neighbours: one call for each. Returns whether two were joined. */
-static bool join(struct lane_sum *stack, int32_t *depth)
-{
-    if (*depth < 2)
+    if (depth < 2)
         return false;
-    struct lane_sum *left = &stack[*depth - 2];
-    const struct lane_sum *right = &stack[*depth - 1];
-    if (left->n != right->n || left->first % (2 * left->n) != 0 || right->first != left->first + left->n)
-        return false;
-    left->n *= 2;
-    (*depth)--;
-    return true;
+    const struct lane_sum *left = &stack[depth - 2], *right = &stack[depth - 1];
+    return left->n == right->n && left->first % (2 * left->n) == 0 && right->first == left->first + left->n;
 }
 
-/* What rank has of the first present lanes, added up as far as it goes; *waiting: how many gradients wait at once
- * beside the one that is computed. */
-static int32_t sums_of(const struct param_share *share, int32_t rank, int32_t present,
-                       struct lane_sum stack[LANE_LEVELS + 1], int32_t *waiting)
+/* How a turn changes what waits. */
+static int32_t stack_turn(struct lane_sum *stack, int32_t depth, const struct turn *turn)
 {
-    const int32_t end = first_lane(share->lanes, rank + 1, share->count);
-    int32_t depth = 0;
-    *waiting = 0;
-    for (int32_t lane = first_lane(share->lanes, rank, share->count); lane < end && lane < present; lane++) {
-        *waiting = depth > *waiting ? depth : *waiting;
+    for (int32_t lane = turn->first; lane < turn->end; lane++) {
         stack[depth++] = (struct lane_sum){lane, 1};
-        while (join(stack, &depth)) {
-        }
+        while (joins(stack, depth))
+            stack[--depth - 1].n *= 2;
     }
-    return depth;
+    return turn->last ? 0 : depth;
 }
 
 void lanes_plan(struct param_share *share)
 {
     struct lane_sum stack[LANE_LEVELS + 1];
-    share->partials = share->parts = 0;
-    for (int32_t present = 1; present <= share->lanes; present++) {
-        int32_t parts = 0;
-        for (int32_t r = 0; r < share->count; r++) {
-            int32_t waiting = 0;
-            parts += sums_of(share, r, present, stack, &waiting);
-            if (r == share->rank)
-                share->partials = waiting > share->partials ? waiting : share->partials;
-        }
-        share->parts = parts > share->parts ? parts : share->parts;
+    int32_t depth = 0;
+    share->partials = 0;
+    share->parts = share->count < share->lanes ? share->count : share->lanes;
+    for (int32_t lane = 0; lane < share->lanes; lane += share->count) {
+        const struct turn turn = turn_of(share, lane, share->lanes);
+        depth = stack_turn(stack, depth, &turn);
+        share->partials = depth > share->partials ? depth : share->partials;
     }
 }
 
@@ -96,211 +81,183 @@ cohort_status lanes_split(const struct param_set *set, struct packing *packing, 
 
 /* ---- A step ---- */
 
-void lanes_begin(struct lanes *lanes, struct param_set *set, int32_t n_micro, bool train)
-{
-    const struct param_share *share = &set->training.share;
-    *lanes = (struct lanes){.set = set, .n = train ? share->lanes : share->count, .n_micro = n_micro, .train = train};
-}
-
-void lanes_free(struct lanes *lanes)
-{
-    if (lanes->set != NULL)
-        ranks_texts_free(lanes->set->training.share.ranks, lanes->all);
-    text_free(&lanes->own);
-    mem_free(lanes->values);
-    mem_free(lanes->lengths);
-    memset(lanes, 0, sizeof *lanes);
-}
-
-static int32_t rank_of(const struct lanes *lanes, int32_t m)
-{
-    return owner_of(lanes->n, m % lanes->n, lanes->set->training.share.count);
-}
+static int32_t rank_of(const struct lanes *lanes, int32_t m) { return m % lanes->n % lanes->set->training.share.count; }
 
 bool lanes_mine(const struct lanes *lanes, int32_t m) { return rank_of(lanes, m) == lanes->set->training.share.rank; }
 
-/* The gradient that waits at a place of the stack. */
-static float *waiting_at(const struct lanes *lanes, int32_t place)
+/* The turn of the micro-batch in hand. With one lane, whose gradient adds up over micro-batches, the last one's alone. */
+static struct turn turn_in_hand(const struct lanes *lanes)
 {
-    const struct param_training *t = &lanes->set->training;
-    assert(place < t->share.partials);
-    return t->partials + (int64_t)place * t->n_elements;
+    const int32_t lane = lanes->counted % lanes->n, left = lanes->n_micro - (lanes->counted - lane);
+    return turn_of(&lanes->set->training.share, lane, left < lanes->n ? left : lanes->n);
 }
 
-/* Takes the gradient of a lane in: added to those of its neighbours. The last one of this rank in the round stays where it is,
- * others make room for the next. */
-static void take_lane(struct lanes *lanes, int32_t lane, bool last)
+static bool is_exchanged(const struct lanes *lanes) { return lanes->n > 1 || lanes->counted + 1 == lanes->n_micro; }
+
+static bool takes_part(const struct lanes *lanes, const struct turn *turn)
 {
-    struct backend *be = lanes->set->backend;
-    const struct param_training *t = &lanes->set->training;
-    const size_t bytes = (size_t)t->n_elements * sizeof(float);
-    lanes->stack[lanes->depth++] = (struct lane_sum){lane, 1};
-    while (join(lanes->stack, &lanes->depth))
-        be->ops->add(be, &(struct add){t->n_elements, waiting_at(lanes, lanes->depth - 1), t->grad});
-    if (last)
-        return;
-    be->ops->copy(be, waiting_at(lanes, lanes->depth - 1), t->grad, bytes);
-    be->ops->zero(be, t->grad, bytes);
+    return turn->first + lanes->set->training.share.rank < turn->end;
 }
 
-/* Part of what a rank has of a gradient, where it lies here. */
-struct lane_part {
-    struct lane_sum of;
-    float *data;
-};
+/* ---- The gradient of a unit ---- */
 
-/* The sum of lanes first .. first + n - 1 by the tree, in place of one of its parts; NULL: none of them is there. */
-static float *add_parts(struct backend *be, const struct lane_part *parts, int32_t n_parts, int32_t first, int32_t n,
-                        int64_t count)
-{
-    for (int32_t i = 0; i < n_parts; i++)
-        if (parts[i].of.first == first && parts[i].of.n == n)
-            return parts[i].data;
-    if (n == 1)
-        return NULL;
-    float *left = add_parts(be, parts, n_parts, first, n / 2, count),
-          *right = add_parts(be, parts, n_parts, first + n / 2, n / 2, count);
-    if (left == NULL || right == NULL)
-        return left == NULL ? right : left;
-    be->ops->add(be, &(struct add){count, right, left});
-    return left;
-}
-
-static float *add_in_turn(struct backend *be, const struct lane_part *parts, int32_t n_parts, int64_t count)
-{
-    for (int32_t i = 1; i < n_parts; i++)
-        be->ops->add(be, &(struct add){count, parts[i].data, parts[0].data});
-    return parts[0].data;
-}
-
-/* What the ranks have of a round. */
-struct round {
-    struct lane_sum (*sums)[LANE_LEVELS + 1]; /* [count] */
-    int32_t *n;                               /* [count] */
-    struct ranks_message *messages;
-    struct lane_part *parts;
-};
-
-static void round_free(struct round *round)
-{
-    mem_free(round->sums);
-    mem_free(round->n);
-    mem_free(round->messages);
-    mem_free(round->parts);
-}
-
-static cohort_status round_make(struct round *round, const struct param_share *share, int32_t present,
-                                cohort_error *err)
-{
-    const size_t count = (size_t)share->count;
-    TRY(mem_alloc(&round->sums, count, sizeof *round->sums, "lanes", err));
-    TRY(mem_alloc(&round->n, count, sizeof *round->n, "lanes", err));
-    TRY(mem_alloc(&round->parts, (size_t)share->parts, sizeof *round->parts, "lanes", err));
-    TRY(mem_alloc(&round->messages, (size_t)share->parts + count * (LANE_LEVELS + 1), sizeof *round->messages, "lanes",
-                  err));
-    for (int32_t r = 0; r < share->count; r++) {
-        int32_t waiting = 0;
-        round->n[r] = sums_of(share, r, present, round->sums[r], &waiting);
-    }
-    return COHORT_OK;
-}
-
-/* The gradient of this rank's sum number i of n. */
-static float *own_sum(const struct lanes *lanes, int32_t i, int32_t n)
-{
-    return i + 1 == n ? lanes->set->training.grad : waiting_at(lanes, i);
-}
-
-static struct param_range piece_of(const struct param_set *set, int32_t rank, int64_t piece)
+static struct param_range piece_of(const struct param_set *set, const struct param_unit *unit, int32_t rank,
+                                   int64_t piece)
 {
     const int64_t length = param_set_piece(set);
     struct param_range range = param_set_sums(set, rank);
+    range.first = range.first > unit->first ? range.first : unit->first;
+    range.end = range.end < unit->end ? range.end : unit->end;
     range.first = range.first + piece * length < range.end ? range.first + piece * length : range.end;
     range.end = range.first + length < range.end ? range.first + length : range.end;
     return range;
 }
 
-/* Piece number piece of what every rank sums: each gets its own of all others. Returns in *n_parts how many parts of ours there
- * are now. */
-static cohort_status exchange_piece(const struct lanes *lanes, const struct round *round, int64_t piece,
-                                    int32_t *n_parts, cohort_error *err)
+/* Piece number piece of what every rank sums of a unit: each gets its own of all others, that of lane first + r as part r. */
+static cohort_status exchange_piece(const struct lanes *lanes, const struct turn *turn, const struct param_unit *unit,
+                                    int64_t piece, cohort_error *err)
 {
     const struct param_set *set = lanes->set;
     const struct param_share *share = &set->training.share;
-    const struct param_range own = piece_of(set, share->rank, piece);
+    const struct param_range own = piece_of(set, unit, share->rank, piece);
     const size_t bytes = (size_t)(own.end - own.first) * sizeof(float);
-    struct ranks_message *sends = round->messages, *receives = NULL;
+    float *gradient = set->training.grad + unit->place - unit->first;
+    struct ranks_message *sends = lanes->messages, *receives = NULL;
     size_t n_sends = 0, n_receives = 0;
-    *n_parts = 0;
-    for (int32_t r = 0; r < share->count; r++) {
-        const struct param_range theirs = piece_of(set, r, piece);
-        for (int32_t i = 0; r != share->rank && theirs.end > theirs.first && i < round->n[share->rank]; i++)
-            sends[n_sends++] = (struct ranks_message){r, own_sum(lanes, i, round->n[share->rank]) + theirs.first,
-                                                      (size_t)(theirs.end - theirs.first) * sizeof(float)};
+    for (int32_t r = 0; takes_part(lanes, turn) && r < share->count; r++) {
+        const struct param_range theirs = piece_of(set, unit, r, piece);
+        if (r != share->rank && theirs.end > theirs.first)
+            sends[n_sends++] =
+                (struct ranks_message){r, gradient + theirs.first, (size_t)(theirs.end - theirs.first) * sizeof(float)};
     }
     receives = sends + n_sends;
-    for (int32_t r = 0; bytes > 0 && r < share->count; r++)
-        for (int32_t i = 0; i < round->n[r]; i++) {
-            float *place = set->training.pieces + *n_parts * param_set_piece(set);
-            round->parts[(*n_parts)++] = (struct lane_part){round->sums[r][i], place};
-            if (r == share->rank)
-                set->backend->ops->copy(set->backend, place, own_sum(lanes, i, round->n[r]) + own.first, bytes);
-            else
-                receives[n_receives++] = (struct ranks_message){r, place, bytes};
-        }
+    for (int32_t r = 0; bytes > 0 && turn->first + r < turn->end; r++) {
+        float *place = set->training.pieces + r * param_set_piece(set);
+        if (r == share->rank)
+            set->backend->ops->copy(set->backend, place, gradient + own.first, bytes);
+        else
+            receives[n_receives++] = (struct ranks_message){r, place, bytes};
+    }
     return param_shard_exchange(set, sends, n_sends, receives, n_receives, err);
 }
 
-/* Adds the sum of a round. */
-static cohort_status end_round(struct lanes *lanes, int32_t present, cohort_error *err)
+/* Adds what exchange_piece brought, range of the gradient, to the lanes before by the tree; behind the last lane of a round
+ * to the sum. */
+static void add_piece(const struct lanes *lanes, const struct turn *turn, struct param_range range)
+{
+    struct backend *be = lanes->set->backend;
+    const struct param_training *t = &lanes->set->training;
+    const struct param_range sums = param_set_sums(lanes->set, t->share.rank);
+    const int64_t count = range.end - range.first, offset = range.first - sums.first;
+    const size_t bytes = (size_t)count * sizeof(float);
+    struct lane_sum stack[LANE_LEVELS + 1];
+    float *data[LANE_LEVELS + 1], *waiting[LANE_LEVELS + 1];
+    int32_t depth = lanes->depth;
+    for (int32_t i = 0; i <= LANE_LEVELS; i++)
+        waiting[i] = i < t->share.partials ? t->partials + i * (sums.end - sums.first) + offset : NULL;
+    memcpy(stack, lanes->stack, sizeof stack);
+    memcpy(data, waiting, sizeof data);
+    for (int32_t lane = turn->first; lane < turn->end; lane++) {
+        const int32_t r = lane - turn->first,
+                      part = COHORT_BREAK_LANES ? (r + t->share.rank) % (turn->end - turn->first) : r;
+        stack[depth] = (struct lane_sum){lane, 1};
+        data[depth++] = t->pieces + part * param_set_piece(lanes->set);
+        for (; joins(stack, depth); depth--) {
+            stack[depth - 2].n *= 2;
+            be->ops->add(be, &(struct add){count, data[depth - 1], data[depth - 2]});
+        }
+    }
+    for (int32_t i = 0; !turn->last && i < depth; i++)
+        if (data[i] != waiting[i])
+            be->ops->copy(be, waiting[i], data[i], bytes);
+    if (!turn->last)
+        return;
+    for (; depth > 1; depth--) /* lanes that have no micro-batch are left out */
+        be->ops->add(be, &(struct add){count, data[depth - 1], data[depth - 2]});
+    if (lanes->summed)
+        be->ops->add(be, &(struct add){count, data[0], t->sum + offset});
+    else
+        be->ops->copy(be, t->sum + offset, data[0], bytes);
+}
+
+static cohort_status exchange_unit(struct lanes *lanes, const struct param_unit *unit, cohort_error *err)
 {
     struct param_set *set = lanes->set;
-    struct backend *be = set->backend;
-    const struct param_training *t = &set->training;
-    struct round round = {0};
+    const struct param_share *share = &set->training.share;
+    const struct turn turn = turn_in_hand(lanes);
     int64_t longest = 0;
-    cohort_status status = COHORT_OK;
-    TRY_GOTO(round_make(&round, &t->share, present, err));
-    for (int32_t r = 0; r < t->share.count; r++) {
+    if (lanes->messages == NULL)
+        TRY(mem_alloc(&lanes->messages, 2 * (size_t)share->count, sizeof *lanes->messages, "lanes", err));
+    for (int32_t r = 0; r < share->count; r++) {
         const struct param_range range = param_set_sums(set, r);
         longest = range.end - range.first > longest ? range.end - range.first : longest;
     }
-    const int64_t n_pieces = (longest + param_set_piece(set) - 1) / param_set_piece(set);
-    for (int64_t piece = 0; piece < n_pieces; piece++) {
-        const struct param_range own = piece_of(set, t->share.rank, piece);
-        const int64_t count = own.end - own.first;
-        int32_t n = 0;
-        TRY_GOTO(exchange_piece(lanes, &round, piece, &n, err));
-        if (count == 0)
-            continue;
-        float *to = t->sum + (own.first - param_set_sums(set, t->share.rank).first);
-        const float *added = COHORT_BREAK_LANES ? add_in_turn(be, round.parts, n, count)
-                                                : add_parts(be, round.parts, n, 0, t->share.lanes, count);
-        if (lanes->summed)
-            be->ops->add(be, &(struct add){count, added, to});
-        else
-            be->ops->copy(be, to, added, (size_t)count * sizeof *to);
+    for (int64_t piece = 0; piece * param_set_piece(set) < longest; piece++) {
+        const struct param_range own = piece_of(set, unit, share->rank, piece);
+        TRY(exchange_piece(lanes, &turn, unit, piece, err));
+        if (own.end > own.first)
+            add_piece(lanes, &turn, own);
     }
-    be->ops->zero(be, t->grad, (size_t)t->n_elements * sizeof(float));
-    lanes->summed = true;
-    lanes->depth = 0;
-cleanup:
-    round_free(&round);
-    return status;
+    return COHORT_OK;
+}
+
+/* param_take. A failure is kept until the micro-batch is counted: who computes cannot fail. */
+static void take_unit(void *context, const struct param_unit *unit)
+{
+    struct lanes *lanes = context;
+    struct param_set *set = lanes->set;
+    if (!is_exchanged(lanes) || lanes->status != COHORT_OK)
+        return;
+    lanes->taken = true;
+    lanes->status = exchange_unit(lanes, unit, &lanes->err);
+    set->backend->ops->zero(set->backend, set->training.grad + unit->place,
+                            (size_t)(unit->end - unit->first) * sizeof(float));
+}
+
+void lanes_begin(struct lanes *lanes, struct param_set *set, int32_t n_micro, bool train)
+{
+    const struct param_share *share = &set->training.share;
+    *lanes = (struct lanes){.set = set, .n = train ? share->lanes : share->count, .n_micro = n_micro, .train = train};
+    if (train && set->training.sum != NULL) {
+        set->training.take = take_unit;
+        set->training.take_context = lanes;
+    }
+}
+
+void lanes_free(struct lanes *lanes)
+{
+    if (lanes->set != NULL) {
+        ranks_texts_free(lanes->set->training.share.ranks, lanes->all);
+        lanes->set->training.take = NULL;
+    }
+    text_free(&lanes->own);
+    mem_free(lanes->values);
+    mem_free(lanes->lengths);
+    mem_free(lanes->messages);
+    memset(lanes, 0, sizeof *lanes);
+}
+
+/* Behind the backward of a turn. A rank that computed none gives nothing and gets what the others have; one that had nothing to
+ * learn from gives zeros. */
+static void end_turn(struct lanes *lanes, const struct turn *turn)
+{
+    if (!lanes->taken)
+        param_set_done_all(lanes->set);
+    lanes->taken = false;
+    lanes->depth = stack_turn(lanes->stack, lanes->depth, turn);
+    lanes->summed = lanes->summed || turn->last;
 }
 
 cohort_status lanes_count(struct lanes *lanes, int32_t m, cohort_error *err)
 {
-    const struct param_training *t = &lanes->set->training;
-    const int32_t K = lanes->n, lane = m % K, left = lanes->n_micro - (m - lane), present = left < K ? left : K;
-    const bool ends = m + 1 == lanes->n_micro || (K > 1 && lane + 1 == K);
-    if (!lanes->train || t->sum == NULL)
-        return COHORT_OK;
-    if (K > 1 && lanes_mine(lanes, m)) {
-        const int32_t end = first_lane(K, t->share.rank + 1, t->share.count);
-        take_lane(lanes, lane, lane + 1 == end || lane + 1 == present);
-    }
-    return ends ? end_round(lanes, K == 1 ? 1 : present, err) : COHORT_OK;
+    const struct turn turn = turn_in_hand(lanes);
+    assert(m == lanes->counted);
+    if (lanes->train && lanes->set->training.sum != NULL && is_exchanged(lanes) && m % lanes->n + 1 == turn.end)
+        end_turn(lanes, &turn);
+    lanes->counted++;
+    if (lanes->status != COHORT_OK && err != NULL)
+        *err = lanes->err;
+    return lanes->status;
 }
 
 /* ---- What came of micro-batches ---- */

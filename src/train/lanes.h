@@ -3,12 +3,13 @@
  * A step's micro-batches are dealt to K lanes (struct param_share: lanes), micro-batch m to lane m mod K, whatever the
  * number of ranks. After each round of K micro-batches the lanes' gradients are added in a fixed tree: those of lanes i and
  * i + 1 with i even, then of pairs, and so on; a lane without a micro-batch, in the last round, is left out. The sum of
- * a round is added to that of the rounds before. Rank r of N computes lanes r K / N to (r + 1) K / N, one after the other, and
- * sums what it owns of the gradient (param_set_sums), to which it is sent what the others have. With K = 1 a backward adds
- * to the sum itself, and rank 0 computes all.
+ * a round is added to that of the rounds before. Of N ranks r computes lanes r, r + N, ..., one after the other: those that
+ * are computed at once are a turn. With K = 1 a backward adds to the sum itself, and rank 0 computes all.
  *
- * A lane that waits for its neighbour holds a whole gradient: log2 K of them on one rank, none where every rank has
- * one lane. Beside them stand the gradient that a backward adds to and, for what the rank owns, the sum. */
+ * Within the backward, as soon as a layer's gradient is there (param_take), every rank sends the others what they own of it and
+ * adds what it gets of its own (param_set_sums). So no rank holds a whole gradient: that of a layer, those of the embedding
+ * and the head, for what the rank owns the sum, and as much again for each sum of lanes that waits for its neighbour from turn to
+ * turn: log2 (K / N) of them. With K = 1 there is one unit, the whole. */
 #ifndef COHORT_TRAIN_LANES_H
 #define COHORT_TRAIN_LANES_H
 
@@ -27,9 +28,14 @@ struct lanes {
     int32_t n; /* lanes; of a pass without gradients, ranks */
     int32_t n_micro;
     bool train;
-    bool summed; /* the sum has that of a round before */
-    struct lane_sum stack[LANE_LEVELS];
+    bool summed;                            /* the sum has that of a round before */
+    struct lane_sum stack[LANE_LEVELS + 1]; /* lanes of the round before the turn in hand, added up as far as it goes */
     int32_t depth;
+    int32_t counted;                /* micro-batches: the number of the one in hand */
+    bool taken;                     /* its gradient, or that of another of the turn */
+    struct ranks_message *messages; /* owned */
+    cohort_status status;           /* of what was exchanged within a backward */
+    cohort_error err;
     /* What came of micro-batches. */
     struct text own, *all;
     size_t begun;        /* where in own the micro-batch in hand begins */
@@ -37,7 +43,7 @@ struct lanes {
     size_t *lengths;     /* of so many bytes */
 };
 
-/* What of share follows from its ranks and lanes: how many gradients and pieces a rank holds. */
+/* What of share follows from its ranks and lanes: how many sums and pieces a rank holds. */
 void lanes_plan(struct param_share *share);
 
 /* packing_split into micro-batches that give every lane as many, and as nearly as many tokens as it finds: a function of
@@ -45,8 +51,8 @@ void lanes_plan(struct param_share *share);
 cohort_status lanes_split(const struct param_set *set, struct packing *packing, const struct tree *trees,
                           int32_t n_trees, int64_t max_tokens, int64_t max_completions, cohort_error *err);
 
-/* A step over n_micro micro-batches; without train there are no gradients, and the ranks take turns. Free with
- * lanes_free, also after a failure. */
+/* A step over n_micro micro-batches, of which each that is computed here has at most one backward; without train there are
+ * no gradients. lanes stays where it is until lanes_free, also after a failure. */
 void lanes_begin(struct lanes *lanes, struct param_set *set, int32_t n_micro, bool train);
 void lanes_free(struct lanes *lanes);
 /* Whether micro-batch m is computed here; the first rank, where one computes all. */
