@@ -49,6 +49,8 @@ cohort_status ranks_exchange(struct ranks *ranks, const struct ranks_message *se
         return COHORT_OK;
     ranks->failed = true;
     ranks->why_status = status;
+    /* Now, while what is under way still has the buffers that it comes into: telling makes it go on. */
+    ranks_fail(ranks, status, &ranks->why);
     return error_set(err, status, "%s", ranks->why.message);
 }
 

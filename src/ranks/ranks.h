@@ -3,7 +3,8 @@
  *
  * All ranks call the same functions in the same order, from one thread at a time. A call waits for the others for at most
  * the time limit of ranks_set_timeout; who does not answer is named in the error. A rank that fails says so (ranks_fail):
- * whichever call the others are in, or come to, returns what it said. After a failure nothing can be exchanged any more.
+ * whichever call the others are in, or come to, returns what it said; so does a call that fails. After a failure nothing can be
+ * exchanged any more.
  *
  * What carries the bytes is a struct ranks_ops: MPI (ranks_mpi.c). Bytes are exchanged and never added up: the order of
  * sums is the caller's (train/lanes.h). */
