@@ -93,6 +93,20 @@ class Generation(unittest.TestCase):
             break
         self.assertEqual(len(self.model.generate("abc", max_tokens=2).tokens), 2)
 
+    def test_streams_side_by_side(self):
+        """Each gets its own tokens, whatever is drawn between them, and ends when it has them."""
+        alone = [[piece.id for piece in self.model.stream(text, max_tokens=length, seed=3)] for text, length in (("abc", 5), ("xyz", 20))]
+        short, long = [self.model.stream(text, max_tokens=length, seed=3) for text, length in (("abc", 5), ("xyz", 20))]
+        found = [[next(short).id], [next(long).id]]
+        self.assertEqual(len(self.model.generate("other", max_tokens=3).tokens), 3)
+        found[0] += [piece.id for piece in short]
+        found[1] += [piece.id for piece in long]
+        self.assertEqual(found, alone)
+        left, kept = [self.model.stream("abc", max_tokens=20, seed=seed) for seed in (1, 3)]
+        next(left), next(kept)
+        left.close()
+        self.assertEqual(len(list(kept)), 19)
+
     def test_logprobs_are_those_of_generation(self):
         made = self.model.generate("Once", max_tokens=9, seed=2)
         again = self.model.logprobs("Once", list(made.tokens))
@@ -104,6 +118,13 @@ class Generation(unittest.TestCase):
         self.assertIn("temperature", str(caught.exception))
         with self.assertRaises(TypeError):
             self.model.generate("a", temperatur=1)
+        for ask, said in ((lambda: self.model.generate(3), "prompt is a int; expected a str, a list of messages"),
+                          (lambda: self.model.generate(None), "prompt is a NoneType"),
+                          (lambda: self.model.generate([1, "b"]), "prompt is a list of int, str"),
+                          (lambda: self.model.encode(b"abc"), "text is a bytes; expected a str"), (lambda: self.model.decode("abc"), "ids is a str")):
+            with self.assertRaises(TypeError) as wrong:
+                ask()
+            self.assertIn(said, str(wrong.exception))
         self.assertEqual(len(self.model.generate("a", max_tokens=1).tokens), 1)
 
     def test_a_missing_folder(self):
@@ -378,6 +399,25 @@ class Training(unittest.TestCase):
         steps = [row["reward"] for row in each.state.log_history]
         self.assertEqual([row["reward"] for row in pairs.state.log_history], [(steps[0] + steps[1]) / 2, (steps[2] + steps[3]) / 2])
 
+    def test_when_logs_are_due(self):
+        for more, expected in (({"logging_first_step": True, "logging_steps": 3}, [1, 4]), ({"logging_steps": 3}, [3, 4]), ({"logging_strategy": "no"}, [])):
+            trainer = GRPOTrainer(MODEL, distinct, args(**more), train_dataset=ROWS)
+            trainer.train()
+            self.assertEqual([row["step"] for row in trainer.state.log_history], expected)
+
+    def test_messages_name_arguments(self):
+        trainer = GRPOTrainer(MODEL, distinct, args(max_steps=1), train_dataset=ROWS)
+        with self.assertRaises(cohort.StateError) as caught:
+            trainer.report()
+        self.assertIn("train() has not begun", str(caught.exception))
+        trainer.train()
+        with self.assertRaises(cohort.StateError) as caught:
+            trainer.train()
+        self.assertIn("continue it with resume_from_checkpoint, remove it, or choose another output_dir", str(caught.exception))
+        with self.assertRaises(cohort.FormatError) as caught:
+            GRPOTrainer(MODEL, distinct, args(), train_dataset=[{"question": "a"}]).train()
+        self.assertIn("for example columns prompt=NAME", str(caught.exception))
+
     def test_data_of_each_kind(self):
         whole = GRPOTrainer(MODEL, distinct, args(max_steps=2), train_dataset=ROWS)
         whole.train()
@@ -511,7 +551,7 @@ class Training(unittest.TestCase):
             {"role": "tool", "name": name, "content": answer}, {"role": "assistant", "content": "ok"},
         ], "tools": [{"type": "function", "function": {"name": name}}]} for text, x, answer in (("p", 2, answers[0]), ("q", 3, answers[1]))]
         out = folder()
-        SFTTrainer(model, SFTConfig(out, max_steps=200, per_device_train_batch_size=2, learning_rate=5e-3, assistant_only_loss=True, save_strategy="no",
+        SFTTrainer(model, SFTConfig(out, max_steps=300, per_device_train_batch_size=2, learning_rate=5e-3, assistant_only_loss=True, save_strategy="no",
                                     disable_tqdm=True, use_cpu=True), train_dataset=taught).train()
         return os.path.join(out, "final"), [{"prompt": row["messages"][:1], "answer": "a"} for row in taught]
     def test_reward(self):
@@ -612,7 +652,7 @@ class Arguments(unittest.TestCase):
             GRPOConfig(folder(), load_in_4bit=True)
         with self.assertRaises(cohort.ArgumentError):
             GRPOConfig(folder(), num_generations=1)
-        self.assertEqual(GRPOConfig(folder(), use_vllm=True, bf16=True, gradient_checkpointing=True, dataloader_num_workers=4).num_generations, "8")
+        self.assertEqual(GRPOConfig(folder(), use_vllm=True, bf16=True, gradient_checkpointing=True, dataloader_num_workers=4).num_generations, 8)
 
     def test_defaults_are_trls(self):
         values = dict(GRPOConfig(folder()).values())
@@ -635,6 +675,23 @@ class Arguments(unittest.TestCase):
                 GRPOConfig(folder(), **wrong)
             self.assertIn("not supported", str(caught.exception))
         self.assertIn(("warmup_steps", 0.1), GRPOConfig(folder(), warmup_ratio=0.1).values())
+
+    def test_arguments_of_another_kind(self):
+        class Trl:  # a configuration of another package
+            output_dir = "x"
+
+        for wrong, said in (({"args": {"max_steps": 2}}, "args is a builtins.dict; expected a cohort.GRPOConfig"), ({"args": SFTConfig(folder())}, "SFTConfig"),
+                            ({"args": Trl()}, "Trl; expected"), ({"callbacks": [3]}, "callbacks has a int; expected"), ({"peft_config": 3}, "peft_config is a int")):
+            with self.assertRaises(TypeError) as caught:
+                GRPOTrainer(MODEL, distinct, train_dataset=ROWS, **wrong)
+            self.assertIn(said, str(caught.exception))
+        for wrong, said in (({"max_steps": 2.5}, "max_steps: 2.5 is not whole"), ({"logging_steps": 0.1}, "logging_steps: 0.1 is not whole"),
+                            ({"logging_strategy": "epoch"}, "logging_strategy='epoch' is not supported")):
+            with self.assertRaises(TypeError) as caught:
+                GRPOConfig(folder(), **wrong)
+            self.assertIn(said, str(caught.exception))
+        config = GRPOConfig(folder())
+        self.assertEqual((config.beta, config.num_generations, config.mask_truncated_completions), (0.0, 8, False))
 
     def test_trainers(self):
         with self.assertRaises(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -101,16 +102,21 @@ def _checkpointing(value: Any, _given: Dict[str, Any]) -> Values:
     return []
 
 
+def _whole(name: str, value: Any, advice: str) -> int:
+    if float(value) != int(value):
+        raise TypeError("%s: %r is not whole; %s" % (name, value, advice))
+    return int(value)
+
+
 def _steps(value: Any, _given: Dict[str, Any]) -> Values:
-    return [] if value is None or int(value) < 0 else [("steps", int(value))]
+    steps = -1 if value is None else _whole("max_steps", value, "give a number of steps, or num_train_epochs")
+    return [] if steps < 0 else [("steps", steps)]
 
 
 def _epochs(value: Any, given: Dict[str, Any]) -> Values:
     if given.get("max_steps") is not None and int(given["max_steps"]) > 0 or given.get("steps") is not None:
         return []
-    if float(value) != int(value):
-        raise TypeError("num_train_epochs: %r is not whole; give max_steps for a part of an epoch" % value)
-    return [("epochs", int(value))]
+    return [("epochs", _whole("num_train_epochs", value, "give max_steps for a part of an epoch"))]
 
 
 def _weighted_advantages(value: Any, _given: Dict[str, Any]) -> Values:
@@ -135,9 +141,34 @@ SAID = {
     "bf16_full_eval": "evaluation computes as training does", "fp16_full_eval": "evaluation computes as training does",
     "gradient_checkpointing": "activations are computed again where memory asks for it (recompute), with the same bits",
     "gradient_checkpointing_kwargs": "activations are computed again where memory asks for it (recompute), with the same bits",
+    "remove_unused_columns": "rewards are given every column, and what nothing reads costs nothing",
+    "dataset_kwargs": "rows are read as they are (docs/DATA.md)",
 }
 # Left to Python.
 HERE = ("logging_steps", "logging_strategy", "logging_first_step", "disable_tqdm", "remove_unused_columns", "dataset_kwargs")
+
+
+def _value_of(row: Dict[str, Any]) -> Any:
+    """An option's default, which the library has as text."""
+    text = row["fallback"]
+    if text is None or row["type"] not in ("bool", "int", "float"):
+        return text
+    return text == "true" if row["type"] == "bool" else int(text) if row["type"] == "int" else float(text)
+
+
+# Arguments with another name than the library's option, of which messages speak.
+NAMED = {"resume": "resume_from_checkpoint", "out": "output_dir", "data": "train_dataset", "eval_data": "eval_dataset", "steps": "max_steps"}
+
+
+def in_python(command: str, text: str) -> str:
+    """A message of the library's with arguments in place of flags."""
+    known = {name for row in c.options_of(command) for name in [row["name"], *row["names"]]}
+
+    def argument(flag: "re.Match[str]") -> str:
+        name = flag.group(1).replace("-", "_")
+        return NAMED.get(name, name) if name in known else flag.group(0)
+
+    return re.sub(r"--([a-z][a-z0-9-]*[a-z0-9])", argument, text) if "--" in text else text
 
 
 class Config:
@@ -168,6 +199,19 @@ class Config:
             del self.given[name]
         options.close()
         self.values()  # what is wrong with them is known at once
+        self._logging()
+
+    def _logging(self) -> None:
+        """Whether what is said of logs can be done."""
+        strategy = str(getattr(self.logging_strategy, "value", self.logging_strategy or "steps"))
+        if strategy not in ("no", "steps"):
+            raise TypeError("logging_strategy=%r is not supported here; give 'steps' and logging_steps" % strategy)
+        _whole("logging_steps", self.logging_steps, "give a number of steps")
+
+    def logs_at(self, step: int, steps: int) -> bool:
+        """Whether a log is due at this step, so many after the last."""
+        strategy = str(getattr(self.logging_strategy, "value", self.logging_strategy or "steps"))
+        return strategy != "no" and (steps >= max(1, int(self.logging_steps)) or (step == 1 and bool(self.logging_first_step)))
 
     def _tell(self, text: str) -> None:
         if text not in Config.told:
@@ -184,7 +228,7 @@ class Config:
             raise AttributeError(name)
         for row in c.options_of(self.command):
             if row["name"] == name or name in row["names"]:
-                return row["fallback"]
+                return _value_of(row)
         if name in TRANSLATED or name in HERE:
             return None
         raise AttributeError("%s has no argument %r" % (type(self).__name__, name))

@@ -101,6 +101,8 @@ def _folder_template(model: str) -> Optional[str]:
 
 def lora_options(peft_config: Any) -> Dict[str, Any]:
     """PEFT's LoraConfig, or a dict of its arguments, as options."""
+    if not isinstance(peft_config, dict) and not hasattr(peft_config, "to_dict"):
+        raise TypeError("peft_config is a %s; expected PEFT's LoraConfig, or a dict of its arguments" % type(peft_config).__name__)
     given = dict(peft_config) if isinstance(peft_config, dict) else peft_config.to_dict()
     kind = str(getattr(given.get("peft_type", "LORA"), "value", given.get("peft_type", "LORA"))).replace("PeftType.", "")
     if kind != "LORA":

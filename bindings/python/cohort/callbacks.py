@@ -38,12 +38,20 @@ class TrainerControl:
 class TrainerCallback:
     """Override what you want: on_train_begin, on_step_end, on_log, on_evaluate, on_save, on_train_end, each with (args, state, control, **kwargs)."""
 
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None: ...
+
+
+EVENTS = ("on_train_begin", "on_step_end", "on_log", "on_evaluate", "on_save", "on_train_end")
+
 
 class Handlers:
     """The callbacks of a run; ones of transformers' classes serve as well."""
 
     def __init__(self, callbacks: Optional[List[Any]]) -> None:
         self.callbacks = [callback() if isinstance(callback, type) else callback for callback in callbacks or []]
+        for callback in self.callbacks:
+            if not any(callable(getattr(callback, event, None)) for event in EVENTS):
+                raise TypeError("callbacks has a %s; expected objects or classes with one of %s" % (type(callback).__name__, ", ".join(EVENTS)))
 
     def call(self, event: str, args: Any, state: TrainerState, control: TrainerControl, **more: Any) -> None:
         for callback in self.callbacks:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import json
+import operator
 import os
 import tempfile
 from array import array
 from ctypes import byref, c_bool, c_char_p, c_float, c_int32, c_int64, c_size_t, c_void_p, sizeof
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
 
 from . import _library as c
 from ._run import output_of
@@ -28,6 +29,16 @@ def _numbers(kind: str, pointer: Any, count: int) -> Any:
         values.frombytes(data)
         return values
     return numpy.frombuffer(data, dtype=numpy.int32 if kind == "i" else numpy.float32)
+
+
+def _listed(ids: Any, what: str = "ids", expected: str = "token ids") -> List[int]:
+    try:
+        return [operator.index(token) for token in ids]
+    except TypeError:
+        kind = type(ids).__name__
+        if isinstance(ids, (list, tuple)):
+            kind += " of " + ", ".join(sorted({type(item).__name__ for item in ids}))
+        raise TypeError("%s is a %s; expected %s" % (what, kind, expected)) from None
 
 
 @dataclass
@@ -77,6 +88,14 @@ class Model:
 
     def __init__(self, handle: c_void_p, options: c.Options, folder: str, given: "dict[str, Any]") -> None:
         self._handle, self._options, self.folder, self._given = handle, options, folder, given
+        streams: Dict[int, List[Token]] = {}
+
+        @c.TOKEN
+        def on_token(_context: Any, request: int, index: int, token: int, logprob: float, text: Any, length: int, reason: bytes) -> None:
+            if request in streams:
+                streams[request].append(Token(c.text_at(text, length), token, logprob, reason.decode(), index))
+
+        self._streams, self._on_token = streams, on_token  # what was drawn of each stream under way, and not handed out yet
 
     @classmethod
     def load(cls, folder: Union[str, "os.PathLike[str]"], max_context: int = 0, **options: Any) -> "Model":
@@ -126,12 +145,15 @@ class Model:
 
     def encode(self, text: str) -> List[int]:
         """Ids of text; added tokens in it become their ids, and no BOS is put before it."""
+        if not isinstance(text, str):
+            raise TypeError("text is a %s; expected a str" % type(text).__name__)
         ids, count = ctypes.POINTER(c_int32)(), c_size_t()
         c.call("cohort_encode", self._open(), text.encode(), byref(ids), byref(count))
         return self._taken(ids, count)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens are left out."""
+        ids = _listed(ids)
         text, length = c_void_p(), c_size_t()
         c.call("cohort_decode", self._open(), (c_int32 * len(ids))(*ids), len(ids), byref(text), byref(length))
         return c.taken_text(text, length.value)
@@ -150,6 +172,7 @@ class Model:
 
     def embed(self, ids: Sequence[int]) -> Any:
         """The embedding's rows of ids, [len(ids), width] in float32."""
+        ids = _listed(ids)
         out = (c_float * (len(ids) * self.width))()
         c.call("cohort_embed", self._open(), (c_int32 * len(ids))(*ids), len(ids), out)
         rows = _numbers("f", out, len(out))
@@ -164,10 +187,9 @@ class Model:
     def _ids(self, prompt: Prompt, thinking: bool) -> List[int]:
         if isinstance(prompt, str):
             return self.encode(prompt)
-        listed: List[Any] = list(prompt)
-        if listed and isinstance(listed[0], dict):
-            return self.chat_ids(listed, thinking)
-        return [int(token) for token in listed]
+        if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], dict):
+            return self.chat_ids(list(prompt), thinking)
+        return _listed(prompt, "prompt", "a str, a list of messages such as {'role': 'user', 'content': ...}, or token ids")
 
     def _submit(self, ids: List[int], before: int, n: int, max_tokens: int, seed: int, stop: Sequence[str], sampling: "dict[str, Any]") -> int:
         request = c.Request()
@@ -200,11 +222,12 @@ class Model:
         return number, completion
 
     def _drop(self, numbers: Sequence[int]) -> None:
-        """After an exception: ends requests, and takes out what there is of them."""
+        """Ends requests, and takes out what there is of them. Streams go on when they are asked."""
         for number in numbers:
             c.lib.cohort_cancel(self._open(), number)
         busy = c_bool(True)
-        while busy.value:
+        c.call("cohort_step", self._open(), byref(busy))
+        while busy.value and not self._streams:
             c.call("cohort_step", self._open(), byref(busy))
         while self._polled() is not None:
             pass
@@ -220,7 +243,6 @@ class Model:
         """
         several = isinstance(prompt, list) and len(prompt) > 0 and (isinstance(prompt[0], str) or isinstance(prompt[0], (list, tuple)))
         prompts: List[Any] = list(prompt) if several else [prompt]
-        c.lib.cohort_on_token(self._open(), c.TOKEN(), None)
         numbers: List[int] = []
         found: "dict[int, List[Completion]]" = {}
         seen: "dict[tuple[int, ...], int]" = {}
@@ -246,24 +268,24 @@ class Model:
 
     def stream(self, prompt: Prompt, n: int = 1, max_tokens: int = 256, seed: int = 0, stop: Sequence[str] = (), thinking: bool = True,
                **sampling: Any) -> Iterator[Token]:
-        """The same, a token at a time, as it is drawn. What is not taken to its end is cancelled."""
-        tokens: List[Token] = []
-
-        @c.TOKEN
-        def on_token(_context: Any, _request: int, index: int, token: int, logprob: float, text: Any, length: int, reason: bytes) -> None:
-            tokens.append(Token(c.text_at(text, length), token, logprob, reason.decode(), index))
-
+        """The same, a token at a time, as it is drawn. What is not taken to its end is cancelled. Several streams of a model, and calls of generate()
+        between their tokens, do not disturb each other."""
         number = self._submit(self._ids(prompt, thinking), 0, n, max_tokens, seed, stop, sampling)
-        c.lib.cohort_on_token(self._open(), on_token, None)
-        busy = c_bool(True)
+        tokens = self._streams[number] = []
+        c.lib.cohort_on_token(self._open(), self._on_token, None)
+        busy, left = c_bool(True), n
         try:
-            while busy.value:
-                c.call("cohort_step", self._open(), byref(busy))
+            while left > 0 and (busy.value or tokens):
+                if not tokens:
+                    c.call("cohort_step", self._open(), byref(busy))
                 while tokens:
+                    left -= tokens[0].finish_reason != ""
                     yield tokens.pop(0)
         finally:
+            del self._streams[number]
             if self._handle:
-                c.lib.cohort_on_token(self._handle, c.TOKEN(), None)
+                if not self._streams:
+                    c.lib.cohort_on_token(self._handle, c.TOKEN(), None)
                 self._drop([number])
 
     def chat(self, messages: Messages, **options: Any) -> Completion:

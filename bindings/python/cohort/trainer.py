@@ -9,7 +9,7 @@ import tempfile
 from typing import Any, Dict, List, Optional, Union
 
 from . import _library as c
-from ._config import Config, say
+from ._config import Config, in_python, say
 from ._configs import CPOConfig, DPOConfig, DistillationConfig, GRPOConfig, KTOConfig, ORPOConfig, RLOOConfig, RewardConfig, SFTConfig
 from ._data import data_file, lora_options, model_folder, template_of
 from ._environment import Environment
@@ -45,7 +45,7 @@ class _Log(Watcher):
         if text.startswith("step ") and self.trainer.display.notebook:
             return
         if not text.startswith("step "):
-            say(text)
+            say(in_python(self.trainer.command, text))
 
     def on_metrics(self, metrics: Dict[str, Optional[float]]) -> None:
         trainer, state = self.trainer, self.trainer.state
@@ -59,7 +59,7 @@ class _Log(Watcher):
             if trained.get("loss") is not None:
                 self.losses.append(float(trained["loss"] or 0.0))
             trainer.handlers.call("on_step_end", trainer.args, state, self.control, model=trainer)
-            if len(self.window) >= max(1, int(trainer.args.logging_steps)):
+            if trainer.args.logs_at(step, len(self.window)):
                 self.log(self.mean())
         if evaluated:
             row = {**evaluated, "step": step, "epoch": state.epoch}
@@ -131,6 +131,9 @@ class Trainer:
                 continue
             raise TypeError("%s has no argument %s here: the model is trained by the library's own optimizer and data order (options optim,"
                             " lr_scheduler_type, seed)" % (type(self).__name__, name))
+        if args is not None and (not isinstance(args, Config) or args.command != self.command):
+            raise TypeError("args is a %s.%s; expected a cohort.%s, which takes the same arguments" % (type(args).__module__, type(args).__name__,
+                                                                                                     self.config.__name__))
         named = os.path.basename(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else "model"
         self.args = args if args is not None else self.config()
         self.output_dir = self.args.output_dir or "%s-%s" % (named, self.command.upper())
@@ -195,7 +198,7 @@ class Trainer:
         self.state.logging_steps = int(self.args.logging_steps)
         self.handlers.call("on_train_begin", self.args, self.state, control)
         try:
-            run_command(options, log, stop, bridge)
+            self._run(options, log, stop, bridge)
         except c.Stopped:
             if not control.should_training_stop:
                 raise
@@ -207,12 +210,20 @@ class Trainer:
         finally:
             options.close()
             self.close_rewards()
-        if log.window:
+        if log.window and self.args.logs_at(self.state.global_step, int(self.args.logging_steps)):
             log.log(log.mean())
         log.look_for_saves(self.state.global_step)
         self.handlers.call("on_train_end", self.args, self.state, control)
         loss = sum(log.losses) / len(log.losses) if log.losses else 0.0
         return TrainOutput(self.state.global_step, loss, {"train_loss": loss, "epoch": self.state.epoch})
+
+    def _run(self, options: c.Options, watcher: Watcher, stop: c.Stop, bridge: Bridge) -> None:
+        try:
+            run_command(options, watcher, stop, bridge)
+        except c.Error as error:
+            if error is not bridge.raised:
+                error.args = (in_python(self.command, str(error)),)
+            raise
 
     def close_rewards(self) -> None: ...
 
@@ -264,7 +275,7 @@ class Trainer:
                 for name, value in values.items():
                     options.set(name, value)
                 self.add_rewards(options, bridge)
-                run_command(options, looked, stop, bridge)
+                self._run(options, looked, stop, bridge)
             except c.Stopped:
                 if looked.figures is None:
                     raise
@@ -278,6 +289,8 @@ class Trainer:
 
     def report(self, path: Union[str, "os.PathLike[str]", None] = None) -> str:
         """Writes the page about this run (unset: report.html in its folder), shows it in a notebook, and returns its path."""
+        if not os.path.exists(os.path.join(self.output_dir, "run.db")):
+            raise c.StateError("%s has no record of a run: train() has not begun" % self.output_dir)
         target = os.fspath(path) if path is not None else os.path.join(self.output_dir, "report.html")
         options, collected = c.Options("report"), Collected(None)
         options.set("run", self.output_dir)
@@ -422,7 +435,7 @@ class GRPOTrainer(Trainer):
             options.set(name, value)
         self.add_rewards(options, bridge)
         try:
-            run_command(options, collected, stop, bridge)
+            self._run(options, collected, stop, bridge)
         finally:
             options.close()
             self.close_rewards()
