@@ -112,9 +112,10 @@ test('trainStep: a group whose rewards are the same teaches nothing', async () =
 
 test('trainStep: losses differ, and how far a ratio may go does not matter on-policy', async () => {
   const rewardFunction = () => [10, 0.1, 5, -2];
+  const eosToken = [...'abcdefghijklmnop']; // whatever a machine draws, lengths differ
   const made = {};
   for (const more of [{ lossType: 'grpo' }, { lossType: 'bnpo' }, { lossType: 'dr_grpo' }, { lossType: 'grpo', clipEpsilon: 0.1 }, { lossType: 'grpo', clipEpsilon: 0.3 }]) {
-    const { metrics, after } = await stepOf({ ...more, learningRate: 1e-3, rewardFunction, maxCompletionLength: 12, repetitionPenalty: 1 });
+    const { metrics, after } = await stepOf({ ...more, eosToken, learningRate: 1e-3, rewardFunction, maxCompletionLength: 40, repetitionPenalty: 1 });
     assert.ok(Number.isFinite(metrics.loss) && metrics.stdReward > 0 && metrics.step === 1, JSON.stringify(more));
     made[`${more.lossType} ${more.clipEpsilon ?? 0.2}`] = after;
   }

@@ -217,6 +217,12 @@ test('what is wrong is said', async () => {
   await assert.rejects(model.generate([{ content: 'a' }]), TypeError);
   await assert.rejects(model.generate(7), TypeError);
   await assert.rejects(model.generateBatch([user('a')], 0), TypeError);
+  for (const [ask, words] of [[() => model.encode(3), /text is a number; expected a string/], [() => model.decode('abc'), /ids is a string; expected a list of ids/],
+    [() => model.decode([-1]), /-1 is no id/], [() => model.generate([1, 1.5]), /the prompt: 1.5 is no id/], [() => model.logprobs('abc'), /tokens is a string/],
+    [() => model.generate('a', { tools: 'x' }), /tools is a string; expected a list/], [() => model.generate('a', { signal: {} }), /signal is a object; expected an AbortSignal/],
+    [() => model.stream('a', { signal: 3 }).next(), /signal is a number/]]) {
+    await assert.rejects(ask(), (error) => error instanceof TypeError && words.test(error.message), String(words));
+  }
   await assert.rejects(model.generate(new Uint32Array(0)), { name: 'CohortError' });
   const pending = model.generateBatch([user('a'), user('b')], 16, { maxNewTokens: 400 });
   await model.encode('the engine has begun');

@@ -105,7 +105,7 @@ test('a run that was stopped goes on', async () => {
 
 test('what is wrong is said', async () => {
   await assert.rejects(cohort.SFTTrainer.create(config({ modelPath: '/nowhere' })), { code: 'ERR_COHORT_IO' });
-  await assert.rejects(cohort.SFTTrainer.create(config({ lerningRate: 1 })), /learning_rate/);
+  await assert.rejects(cohort.SFTTrainer.create(config({ lerningRate: 1 })), /learningRate/);
   await assert.rejects(cohort.SFTTrainer.create(config({ rewardFunction: () => [] })), TypeError);
   await assert.rejects((await cohort.SFTTrainer.create(config())).train([]), TypeError);
   await assert.rejects((await cohort.SFTTrainer.create(config())).train([1]), TypeError);

@@ -214,6 +214,8 @@ test('environments: what they observe is read, and an episode whose reset or rew
 });
 
 test('what is wrong with environments is said', async () => {
+  assert.throws(() => new cohort.GRPOTrainer(null, { modelPath: MODEL, rewardFunction: () => [], tools: [{ ...cohort.createToolDefinition('look', 'Looks'), call: 3 }] }),
+    /'call' of 'look' is a number; expected a function/);
   const refused = (environmentFactory, words, more = {}) => assert.throws(() => new cohort.GRPOTrainer(null, { modelPath: MODEL, environmentFactory, ...more }),
     (error) => error instanceof TypeError && words.test(error.message), String(words));
   refused(7, /is a number; expected a class/);

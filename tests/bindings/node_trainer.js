@@ -249,7 +249,10 @@ test('settings: MLX-Node\'s names, the library\'s, and what is neither', async (
   for (const line of [/^beta: 0\.1/m, /^epsilon: 0\.3/m, /^scale_rewards: none/m, /^loss_type: dapo/m, /^max_grad_norm: 0\.5/m, /^top_entropy_quantile: 0\.5/m,
     /^prompts_per_step: 2/m, /^weight_decay: 0\.01/m, /^temperature: 0\.8/m, /^top_p: 0\.95/m, /^repetition_penalty: 1\.1/m, /^repetition_context: 256/m,
     /^shuffle_dataset: false/m, /^save_total_limit: 3/m]) assert.match(yaml, line);
-  assert.throws(() => new GRPOTrainer(null, config({ learningRat: 1 })), (error) => error instanceof TypeError && /learning_rate/.test(error.message));
+  assert.throws(() => new GRPOTrainer(null, config({ learningRat: 1 })), (error) => error instanceof TypeError && /^learningRat: .*did you mean 'learningRate'/.test(error.message));
+  assert.throws(() => new GRPOTrainer(null, config({ load_in_4bit: true })), (error) => error instanceof TypeError && /; momentsDtype bf16/.test(error.message));
+  await assert.rejects(train({ signal: {} }), /signal is a object; expected an AbortSignal/);
+  await assert.rejects(train({ outputDir: out }), /continue it with resumeFromCheckpoint, remove it, or choose another outputDir/);
   assert.throws(() => new GRPOTrainer(null, config({ groupSize: 1 })), { code: 'ERR_COHORT_ARGUMENT' });
   assert.throws(() => new GRPOTrainer(null, config({ rewardFunction: 7 })), TypeError);
   assert.throws(() => new GRPOTrainer(null, {}), TypeError);

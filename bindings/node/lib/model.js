@@ -4,7 +4,7 @@ const crypto = require('node:crypto');
 const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
-const { native, CohortError, optionPairs, notice } = require('./native.js');
+const { native, CohortError, optionPairs, signalIn, notice } = require('./native.js');
 
 /** Names of a GenerationConfig with their defaults. */
 const GENERATION = {
@@ -59,6 +59,9 @@ function readConfig(config = {}) {
   if (typeof config.seed === 'number' && !Number.isInteger(config.seed)) throw new TypeError(`seed is ${config.seed}; expected a whole number`);
   const stop = config.stop === undefined || config.stop === null ? [] : [].concat(config.stop);
   if (!stop.every((text) => typeof text === 'string')) throw new TypeError('stop: expected a string or a list of strings');
+  if (config.tools !== undefined && config.tools !== null && !Array.isArray(config.tools)) {
+    throw new TypeError(`tools is a ${typeof config.tools}; expected a list of definitions (createToolDefinition)`);
+  }
   return { ...wish, ...idsOf(config), stop };
 }
 
@@ -98,6 +101,13 @@ function messageOf(message, i) {
 }
 
 const isIds = (prompt) => prompt instanceof Uint32Array || prompt instanceof Int32Array;
+
+/** Ids as the addon takes them. */
+function idsIn(name, ids) {
+  if (isIds(ids)) return ids;
+  if (!Array.isArray(ids)) throw new TypeError(`${name} is a ${typeof ids}; expected a list of ids, or a Uint32Array`);
+  return Uint32Array.from(ids, (id) => idIn(name, id));
+}
 /** A conversation as a row of a data set. */
 const conversationOf = (messages, tools) =>
   JSON.stringify({ messages: messages.map(messageOf), ...(tools && tools.length > 0 ? { tools: tools.map(toolOf) } : {}) });
@@ -242,12 +252,13 @@ class Qwen3Model {
 
   /** Ids of text; added tokens in it become their ids, and no BOS is put before it. */
   async encode(text) {
-    return native.modelEncode(this.#open(), String(text), false);
+    if (typeof text !== 'string') throw new TypeError(`text is a ${typeof text}; expected a string`);
+    return native.modelEncode(this.#open(), text, false);
   }
 
   /** Text of ids, without special tokens. */
   async decode(ids) {
-    return native.modelDecode(this.#open(), isIds(ids) ? ids : Uint32Array.from(ids), false);
+    return native.modelDecode(this.#open(), idsIn('ids', ids), false);
   }
 
   /** Ids of the prompt that the chat template makes of messages, in which their content stays content. */
@@ -267,7 +278,7 @@ class Qwen3Model {
     if (isIds(prompt)) return prompt;
     if (typeof prompt === 'string') return native.modelEncode(this.#open(), prompt, false);
     if (!Array.isArray(prompt)) throw new TypeError('the prompt: expected messages [{role, content}], a string, or a Uint32Array of ids');
-    if (prompt.length > 0 && typeof prompt[0] === 'number') return Uint32Array.from(prompt);
+    if (prompt.length > 0 && typeof prompt[0] === 'number') return idsIn('the prompt', prompt);
     return native.modelChatEncode(this.#open(), chat ?? conversationOf(prompt, config.tools), config.enableThinking ?? true);
   }
 
@@ -279,7 +290,7 @@ class Qwen3Model {
   /** Completions of prompts, n of each. onToken is told every token. */
   async #complete(prompts, n, config, onToken = null, parse = false) {
     const wish = readConfig(config);
-    const { signal } = config;
+    const signal = signalIn(config.signal);
     this.#open();
     signal?.throwIfAborted();
     if (!Number.isInteger(n) || n < 1) throw new TypeError(`groupSize is ${String(n)}; expected a whole number of 1 or more`);
@@ -342,7 +353,8 @@ class Qwen3Model {
     let wake = () => {};
     let ended = false;
     const stop = new AbortController();
-    const signal = config?.signal ? AbortSignal.any?.([config.signal, stop.signal]) ?? linked(config.signal, stop) : stop.signal;
+    const given = signalIn(config?.signal);
+    const signal = given ? AbortSignal.any?.([given, stop.signal]) ?? linked(given, stop) : stop.signal;
     const push = (index, token, text, logprob, reason) => {
       waiting.push({ text, token, logprob, finishReason: reason === '' ? null : FINISH[reason] ?? reason, index });
       wake();
@@ -379,7 +391,7 @@ class Qwen3Model {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cohort-'));
     try {
       const rows = path.join(folder, 'rows.jsonl');
-      const all = Array.from(tokens);
+      const all = Array.from(idsIn('tokens', tokens));
       fs.writeFileSync(rows, JSON.stringify({ prompt_tokens: all.slice(0, promptLength), tokens: all.slice(promptLength) }) + '\n');
       const pairs = ['model', this.path, ...this.#given.pairs, 'batch', rows, 'temperature', String(temperature)];
       const [handle, output] = native.run('logprobs', pairs, [], 0, false, () => {});

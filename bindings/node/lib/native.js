@@ -22,7 +22,7 @@ class RewardTimeoutError extends CohortError {
   }
 }
 
-native.useErrors((code, message) => (code === 'ERR_COHORT_REWARD_TIMEOUT' ? new RewardTimeoutError(message) : new CohortError(code, message)));
+native.useErrors((code, message) => (code === 'ERR_COHORT_REWARD_TIMEOUT' ? new RewardTimeoutError(message) : new CohortError(code, inSettings(message))));
 
 const snake = (name) => name.replace(/[A-Z]/g, (letter) => '_' + letter.toLowerCase());
 const camel = (name) => name.replace(/_([a-z0-9])/g, (_, letter) => letter.toUpperCase());
@@ -38,6 +38,17 @@ function optionTable(command) {
     tables.set(command, table);
   }
   return tables.get(command);
+}
+
+/** Settings with another name than the library's option, of which messages speak. */
+const NAMED = { resume: 'resumeFromCheckpoint', out: 'outputDir' };
+
+/** A message of the library's with settings, of the commands that were asked for until now, in place of flags. */
+function inSettings(text) {
+  return text.replace(/--([a-z][a-z0-9-]*[a-z0-9])/g, (flag, name) => {
+    const setting = camel(name.replaceAll('-', '_'));
+    return [...tables.values()].some((table) => table.has(setting)) ? NAMED[setting] ?? setting : flag;
+  });
 }
 
 const noticed = new Set();
@@ -74,10 +85,19 @@ function optionPairs(command, given) {
       continue;
     }
     const { text, needless } = JSON.parse(native.optionsExplain(command, snake(name)));
-    if (!needless) throw new TypeError(`${name}: ${text}`);
+    if (!needless) throw new TypeError(inSettings(text.replace(/^[a-z0-9_]+(?=: )|'[a-z0-9_]+'/g, camel)));
     notice(`${name}: ${text.split("': ").pop().replace('; leave it out', '')}`);
   }
   return pairs;
 }
 
-module.exports = { native, CohortError, RewardTimeoutError, optionTable, optionPairs, notice, camel, snake };
+/** Of the setting signal: an AbortSignal, or one that is made like it. */
+function signalIn(value) {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value.throwIfAborted !== 'function' || typeof value.addEventListener !== 'function') {
+    throw new TypeError(`signal is a ${typeof value}; expected an AbortSignal (new AbortController().signal)`);
+  }
+  return value;
+}
+
+module.exports = { native, CohortError, RewardTimeoutError, optionTable, optionPairs, inSettings, signalIn, notice, camel, snake };

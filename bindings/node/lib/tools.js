@@ -106,7 +106,10 @@ class ToolAnswers extends Answers {
   constructor(tools) {
     super();
     this.#calls = callsOf(tools, (tool, name) => {
-      if (typeof tool.call !== 'function') throw new TypeError(`tools: '${name}' has no function 'call', and others have one: give it to all or to none`);
+      if (typeof tool.call !== 'function') {
+        throw new TypeError(tool.call === undefined ? `tools: '${name}' has no function 'call', and others have one: give it to all or to none`
+          : `tools: 'call' of '${name}' is a ${typeof tool.call}; expected a function of the arguments`);
+      }
       return (given) => tool.call(given);
     });
     this.schemas = tools.map(toolOf);
@@ -197,7 +200,7 @@ function answersOf(tools, factory) {
     if (tools !== undefined) throw new TypeError('tools and environmentFactory are both given: an environment has tools of its own, leave one of them out');
     return new ObjectAnswers(factory);
   }
-  return Array.isArray(tools) && tools.some((tool) => typeof tool?.call === 'function') ? new ToolAnswers(tools) : null;
+  return Array.isArray(tools) && tools.some((tool) => tool?.call !== undefined) ? new ToolAnswers(tools) : null;
 }
 
 module.exports = { answersOf };

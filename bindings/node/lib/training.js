@@ -2,7 +2,7 @@
 // One run of a command by a trainer: what all trainers have in common. train(data) of a trainer is one call of its command.
 const fs = require('node:fs');
 const path = require('node:path');
-const { native, CohortError } = require('./native.js');
+const { native, CohortError, inSettings, signalIn } = require('./native.js');
 const { messageOf } = require('./model.js');
 const { Bridge } = require('./run.js');
 const { OutputStore } = require('./store.js');
@@ -70,7 +70,8 @@ class Training {
   get events() {
     const trainer = this.#trainer;
     return {
-      onMessage: (text) => {
+      onMessage: (said) => {
+        const text = inSettings(said);
         if (this.#given.logConsole) console.log(text);
         if (/^checkpoint|saved/.test(text)) trainer.emit('checkpoint', text);
         trainer.emit('message', text);
@@ -107,7 +108,8 @@ class Training {
         ? 'train: this run has ended; create a trainer with resumeFromCheckpoint, or another outputDir'
         : `train: this trainer is ${this.state}; create one for each run`);
     }
-    const { signal, rewardTimeout } = this.#given;
+    const { rewardTimeout } = this.#given;
+    const signal = signalIn(this.#given.signal);
     signal?.throwIfAborted();
     const all = ['model', this.#trainer.modelPath, 'out', this.#trainer.outputDir, ...pairs(), ...this.resume];
     const abort = () => this.stop();
