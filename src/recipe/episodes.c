@@ -427,14 +427,17 @@ static cohort_status begin_group(struct episodes *e, const struct episodes_start
                            (long long)scoring_row_of(start->batch, (size_t)p)));
     for (int32_t i = 0; i < e->n; i++) {
         struct live_episode *live = episode_at(e, p, i);
+        const int64_t serial = e->serial++; /* of all ranks' */
         char id[64];
+        if (!e->mine[p])
+            continue;
         live->prompt = p;
         live->index = i;
         live->in_thinking = response_opens_thinking(prompt->text.data, prompt->text.length);
         live->story = story_new();
         if (live->story == NULL)
             TRY_GOTO(error_set(err, COHORT_ERR_MEMORY, "an episode: out of memory"));
-        snprintf(id, sizeof id, "%lld.%d.%d.%lld", (long long)start->step, (int)p, (int)i, (long long)e->serial++);
+        snprintf(id, sizeof id, "%lld.%d.%d.%lld", (long long)start->step, (int)p, (int)i, (long long)serial);
         TRY_GOTO(environment_begin(e->environment, id, begin_of(e, start, p, i, messages), live, &live->at, err));
     }
 cleanup:
@@ -514,8 +517,10 @@ static cohort_status observe_group(struct episodes *e, const struct episodes_sta
 
 static cohort_status episodes_observe(struct episodes *e, const struct episodes_start *start, cohort_error *err)
 {
-    const int32_t n = e->n_prompts * e->n;
+    int32_t n = 0;
     struct environment_event event;
+    for (int32_t p = 0; p < e->n_prompts; p++)
+        n += e->mine[p] ? e->n : 0;
     if (environment_places(e->environment) < n)
         return error_set(
             err, COHORT_ERR_ARGUMENT,
@@ -536,8 +541,9 @@ static cohort_status episodes_observe(struct episodes *e, const struct episodes_
         }
     }
     for (int32_t p = 0; p < e->n_prompts; p++)
-        TRY(observe_group(e, start, p, err));
-    return COHORT_OK;
+        if (e->mine[p])
+            TRY(observe_group(e, start, p, err));
+    return episodes_share_prompts(e, start, err);
 }
 
 static void free_list(struct episodes *e)
@@ -547,7 +553,9 @@ static void free_list(struct episodes *e)
         json_decref(e->list[i].begun);
     }
     mem_free(e->list);
+    mem_free(e->mine);
     e->list = NULL;
+    e->mine = NULL;
     e->n_prompts = e->n = 0;
 }
 
@@ -569,6 +577,7 @@ cohort_status episodes_start(struct episodes *e, const struct episodes_start *st
     e->waiting = e->waited = 0;
     environment_new_round(e->environment);
     TRY_GOTO(mem_alloc(&e->list, (size_t)start->n_prompts * (size_t)start->n, sizeof *e->list, "episodes", err));
+    TRY_GOTO(episodes_deal(e, start, err));
     for (int32_t p = 0; p < start->n_prompts; p++)
         TRY_GOTO(begin_group(e, start, p, err));
     if (environment_observes(e->environment))
@@ -579,9 +588,9 @@ cleanup:
     return status;
 }
 
-static int64_t count_of(const struct live_episode *live, const char *key)
+static int64_t count_of(const json_t *story, const char *key)
 {
-    return json_integer_value(json_object_get(live->story, key));
+    return json_integer_value(json_object_get(story, key));
 }
 
 /* What programs measured, each the mean of the episodes that have it. */
@@ -606,46 +615,62 @@ static bool log_metrics(const json_t *story, struct reward_log *log)
 
 static double share(double part, double all) { return all > 0.0 ? part / all : 0.0; }
 
-cohort_status episodes_end(struct episodes *e, struct reward_log *log, cohort_error *err)
+/* What is counted of a rollout beside the stories. */
+static cohort_status figures_of(const struct episodes *e, struct episodes_figures *out, cohort_error *err)
 {
-    int64_t ends[ENVIRONMENT_ENDS] = {0}, calls = 0, failed = 0, malformed = 0, turns = 0;
-    const int32_t n = e->n_prompts * e->n;
     struct environment_figures figures;
+    TRY(environment_figures(e->environment, &figures, err));
+    *out = (struct episodes_figures){.waiting = e->waiting,
+                                     .waited = e->waited,
+                                     .late = figures.late,
+                                     .deaths = figures.deaths,
+                                     .tokens = e->last.generated_tokens - e->first.generated_tokens,
+                                     .steps = e->last.steps - e->first.steps,
+                                     .set_back = e->last.set_back - e->first.set_back,
+                                     .latency_p50 = figures.latency_p50,
+                                     .latency_p99 = figures.latency_p99,
+                                     .seconds = e->last.seconds - e->first.seconds,
+                                     .single_seconds = e->last.single_seconds - e->first.single_seconds};
+    for (int32_t i = 0; i < e->n_prompts * e->n; i++)
+        out->turns += e->list[i].turns;
+    return episodes_share_figures(e, out, err);
+}
+
+cohort_status episodes_end(struct episodes *e, const struct completion *completions, struct reward_log *log,
+                           cohort_error *err)
+{
+    int64_t ends[ENVIRONMENT_ENDS] = {0}, calls = 0, failed = 0, malformed = 0;
+    const int32_t n = e->n_prompts * e->n;
+    struct episodes_figures f;
     bool good = true;
     char key[64];
     if (e->environment == NULL)
         return COHORT_OK;
-    TRY(environment_figures(e->environment, &figures, err));
+    TRY(figures_of(e, &f, err));
     for (int32_t i = 0; i < n; i++) {
-        const struct live_episode *live = &e->list[i];
-        calls += count_of(live, "calls");
-        failed += count_of(live, "failed");
-        malformed += count_of(live, "malformed");
-        turns += live->turns;
+        const json_t *story = completions[i].episode;
+        calls += count_of(story, "calls");
+        failed += count_of(story, "failed");
+        malformed += count_of(story, "malformed");
         for (int end = 0; end < ENVIRONMENT_ENDS; end++)
-            ends[end] += strcmp(json_string_value(json_object_get(live->story, "end")),
+            ends[end] += strcmp(json_string_value(json_object_get(story, "end")),
                                 environment_end_word((enum environment_end)end)) == 0;
-        good = good && log_metrics(live->story, log);
+        good = good && log_metrics(story, log);
     }
     for (int end = 0; end < ENVIRONMENT_ENDS; end++) {
         snprintf(key, sizeof key, "environments/end/%s", environment_end_word((enum environment_end)end));
         good = good && reward_log_metric(log, key, (double)ends[end], n);
     }
     good =
-        good && reward_log_metric(log, "environments/turns", (double)turns, n) &&
-        reward_log_metric(log, "environments/late", (double)figures.late, 1) &&
-        reward_log_metric(log, "environments/deaths", (double)figures.deaths, 1) &&
-        reward_log_metric(log, "environments/latency_p50", figures.latency_p50, 1) &&
-        reward_log_metric(log, "environments/latency_p99", figures.latency_p99, 1) &&
-        reward_log_metric(log, "rollout/wait_share", share((double)e->waiting, (double)e->waited), 1) &&
-        reward_log_metric(log, "rollout/rows",
-                          share((double)(e->last.generated_tokens - e->first.generated_tokens),
-                                (double)(e->last.steps - e->first.steps)),
-                          1) &&
-        reward_log_metric(log, "rollout/single_share",
-                          share(e->last.single_seconds - e->first.single_seconds, e->last.seconds - e->first.seconds),
-                          1) &&
-        reward_log_metric(log, "rollout/set_back", (double)(e->last.set_back - e->first.set_back), 1) &&
+        good && reward_log_metric(log, "environments/turns", (double)f.turns, n) &&
+        reward_log_metric(log, "environments/late", (double)f.late, 1) &&
+        reward_log_metric(log, "environments/deaths", (double)f.deaths, 1) &&
+        reward_log_metric(log, "environments/latency_p50", f.latency_p50, 1) &&
+        reward_log_metric(log, "environments/latency_p99", f.latency_p99, 1) &&
+        reward_log_metric(log, "rollout/wait_share", share((double)f.waiting, (double)f.waited), 1) &&
+        reward_log_metric(log, "rollout/rows", share((double)f.tokens, (double)f.steps), 1) &&
+        reward_log_metric(log, "rollout/single_share", share(f.single_seconds, f.seconds), 1) &&
+        reward_log_metric(log, "rollout/set_back", (double)f.set_back, 1) &&
         reward_log_metric(log, "tools/call_frequency", (double)calls, n) &&
         reward_log_metric(log, "tools/failure_frequency", calls > 0 ? (double)failed : 0.0, calls > 0 ? calls : 1) &&
         reward_log_metric(log, "tools/malformed_frequency", calls > 0 ? (double)malformed : 0.0, calls > 0 ? calls : 1);

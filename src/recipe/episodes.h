@@ -22,6 +22,7 @@ struct live_episode;
 
 struct episodes {
     struct environment *environment; /* NULL: there are no turns */
+    struct ranks *ranks;             /* each of which has an environment of its own; NULL: one */
     struct session *session;         /* borrowed */
     struct row_style style;
     const cohort_observer *observer; /* borrowed */
@@ -38,6 +39,7 @@ struct episodes {
     char *owned[2]; /* of arguments */
     /* The rollout in hand. */
     struct live_episode *list; /* [n_prompts * n] */
+    bool *mine;                /* [n_prompts] those of this rank: the others' are not begun here */
     int32_t n_prompts, n;
     int64_t waiting, waited;         /* sequences that waited, summed over looks; and that were there */
     struct engine_stats first, last; /* at the first look and at the last */
@@ -60,14 +62,16 @@ struct episodes_start {
     struct prompt *prompts; /* [n_prompts] of batch; an observation changes them. NULL: it may not */
     int32_t n_prompts, n;
     uint64_t batch_index;
-    const uint64_t *ids; /* [n_prompts] that key the draws */
-    int64_t step;        /* of the run; of an evaluation without one 0 */
+    const uint64_t *ids;     /* [n_prompts] that key the draws */
+    const int32_t *expected; /* [n_prompts] lengths, as the rollout is told them */
+    int64_t step;            /* of the run; of an evaluation without one 0 */
     bool eval;
 };
-/* Begins the episodes of a rollout, which follows. */
+/* Begins the episodes of a rollout, which follows; with ranks those of the prompts that this one draws of. */
 cohort_status episodes_start(struct episodes *episodes, const struct episodes_start *start, cohort_error *err);
-/* Behind it: figures go to log. */
-cohort_status episodes_end(struct episodes *episodes, struct reward_log *log, cohort_error *err);
+/* Behind it: figures go to log. completions[n_prompts * n]: what came of it. */
+cohort_status episodes_end(struct episodes *episodes, const struct completion *completions, struct reward_log *log,
+                           cohort_error *err);
 /* In its place, where the rollout failed. */
 void episodes_abandon(struct episodes *episodes);
 

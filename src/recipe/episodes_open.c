@@ -95,6 +95,7 @@ cohort_status episodes_open(struct episodes *e, struct session *session, const s
     const bool trains = options_has(options, "turn_rewards"); /* an evaluation gives tokens no rewards */
     memset(e, 0, sizeof *e);
     e->session = session;
+    e->ranks = options_ranks(options);
     e->observer = observer;
     e->style = row_style(options);
     e->max_turns = (int32_t)options_int_or(options, OPTION_MAX_TURNS, 0);
@@ -119,6 +120,7 @@ cohort_status episodes_open(struct episodes *e, struct session *session, const s
                          "environment '%.200s': the model's folder has no tokenizer with a chat template",
                          spec != NULL ? spec : bound->name);
     TRY(open_environment(e, options, spec, environment == NULL && tools != NULL, bound, run, err));
+    TRY(episodes_compare(e, err));
     session->tools = environment_tools(e->environment);
     const struct chat_options chat = {.thinking = e->style.thinking, .tools = session->tools};
     TRY(chat_turn_check(session->chat, session->tokenizer, &chat, session->tools != NULL, err));

@@ -236,6 +236,7 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     struct prompt *prompts = NULL;
     size_t *rows = NULL;
     uint64_t *ids = NULL;
+    int32_t *expected = NULL; /* nothing is */
     struct engine_request pattern = e->pattern;
     struct episodes *episodes = e->episodes == NULL || e->episodes->environment == NULL ? NULL : e->episodes;
     struct row_constraints *guided = NULL;
@@ -246,6 +247,7 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     TRY_GOTO(mem_alloc(&prompts, n_prompts, sizeof *prompts, "evaluation", err));
     TRY_GOTO(mem_alloc(&rows, n_prompts, sizeof *rows, "evaluation", err));
     TRY_GOTO(mem_alloc(&ids, n_prompts, sizeof *ids, "evaluation", err));
+    TRY_GOTO(mem_alloc(&expected, n_prompts, sizeof *expected, "evaluation", err));
     TRY_GOTO(mem_alloc(&s.completions, total, sizeof *s.completions, "evaluation", err));
     TRY_GOTO(mem_alloc(&s.rewards, total * (size_t)e->scoring->n, sizeof *s.rewards, "evaluation", err));
     TRY_GOTO(mem_alloc(&guided, n_prompts, sizeof *guided, "evaluation", err));
@@ -263,6 +265,7 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
                                                          .n = e->n,
                                                          .batch_index = EVALUATION_BATCH - index,
                                                          .ids = ids,
+                                                         .expected = expected,
                                                          .step = e->step,
                                                          .eval = true},
                                 err));
@@ -283,7 +286,7 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
                           s.completions, e->progress, e->progress_context, begin_rewards, &begun,
                           episodes == NULL ? NULL : &episodes->hooks, err));
     if (episodes != NULL)
-        TRY_GOTO(episodes_end(episodes, &e->scoring->log, err));
+        TRY_GOTO(episodes_end(episodes, s.completions, &e->scoring->log, err));
     e->scoring->keeps_extra = out->rows != NULL || out->record != NULL;
     TRY_GOTO(scoring_completions(e->scoring, &s.batch, (int32_t)n_prompts, e->n, s.completions, s.rewards, NULL, err));
     mean_metrics(&s, metrics);
@@ -313,6 +316,7 @@ cleanup:
     mem_free(asked);
     mem_free(rows);
     mem_free(ids);
+    mem_free(expected);
     if (status != COHORT_OK && episodes != NULL)
         episodes_abandon(episodes);
     return status;

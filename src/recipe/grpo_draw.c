@@ -101,7 +101,9 @@ static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct 
 {
     struct grpo_prompt *prompts = NULL;
     struct row_constraints *guided = NULL;
+    int32_t *expected = NULL;
     cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&expected, (size_t)n, sizeof *expected, "batch", err));
     TRY_GOTO(mem_alloc(&guided, (size_t)n, sizeof *guided, "batch", err));
     TRY_GOTO(mem_alloc(&live->rows, (size_t)n, sizeof *live->rows, "batch", err));
     TRY_GOTO(mem_alloc(&live->asked, (size_t)n, sizeof *live->asked, "batch", err));
@@ -114,6 +116,7 @@ static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct 
     for (int32_t i = 0; i < n; i++) {
         TRY_GOTO(prompt_set_read(set, rows[i], &live->asked[i], err));
         live->rows[i] = rows[i];
+        expected[i] = expected_length(run, rows[i]);
     }
     const struct prompt_batch batch = live_batch_prompts(live);
     TRY_GOTO(episodes_start(&run->episodes,
@@ -123,6 +126,7 @@ static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct 
                                                      .n = run->grpo.config.group,
                                                      .batch_index = (uint64_t)grpo_run_next(run),
                                                      .ids = ids,
+                                                     .expected = expected,
                                                      .step = run->t.state.step},
                             err));
     for (int32_t i = 0; i < n; i++) {
@@ -133,7 +137,7 @@ static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct 
                                      completion_room(run, (int32_t)tokens->count), err));
         prompts[i] = (struct grpo_prompt){.tokens = tokens->ids,
                                           .n_tokens = (int32_t)tokens->count,
-                                          .expected = expected_length(run, rows[i]),
+                                          .expected = expected[i],
                                           .id = ids[i],
                                           .constraints = guided[i].constraints};
         if (live->masks != NULL)
@@ -144,7 +148,7 @@ static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct 
     live->scoring = &run->scoring;
     TRY_GOTO(grpo_generate(&run->grpo, prompts, n, grpo_run_next(run), &live->batch, err));
     learn_lengths(run, live);
-    TRY_GOTO(episodes_end(&run->episodes, &run->scoring.log, err));
+    TRY_GOTO(episodes_end(&run->episodes, live->batch.completions, &run->scoring.log, err));
 cleanup:
     if (status != COHORT_OK) {
         episodes_abandon(&run->episodes);
@@ -157,6 +161,7 @@ cleanup:
         row_constraints_free(&guided[i]);
     }
     mem_free(guided);
+    mem_free(expected);
     mem_free(prompts);
     return status;
 }

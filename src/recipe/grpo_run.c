@@ -609,9 +609,6 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
         TRY(run_teacher_open(&run->teacher, &run->t, err));
     TRY(episodes_open(&run->episodes, &run->t.session, options, extra == NULL ? NULL : extra->environment, observer,
                       options_string(options, OPTION_OUT), err));
-    if (run->episodes.environment != NULL && ranks_count(run->t.ranks) > 1)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "an environment answers the completions of one process: start it without mpirun or srun");
     if (has_rewards(run, options, extra))
         TRY(episodes_scoring(&run->episodes, &run->scoring, options, extra, err));
     run->scoring.observer = observer;

@@ -1,12 +1,14 @@
 #include "rollout/completion_pack.h"
 
+#include "base/json_text.h"
+
 #include <assert.h>
 #include <string.h>
 
 struct head {
     int32_t index, n_prompt, n_tokens, finish_reason, n_top;
     uint32_t there; /* a bit for each of the arrays */
-    uint64_t text_length;
+    uint64_t text_length, episode_length;
 };
 
 enum { N_ARRAYS = 8 };
@@ -30,7 +32,8 @@ static void arrays_of(struct completion *c, struct array arrays[N_ARRAYS])
     memcpy(arrays, all, sizeof all);
 }
 
-cohort_status completion_pack(const struct completion *completion, struct text *out, cohort_error *err)
+static cohort_status pack(const struct completion *completion, const struct text *episode, struct text *out,
+                          cohort_error *err)
 {
     struct completion copy = *completion;
     struct array arrays[N_ARRAYS];
@@ -39,8 +42,9 @@ cohort_status completion_pack(const struct completion *completion, struct text *
                         .n_tokens = copy.n_tokens,
                         .finish_reason = (int32_t)copy.finish_reason,
                         .n_top = copy.n_top,
-                        .text_length = copy.text_length};
-    assert(copy.routes == NULL && copy.episode == NULL);
+                        .text_length = copy.text_length,
+                        .episode_length = episode->length};
+    assert(copy.routes == NULL);
     arrays_of(&copy, arrays);
     for (int i = 0; i < N_ARRAYS; i++)
         head.there |= *arrays[i].at != NULL ? 1u << i : 0;
@@ -49,7 +53,20 @@ cohort_status completion_pack(const struct completion *completion, struct text *
     for (int i = 0; i < N_ARRAYS; i++)
         if (*arrays[i].at != NULL)
             TRY(text_append(out, *arrays[i].at, arrays[i].bytes, err));
-    return copy.text == NULL ? COHORT_OK : text_append(out, copy.text, copy.text_length, err);
+    if (copy.text != NULL)
+        TRY(text_append(out, copy.text, copy.text_length, err));
+    return text_append(out, episode->data, episode->length, err);
+}
+
+cohort_status completion_pack(const struct completion *completion, struct text *out, cohort_error *err)
+{
+    struct text episode = {0};
+    cohort_status status =
+        completion->episode == NULL ? COHORT_OK : json_text_write(completion->episode, 0, &episode, err);
+    if (status == COHORT_OK)
+        status = pack(completion, &episode, out, err);
+    text_free(&episode);
+    return status;
 }
 
 static cohort_status take(const struct text *bytes, size_t *at, void *to, size_t n, cohort_error *err)
@@ -59,6 +76,16 @@ static cohort_status take(const struct text *bytes, size_t *at, void *to, size_t
     if (n > 0)
         memcpy(to, bytes->data + *at, n);
     *at += n;
+    return COHORT_OK;
+}
+
+static cohort_status take_episode(const struct text *bytes, size_t *at, size_t length, struct completion *out,
+                                  cohort_error *err)
+{
+    if (bytes->length - *at < length)
+        return error_set(err, COHORT_ERR_INTERNAL, "completions of another rank end within one");
+    TRY(json_text_parse(&out->episode, bytes->data + *at, length, "episode of another rank", 1, JSON_TEXT_NUL, err));
+    *at += length;
     return COHORT_OK;
 }
 
@@ -81,9 +108,10 @@ cohort_status completion_unpack(const struct text *bytes, size_t *at, struct com
         TRY(mem_alloc(arrays[i].at, arrays[i].bytes, 1, "completion of another rank", err));
         TRY(take(bytes, at, *arrays[i].at, arrays[i].bytes, err));
     }
-    if ((head.there & 1u << N_ARRAYS) == 0)
-        return COHORT_OK;
-    TRY(mem_alloc(&out->text, (size_t)head.text_length + 1, 1, "completion of another rank", err));
-    out->text_length = (size_t)head.text_length;
-    return take(bytes, at, out->text, out->text_length, err);
+    if ((head.there & 1u << N_ARRAYS) != 0) {
+        TRY(mem_alloc(&out->text, (size_t)head.text_length + 1, 1, "completion of another rank", err));
+        out->text_length = (size_t)head.text_length;
+        TRY(take(bytes, at, out->text, out->text_length, err));
+    }
+    return head.episode_length == 0 ? COHORT_OK : take_episode(bytes, at, (size_t)head.episode_length, out, err);
 }

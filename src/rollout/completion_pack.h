@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "rollout/completion.h"
 
-/* Appends all of it but its request, its routes and its episode, which must be NULL. */
+/* Appends all of it but its request and its routes, which must be NULL. */
 cohort_status completion_pack(const struct completion *completion, struct text *out, cohort_error *err);
 /* Reads one at *at, which moves behind it. out is for completion_free, also after a failure. */
 cohort_status completion_unpack(const struct text *bytes, size_t *at, struct completion *out, cohort_error *err);

@@ -189,9 +189,12 @@ cohort_status grpo_measure(struct grpo *grpo, const struct grpo_prompt *prompts,
 cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
                         struct grpo_batch *batch, struct metrics *metrics, cohort_error *err);
 
+/* Which prompts of a rollout this rank draws of (ranks NULL: all), by the lengths that are expected: mine[n]. */
+cohort_status grpo_rollout_deal(const struct ranks *ranks, const int32_t *expected, int32_t n, bool *mine,
+                                cohort_error *err);
 /* The rollout alone: fills completions[n_prompts * n] in order. With ranks (NULL: one) each draws some of the prompts' and all
- * get everything; arrived is then not told, and there must be no turns. batch_index separates the draws of batches. Completions
- * of another kind must not be in flight. progress, arrived and turns may be NULL; with turns pattern->turns is set. After a
+ * get everything; arrived is then not told. batch_index separates the draws of batches. Completions of another kind must not be
+ * in flight. progress, arrived and turns may be NULL; with turns pattern->turns is set. After a
  * failure its own requests are cancelled: they leave the engine at its next step. */
 cohort_status grpo_rollout(struct engine *engine, struct ranks *ranks, const struct grpo_prompt *prompts,
                            int32_t n_prompts, int32_t n, const struct engine_request *pattern, uint64_t batch_index,

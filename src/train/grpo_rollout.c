@@ -40,22 +40,35 @@ struct rollout {
 
 static int32_t prompt_of(const struct rollout *r, int64_t request) { return r->places[request - r->first_id].prompt; }
 
-/* The rank that draws of the prompt at a place in the order of expected lengths: forth and back, so that every one gets about
- * as much. */
-static int32_t rank_of(const struct rollout *r, int32_t place)
+/* Sorts the places of a rollout, all of which are there. Returns how many are this rank's, which then come first: forth and
+ * back, so that every one gets about as much. */
+static int32_t deal_places(const struct ranks *ranks, struct place *places, int32_t n)
 {
-    const int32_t count = ranks_count(r->ranks), turn = place % (2 * count);
-    return turn < count ? turn : 2 * count - 1 - turn;
+    const int32_t count = ranks_count(ranks);
+    int32_t own = 0;
+    qsort(places, (size_t)n, sizeof *places, compare_places);
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t turn = i % (2 * count), rank = turn < count ? turn : 2 * count - 1 - turn;
+        if (rank == ranks_rank(ranks))
+            places[own++] = places[i];
+    }
+    return own;
 }
 
-static void deal(struct rollout *r)
+cohort_status grpo_rollout_deal(const struct ranks *ranks, const int32_t *expected, int32_t n, bool *mine,
+                                cohort_error *err)
 {
-    for (int32_t p = 0; p < r->n_prompts; p++)
-        r->places[p] = (struct place){.prompt = p, .expected = r->prompts[p].expected};
-    qsort(r->places, (size_t)r->n_prompts, sizeof *r->places, compare_places);
-    for (int32_t i = 0; i < r->n_prompts; i++)
-        if (rank_of(r, i) == ranks_rank(r->ranks))
-            r->places[r->n_places++] = r->places[i];
+    struct place *places = NULL;
+    TRY(mem_alloc(&places, (size_t)n, sizeof *places, "rollout", err));
+    for (int32_t p = 0; p < n; p++) {
+        places[p] = (struct place){.prompt = p, .expected = expected[p]};
+        mine[p] = false;
+    }
+    const int32_t own = deal_places(ranks, places, n);
+    for (int32_t i = 0; i < own; i++)
+        mine[places[i].prompt] = true;
+    mem_free(places);
+    return COHORT_OK;
 }
 
 static cohort_status submit_all(struct rollout *r, const struct engine_request *pattern, uint64_t batch_index,
@@ -163,10 +176,12 @@ cohort_status grpo_rollout(struct engine *engine, struct ranks *ranks, const str
                         .arrived_context = arrived_context,
                         .turns = turns};
     cohort_status status = COHORT_OK;
-    assert(pattern->turns == (turns != NULL) && (turns == NULL || ranks_count(ranks) == 1));
+    assert(pattern->turns == (turns != NULL));
     TRY_GOTO(mem_alloc(&r.places, (size_t)n_prompts, sizeof *r.places, "rollout", err));
     TRY_GOTO(mem_alloc(&r.there, (size_t)n_prompts, sizeof *r.there, "rollout", err));
-    deal(&r);
+    for (int32_t p = 0; p < n_prompts; p++)
+        r.places[p] = (struct place){.prompt = p, .expected = prompts[p].expected};
+    r.n_places = deal_places(ranks, r.places, n_prompts);
     const int64_t total = (int64_t)r.n_places * n;
     engine_forget(engine); /* since the last rollout its block was training's, or that of models that reward */
     TRY_GOTO(submit_all(&r, pattern, batch_index, err));

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trainers of preferences, reward models and distillation on any number of ranks (docs/RANKS.md): with one number of lanes 1, 2 and 3
+# Trainers of preferences and reward models on any number of ranks (docs/RANKS.md): with one number of lanes 1, 2 and 3
 # ranks write the same bytes, and a run goes on on another number of them.
 . "$SOURCE/tests/support/exact.sh"
 cd "$work"
@@ -11,23 +11,6 @@ for i in 1 2 3 4 5 6 7; do
         "$(printf "%$((5 * i))s")" $((2 * i)) "$(printf "%$((6 * (8 - i)))s" | tr ' ' x)" "$(printf "%$((9 * (i % 3)))s" | tr ' ' y)"
 done >pairs.jsonl
 head -n 3 pairs.jsonl >held.jsonl
-
-# on_ranks NAME RANKS COMMAND OPTIONS...: the run on one process and on so many ranks.
-on_ranks() {
-    local name=$1 n=$2
-    shift 2
-    run "$name-1" 0 "$@"
-    run "$name-$n" "$n" "$@"
-    same_run "$name-1" "$name-$n"
-}
-# goes_on NAME RANKS COMMAND: the run NAME, from its checkpoint of step 2 on so many ranks, is what it was.
-goes_on() {
-    cp -r "$1" resumed
-    rm -r resumed/checkpoints/step-3 resumed/final
-    run resumed "$2" "$3" --resume
-    same_run "$1" resumed
-    rm -r resumed
-}
 
 # Micro-batches of few pairs, so that a step has several for each lane.
 ROWS=(--model model --data pairs.jsonl --eval-data held.jsonl --eval-steps 2 --steps 3 --save-steps 2 --batch-size 6 --micro-batch-tokens 300
@@ -47,10 +30,4 @@ on_ranks wpo 2 dpo "${ROWS[@]}" --use-weighting --ld-alpha 0.5
 on_ranks lora 3 dpo "${ROWS[@]}" --use-peft --lora-r 3
 on_ranks reward 2 reward "${ROWS[@]}" --center-rewards-coefficient 0.01
 goes_on reward-1 3 reward
-
-make_model "$work/teacher" 4
-DRAWN=(--model model --teacher-model teacher --data pairs.jsonl --eval-data held.jsonl --eval-steps 2 --steps 3 --save-steps 2 --prompts-per-step 3
-    --num-generations 2 --max-completion-length 12 --micro-batch-tokens 200 --learning-rate 3e-3 --gradient-lanes 2)
-on_ranks distill 2 distill "${DRAWN[@]}"
-goes_on distill-2 3 distill
 echo "the same bits on 1, 2 and 3 ranks"

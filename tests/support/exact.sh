@@ -59,7 +59,8 @@ records() {
     python3 -I -S "$SOURCE/tests/support/store_dump.py" "$1"
 }
 
-# The metrics of a run but for times and speeds, which are the machine's.
+# The metrics of a run but for times and speeds, which are the machine's, and what follows from when environments answer.
 numbers() {
-    sed -E 's/, "(time|throughput)\/[^"]*": [^,}]*//g; s/, "(step_time|memory[^"]*)": [^,}]*//g' "$1/metrics.jsonl"
+    sed -E 's/, "(eval_)?(time|throughput|rollout)\/[^"]*": [^,}]*//g; s/, "(step_time|memory[^"]*|(eval_)?environments\/latency[^"]*)": [^,}]*//g' \
+        "$1/metrics.jsonl"
 }

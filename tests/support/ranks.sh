@@ -40,3 +40,19 @@ same_run() {
     records "$2" >b
     same a b "$2, records"
 }
+# on_ranks NAME RANKS COMMAND OPTIONS...: the run on one process and on so many ranks.
+on_ranks() {
+    local name=$1 n=$2
+    shift 2
+    run "$name-1" 0 "$@"
+    run "$name-$n" "$n" "$@"
+    same_run "$name-1" "$name-$n"
+}
+# goes_on NAME RANKS COMMAND: the run NAME, from its checkpoint of step 2 on so many ranks, is what it was.
+goes_on() {
+    cp -r "$1" resumed
+    rm -r resumed/checkpoints/step-3 resumed/final
+    run resumed "$2" "$3" --resume
+    same_run "$1" resumed
+    rm -r resumed
+}

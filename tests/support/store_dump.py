@@ -1,12 +1,13 @@
 """Prints every table of a run.db that two equal runs share, ordered by key, ids replaced by what they stand for: without events, what is
-said of the run and its starts, and what is measured (times, speeds, memory)."""
+said of the run and its starts, and what is measured (times, speeds, memory, when environments answered)."""
 import sqlite3
 import sys
 
-MEASURED = "(name LIKE 'time/%' OR name LIKE 'throughput/%' OR name LIKE 'memory%' OR name LIKE '%step_time')"
+MEASURED = " OR ".join(f"name LIKE '{name}'" for name in ("time/%", "throughput/%", "memory%", "%step_time", "%environments/latency%",
+                                                          "rollout/%", "eval_rollout/%"))
 QUERIES = {
     "step": "SELECT step, epoch FROM step ORDER BY step",
-    "metric": f"SELECT step, name, value FROM metrics WHERE NOT {MEASURED} ORDER BY step, name",
+    "metric": f"SELECT step, name, value FROM metrics WHERE NOT ({MEASURED}) ORDER BY step, name",
     "completion": 'SELECT * FROM completions ORDER BY step, "set", "group", "index"',
     "score": 'SELECT * FROM scores ORDER BY step, "set", "group", "index", name',
     "turn": "SELECT c.step, c.set_id, c.grp, c.idx, t.idx, role, t.name, t.text, t.tokens FROM turn t JOIN completion c ON c.id = completion_id "
