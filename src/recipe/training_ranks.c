@@ -63,10 +63,6 @@ cohort_status training_join(struct training *t, cohort_error *err)
     if (lanes > MOST_LANES)
         return error_set(err, COHORT_ERR_ARGUMENT, "--gradient-lanes %lld: there are %d at most", (long long)lanes,
                          MOST_LANES);
-    if (ranks_count(t->ranks) > 1 && t->session.model->config.experts.n > 0)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "%s has experts, and several ranks train models without them alone: start one process",
-                         t->session.dir);
     struct param_share share = {
         .ranks = t->ranks, .rank = ranks_rank(t->ranks), .count = ranks_count(t->ranks), .lanes = (int32_t)lanes};
     lanes_plan(&share);

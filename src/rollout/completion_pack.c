@@ -2,25 +2,25 @@
 
 #include "base/json_text.h"
 
-#include <assert.h>
 #include <string.h>
 
 struct head {
-    int32_t index, n_prompt, n_tokens, finish_reason, n_top;
+    int32_t index, n_prompt, n_tokens, finish_reason, n_top, route_width;
     uint32_t there; /* a bit for each of the arrays */
     uint64_t text_length, episode_length;
 };
 
-enum { N_ARRAYS = 8 };
+enum { N_ARRAYS = 9 };
 
 struct array {
     void **at; /* of the completion */
     size_t bytes;
 };
 
-static void arrays_of(struct completion *c, struct array arrays[N_ARRAYS])
+static void arrays_of(struct completion *c, int32_t route_width, struct array arrays[N_ARRAYS])
 {
-    const size_t n = (size_t)c->n_tokens, top = n * (size_t)c->n_top;
+    const size_t n = (size_t)c->n_tokens, top = n * (size_t)c->n_top,
+                 fed = c->n_prompt + c->n_tokens > 0 ? (size_t)c->n_prompt + n - 1 : 0;
     const struct array all[N_ARRAYS] = {{(void **)&c->tokens, n * sizeof *c->tokens},
                                         {(void **)&c->sampled, n * sizeof *c->sampled},
                                         {(void **)&c->logp, n * sizeof *c->logp},
@@ -28,12 +28,13 @@ static void arrays_of(struct completion *c, struct array arrays[N_ARRAYS])
                                         {(void **)&c->kept, n * sizeof *c->kept},
                                         {(void **)&c->top_ids, top * sizeof *c->top_ids},
                                         {(void **)&c->top_logp, top * sizeof *c->top_logp},
-                                        {(void **)&c->prompt_logp, (size_t)c->n_prompt * sizeof *c->prompt_logp}};
+                                        {(void **)&c->prompt_logp, (size_t)c->n_prompt * sizeof *c->prompt_logp},
+                                        {(void **)&c->routes, fed * (size_t)route_width * sizeof *c->routes}};
     memcpy(arrays, all, sizeof all);
 }
 
-static cohort_status pack(const struct completion *completion, const struct text *episode, struct text *out,
-                          cohort_error *err)
+static cohort_status pack(const struct completion *completion, int32_t route_width, const struct text *episode,
+                          struct text *out, cohort_error *err)
 {
     struct completion copy = *completion;
     struct array arrays[N_ARRAYS];
@@ -42,10 +43,10 @@ static cohort_status pack(const struct completion *completion, const struct text
                         .n_tokens = copy.n_tokens,
                         .finish_reason = (int32_t)copy.finish_reason,
                         .n_top = copy.n_top,
+                        .route_width = route_width,
                         .text_length = copy.text_length,
                         .episode_length = episode->length};
-    assert(copy.routes == NULL);
-    arrays_of(&copy, arrays);
+    arrays_of(&copy, route_width, arrays);
     for (int i = 0; i < N_ARRAYS; i++)
         head.there |= *arrays[i].at != NULL ? 1u << i : 0;
     head.there |= copy.text != NULL ? 1u << N_ARRAYS : 0;
@@ -58,13 +59,14 @@ static cohort_status pack(const struct completion *completion, const struct text
     return text_append(out, episode->data, episode->length, err);
 }
 
-cohort_status completion_pack(const struct completion *completion, struct text *out, cohort_error *err)
+cohort_status completion_pack(const struct completion *completion, int32_t route_width, struct text *out,
+                              cohort_error *err)
 {
     struct text episode = {0};
     cohort_status status =
         completion->episode == NULL ? COHORT_OK : json_text_write(completion->episode, 0, &episode, err);
     if (status == COHORT_OK)
-        status = pack(completion, &episode, out, err);
+        status = pack(completion, route_width, &episode, out, err);
     text_free(&episode);
     return status;
 }
@@ -101,7 +103,7 @@ cohort_status completion_unpack(const struct text *bytes, size_t *at, struct com
     out->n_tokens = head.n_tokens;
     out->finish_reason = (enum finish_reason)head.finish_reason;
     out->n_top = head.n_top;
-    arrays_of(out, arrays);
+    arrays_of(out, head.route_width, arrays);
     for (int i = 0; i < N_ARRAYS; i++) {
         if ((head.there & 1u << i) == 0)
             continue;

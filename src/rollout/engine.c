@@ -142,6 +142,8 @@ void engine_keep_routes(struct engine *e)
     e->scheduler.fetch_context = e;
 }
 
+int32_t engine_route_width(const struct engine *e) { return e->scheduler.route_width; }
+
 cohort_status engine_keep_prefixes(struct engine *e, cohort_error *err)
 {
     return page_pool_keep(&e->scheduler.pool, err);

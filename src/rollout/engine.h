@@ -129,6 +129,8 @@ void engine_set_guess(struct engine *engine, engine_guess *guess, void *context)
 cohort_status engine_set_draft_model(struct engine *engine, struct engine *drafts, bool always, cohort_error *err);
 /* Completions come with the routes of their tokens from here on, if the model has experts. */
 void engine_keep_routes(struct engine *engine);
+/* The elements of a token's routes in completions; 0: they have none. */
+int32_t engine_route_width(const struct engine *engine);
 
 /* *id identifies the request's completions. From any thread, as engine_cancel; during a step it is begun after it. Refuses what can never run: a prompt that fills the context, more pages
  * than the pool has, sampling parameters out of range: one bad request fails by itself. COHORT_ERR_STATE where max_waiting wait

@@ -138,7 +138,8 @@ static cohort_status gather(const struct rollout *r, cohort_error *err)
     for (int32_t i = 0; i < r->n_places; i++) {
         TRY_GOTO(text_append(&own, (const char *)&r->places[i].prompt, sizeof r->places[i].prompt, err));
         for (int32_t c = 0; c < r->n; c++)
-            TRY_GOTO(completion_pack(&r->completions[(int64_t)r->places[i].prompt * r->n + c], &own, err));
+            TRY_GOTO(completion_pack(&r->completions[(int64_t)r->places[i].prompt * r->n + c],
+                                     engine_route_width(r->engine), &own, err));
     }
     TRY_GOTO(ranks_gather_texts(r->ranks, &own, &all, err));
     for (int32_t k = 0; k < ranks_count(r->ranks); k++)

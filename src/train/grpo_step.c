@@ -376,6 +376,9 @@ static cohort_status compute(struct grpo *grpo, struct step_data *data, int32_t 
                             err));
     if (grpo->config.filter_entropy && !filters_first(runner, &pass->lanes))
         TRY(filter_entropies(grpo, data, false, err));
+    if (lanes_shared(&pass->lanes))
+        TRY(keep_outputs(grpo, &pass->lanes, err));
+    TRY(routing_keep(&grpo->routing, runner, grpo->model, &pass->lanes, err));
     if (!lanes_shared(&pass->lanes)) {
         TRY(apply_losses(grpo, data, m, pass, &any_gradient, err));
     } else { /* summed with those of the others, where a failure is found by all */
@@ -383,7 +386,6 @@ static cohort_status compute(struct grpo *grpo, struct step_data *data, int32_t 
         struct step_sums step = {0};
         struct pass alone = {.scratch = pass->scratch, .sums = &sums, .step = &step};
         loss_sums_init(&sums);
-        TRY(keep_outputs(grpo, &pass->lanes, err));
         if (apply_losses(grpo, data, m, &alone, &any_gradient, NULL) != COHORT_OK)
             return COHORT_OK;
     }
@@ -400,6 +402,7 @@ static cohort_status sum_shared(struct grpo *grpo, const struct step_data *data,
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         TRY(packed_build(&runner->packed, data->tree.trees, &runner->packing, m, err));
         TRY(take_outputs(grpo, &pass->lanes, m, err));
+        TRY(routing_take(&grpo->routing, grpo->model, &pass->lanes, m, err));
         TRY(apply_losses(grpo, data, m, pass, &any_gradient, err));
     }
     return COHORT_OK;

@@ -454,10 +454,12 @@ static cohort_status compute(struct pass *pass, struct lanes *lanes, int32_t m, 
     TRY(forward(p, p->model, pass->batch, m, err));
     if (runner->packing.n_micro == 1)
         TRY(routing_prepare(&p->routing, runner, p->model, pass->batch->trees, pass->batch->n, false, err));
+    if (lanes_shared(lanes))
+        TRY(pass->ahead ? lanes_keep_begin(lanes, err) : lanes_keep_outputs(lanes, runner, err));
+    TRY(routing_keep(&p->routing, runner, p->model, lanes, err));
     if (!pass->ahead && lanes_shared(lanes)) { /* summed with those of the others, where a failure is found by all */
         struct pass alone = *pass;
         alone.figures = &own;
-        TRY(lanes_keep_outputs(lanes, runner, err));
         if (take_losses(&alone, m, NULL) != COHORT_OK)
             return COHORT_OK;
     } else if (!pass->ahead) {
@@ -476,8 +478,11 @@ static cohort_status sum_shared(struct pass *pass, struct lanes *lanes, cohort_e
     TRY(lanes_share(lanes, err));
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         TRY(packed_build(&runner->packed, pass->batch->trees, &runner->packing, m, err));
-        TRY(lanes_take_outputs(lanes, m, runner, err));
-        TRY(take_losses(pass, m, err));
+        if (!pass->ahead)
+            TRY(lanes_take_outputs(lanes, m, runner, err));
+        TRY(routing_take(&pass->p->routing, pass->p->model, lanes, m, err));
+        if (!pass->ahead)
+            TRY(take_losses(pass, m, err));
     }
     return COHORT_OK;
 }
@@ -497,7 +502,7 @@ static cohort_status train(struct pass *pass, cohort_error *err)
             TRY_GOTO(compute(pass, &lanes, m, err));
         TRY_GOTO(lanes_count(&lanes, m, err));
     }
-    if (lanes_shared(&lanes) && !pass->ahead)
+    if (lanes_shared(&lanes) && (!pass->ahead || p->routing.sums != NULL))
         TRY_GOTO(sum_shared(pass, &lanes, err));
 cleanup:
     lanes_free(&lanes);

@@ -11,7 +11,8 @@
 void routing_free(struct routing *routing)
 {
     mem_free(routing->sums);
-    routing->sums = NULL;
+    mem_free(routing->micro_sums);
+    routing->sums = routing->micro_sums = NULL;
 }
 
 double routing_loss(const struct routing *routing)
@@ -29,9 +30,12 @@ cohort_status routing_begin(struct routing *routing, struct tree_runner *runner,
         return COHORT_OK;
     if (routing->sums == NULL)
         TRY(mem_alloc(&routing->sums, n, sizeof *routing->sums, "sums of the routers", err));
+    if (routing->micro_sums == NULL)
+        TRY(mem_alloc(&routing->micro_sums, n, sizeof *routing->micro_sums, "sums of the routers", err));
     be->ops->zero(be, work_of(runner)->sums, n * sizeof *routing->sums);
+    memset(routing->sums, 0, n * sizeof *routing->sums);
     routing->aux_loss = (double)NAN;
-    routing->differ = routing->moved = routing->differ_of = routing->moved_of = 0;
+    routing->counts = routing->micro_counts = (struct routing_counts){0};
     work_of(runner)->on.sums = true;
     return COHORT_OK;
 }
@@ -72,22 +76,45 @@ static void add_layers(const struct model *model, const double *sums, double *to
             total[i] += sums[(int64_t)l * width + i];
 }
 
+/* What the device counted since its sums were 0. */
 static void fetch_sums(struct routing *routing, struct tree_runner *runner, const struct model *model)
 {
-    model->backend->ops->download(model->backend, routing->sums, work_of(runner)->sums,
-                                  expert_sums_size(&model->config) * sizeof *routing->sums);
+    model->backend->ops->download(model->backend, routing->micro_sums, work_of(runner)->sums,
+                                  expert_sums_size(&model->config) * sizeof *routing->micro_sums);
 }
 
-/* One more forward of every micro-batch, which leaves its sums on the device. */
+static void forget_sums(struct tree_runner *runner, const struct model *model)
+{
+    model->backend->ops->zero(model->backend, work_of(runner)->sums, expert_sums_size(&model->config) * sizeof(double));
+}
+
+/* One more forward of every micro-batch, which ranks take in turn, and which leaves its sums on the device. */
 static cohort_status forward_all(struct tree_runner *runner, struct model *model, const struct tree *trees,
                                  cohort_error *err)
 {
-    for (int32_t m = 0; m < runner->packing.n_micro; m++) {
+    const struct param_share *share = &model->trained->training.share;
+    for (int32_t m = share->rank; m < runner->packing.n_micro; m += share->count) {
         TRY(packed_build(&runner->packed, trees, &runner->packing, m, err));
         decoder_forward(model, &runner->decoder, &runner->packed.batch, NULL);
         TRY(backend_check(model->backend, err));
     }
     return COHORT_OK;
+}
+
+/* The sums of all layers of what all ranks forwarded: whole numbers, but for those of probabilities, which nobody reads. */
+static cohort_status add_ranks(const struct param_share *share, double *total, int32_t width, cohort_error *err)
+{
+    double *all = NULL;
+    if (share->count == 1)
+        return COHORT_OK;
+    TRY(mem_alloc(&all, (size_t)share->count * (size_t)width, sizeof *all, "sums of the routers", err));
+    const cohort_status status = ranks_gather(share->ranks, total, (size_t)width * sizeof *total, all, err);
+    memset(total, 0, (size_t)width * sizeof *total);
+    for (int32_t r = 0; r < share->count; r++)
+        for (int32_t i = 0; i < width; i++)
+            total[i] += all[(int64_t)r * width + i];
+    mem_free(all);
+    return status;
 }
 
 /* aux[e] = coef * E * f_e / N: what p_e of a row adds to the loss. rows: those that count, of one layer. */
@@ -122,11 +149,12 @@ cohort_status routing_prepare(struct routing *routing, struct tree_runner *runne
         if (!forwarded)
             TRY_GOTO(forward_all(runner, model, trees, err));
         fetch_sums(routing, runner, model);
-        add_layers(model, routing->sums, taken);
-        rows = taken[2 * E + 1] / model_config_n_sparse(&model->config);
+        add_layers(model, routing->micro_sums, taken);
         if (!forwarded) /* the forwards that follow add the same again */
-            model->backend->ops->zero(model->backend, work_of(runner)->sums,
-                                      expert_sums_size(&model->config) * sizeof *routing->sums);
+            forget_sums(runner, model);
+        if (!forwarded)
+            TRY_GOTO(add_ranks(&model->trained->training.share, taken, 2 * E + 2, err));
+        rows = taken[2 * E + 1] / model_config_n_sparse(&model->config);
     }
     TRY_GOTO(upload_aux(routing, runner, model, taken, rows, err));
     work_of(runner)->on.aux = true;
@@ -153,13 +181,54 @@ cohort_status routing_compare(struct routing *routing, struct tree_runner *runne
         for (int32_t t = seq->query_row; t < seq->query_row + seq->n_queries; t++) {
             if (batch->routes[(int64_t)t * batch->route_width] == ROUTE_UNKNOWN)
                 continue;
-            routing->differ += fresh[tree] && differ[t] > 0;
-            routing->moved += !fresh[tree] && differ[t] > 0;
-            routing->differ_of += fresh[tree];
-            routing->moved_of += !fresh[tree];
+            routing->micro_counts.differ += fresh[tree] && differ[t] > 0;
+            routing->micro_counts.moved += !fresh[tree] && differ[t] > 0;
+            routing->micro_counts.differ_of += fresh[tree];
+            routing->micro_counts.moved_of += !fresh[tree];
         }
     }
     mem_free(differ);
+    return COHORT_OK;
+}
+
+static void add_micro(struct routing *routing, const struct model *model)
+{
+    const size_t n = expert_sums_size(&model->config);
+    for (size_t i = 0; i < n; i++)
+        routing->sums[i] += routing->micro_sums[i];
+    routing->counts.differ += routing->micro_counts.differ;
+    routing->counts.moved += routing->micro_counts.moved;
+    routing->counts.differ_of += routing->micro_counts.differ_of;
+    routing->counts.moved_of += routing->micro_counts.moved_of;
+    routing->micro_counts = (struct routing_counts){0};
+}
+
+cohort_status routing_keep(struct routing *routing, struct tree_runner *runner, const struct model *model,
+                           struct lanes *lanes, cohort_error *err)
+{
+    if (routing->sums == NULL)
+        return COHORT_OK;
+    fetch_sums(routing, runner, model);
+    forget_sums(runner, model);
+    TRY(backend_check(model->backend, err));
+    if (lanes_shared(lanes)) {
+        TRY(lanes_keep(lanes, &routing->micro_counts, sizeof routing->micro_counts, err));
+        TRY(lanes_keep(lanes, routing->micro_sums, expert_sums_size(&model->config) * sizeof(double), err));
+        routing->micro_counts = (struct routing_counts){0};
+    } else {
+        add_micro(routing, model);
+    }
+    return COHORT_OK;
+}
+
+cohort_status routing_take(struct routing *routing, const struct model *model, struct lanes *lanes, int32_t m,
+                           cohort_error *err)
+{
+    if (routing->sums == NULL)
+        return COHORT_OK;
+    TRY(lanes_take(lanes, m, &routing->micro_counts, sizeof routing->micro_counts, err));
+    TRY(lanes_take(lanes, m, routing->micro_sums, expert_sums_size(&model->config) * sizeof(double), err));
+    add_micro(routing, model);
     return COHORT_OK;
 }
 
@@ -181,10 +250,10 @@ static void set_metrics(const struct routing *routing, const struct model *model
     metrics_set(metrics, "experts/load_min", idlest);
     metrics_set(metrics, "experts/router_entropy", entropy / counts);
     metrics_set(metrics, "aux_loss", routing->aux_loss);
-    if (routing->differ_of > 0)
-        metrics_set(metrics, "sampling/experts_differ", (double)routing->differ);
-    if (routing->moved_of > 0)
-        metrics_set(metrics, "experts/moved", (double)routing->moved / (double)routing->moved_of);
+    if (routing->counts.differ_of > 0)
+        metrics_set(metrics, "sampling/experts_differ", (double)routing->counts.differ);
+    if (routing->counts.moved_of > 0)
+        metrics_set(metrics, "experts/moved", (double)routing->counts.moved / (double)routing->counts.moved_of);
 }
 
 cohort_status routing_end(struct routing *routing, struct tree_runner *runner, struct model *model,
@@ -195,8 +264,6 @@ cohort_status routing_end(struct routing *routing, struct tree_runner *runner, s
     if (routing->sums == NULL)
         return COHORT_OK;
     work_of(runner)->on = (struct expert_switches){0};
-    fetch_sums(routing, runner, model);
-    TRY(backend_check(model->backend, err));
     TRY(mem_alloc(&total, 2 * (size_t)E + 2, sizeof *total, "auxiliary loss", err));
     add_layers(model, routing->sums, total);
     routing->aux_loss = 0.0;

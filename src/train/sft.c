@@ -163,6 +163,8 @@ static cohort_status compute(struct sft *sft, const struct sft_batch *batch, int
         TRY(routing_prepare(&sft->routing, runner, sft->model, batch->trees, batch->n, false, err));
     if (lanes_shared(lanes))
         TRY(lanes_keep_outputs(lanes, runner, err));
+    if (train)
+        TRY(routing_keep(&sft->routing, runner, sft->model, lanes, err));
     take_losses(sft, batch->weights != NULL, lanes_shared(lanes) ? &own : sums);
     if (train)
         tree_runner_backward(runner, sft->model, 1.0f, false);
@@ -170,13 +172,15 @@ static cohort_status compute(struct sft *sft, const struct sft_batch *batch, int
 }
 
 /* The sums over the micro-batches of all ranks, in their order. */
-static cohort_status sum_shared(struct sft *sft, const struct sft_batch *batch, struct lanes *lanes, struct sums *sums,
-                                cohort_error *err)
+static cohort_status sum_shared(struct sft *sft, const struct sft_batch *batch, bool train, struct lanes *lanes,
+                                struct sums *sums, cohort_error *err)
 {
     TRY(lanes_share(lanes, err));
     for (int32_t m = 0; m < sft->runner->packing.n_micro; m++) {
         TRY(build(sft, batch, m, err));
         TRY(lanes_take_outputs(lanes, m, sft->runner, err));
+        if (train)
+            TRY(routing_take(&sft->routing, sft->model, lanes, m, err));
         take_losses(sft, batch->weights != NULL, sums);
         sums->fed += sft->runner->packed.batch.n_tokens;
     }
@@ -209,7 +213,7 @@ static cohort_status run(struct sft *sft, const struct sft_batch *batch, bool tr
         TRY_GOTO(lanes_count(&lanes, m, err));
     }
     if (lanes_shared(&lanes))
-        TRY_GOTO(sum_shared(sft, batch, &lanes, sums, err));
+        TRY_GOTO(sum_shared(sft, batch, train, &lanes, sums, err));
 cleanup:
     lanes_free(&lanes);
     return status;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What is drawn and then learned from, on any number of ranks (docs/RANKS.md): a teacher's distributions, and episodes whose turns programs
-# of each rank answer. With one number of lanes 1, 2 and 3 ranks write the same bytes.
+# of each rank answer; and models with experts. With one number of lanes 1, 2 and 3 ranks write the same bytes.
 . "$SOURCE/tests/support/exact.sh"
 cd "$work"
 . "$SOURCE/tests/support/ranks.sh"
@@ -56,4 +56,16 @@ grep -q '"prompt": "[^"]*count [0-9] from [0-9]' observes-3/completions.jsonl ||
 sed 's/observes=True/observes=__import__("os").environ["OMPI_COMM_WORLD_RANK"] == "0"/' observes.py >two.py
 ! job 2 "${TURNS[@]}" --environment "exec:python3 two.py" --out two >log 2>&1 || fail "programs of two kinds were taken"
 grep -q "on rank 1 (.*) it has other tools" log || { cat log >&2; fail "nothing is said of programs of two kinds"; }
+
+# Models with experts: what routers count is counted over ranks, and completions take their tokens' routes along.
+cohort init --preset nano-experts --tokenizer bytes --seed 3 --out experts
+EXPERTS=(--model experts --steps 3 --save-steps 2 --learning-rate 3e-3 --router-aux-loss-coef 0.5 --gradient-lanes 2)
+sed 's/}$/, "chosen": " it is so, and so it will be", "rejected": " who knows"}/' prompts.jsonl >pairs.jsonl
+sed 's/"chosen": \(.*\), "rejected".*/"completion": \1}/' pairs.jsonl >learned.jsonl
+on_ranks experts 2 sft "${EXPERTS[@]}" --data learned.jsonl --batch-size 6 --micro-batch-tokens 120
+goes_on experts-2 3 sft
+on_ranks experts-pairs 3 dpo "${EXPERTS[@]}" --data pairs.jsonl --batch-size 6 --micro-batch-tokens 200 --loss-type aot
+on_ranks experts-drawn 3 grpo "${EXPERTS[@]}" --data prompts.jsonl --reward regex --reward-pattern '[a-h]' --prompts-per-step 3 --num-generations 3 \
+    --max-completion-length 12 --micro-batch-tokens 200 --num-iterations 2 --router-replay rollout --save-steps 1 --beta 0.1
+grep -q '"sampling/experts_differ": 0[,}]' experts-drawn-3/metrics.jsonl || fail "tokens went to other experts than sampled"
 echo "the same bits on 1, 2 and 3 ranks"
