@@ -141,12 +141,12 @@ static cohort_status draw_axes(const struct frame *f, struct text *out, cohort_e
         if (!(x <= f->x1 + dx * 1e-9))
             break;
         TRY(text_printf(out, err, "<text class=\"soft\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n",
-                        to_x(f, x), HEIGHT - BOTTOM + 18, x));
+                        to_x(f, x), HEIGHT - BOTTOM + 20, x));
     }
     return text_printf(out, err,
                        "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/><text class=\"soft\" x=\"%d\" "
                        "y=\"%d\" text-anchor=\"middle\">step</text>\n",
-                       LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8);
+                       LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5);
 }
 
 /* A line with gaps where the curve has none. A point between two gaps is a short stroke. */
@@ -235,7 +235,7 @@ static cohort_status draw_limit(const struct chart *chart, const struct frame *f
     return text_append(out, "</text>\n", 8, err);
 }
 
-/* From the right, behind the title. */
+/* From the right, behind the title. A page says below a chart which curve is which. */
 static cohort_status draw_legend(const struct chart *chart, struct text *out, cohort_error *err)
 {
     int x = WIDTH - RIGHT;
@@ -298,6 +298,7 @@ cohort_status chart_write(const struct chart *chart, struct text *out, cohort_er
     for (size_t i = 0; i < chart->n_series; i++)
         TRY(draw_series(chart, &f, i, out, err));
     TRY(draw_limit(chart, &f, out, err));
-    TRY(draw_legend(chart, out, err));
+    if (chart->alone)
+        TRY(draw_legend(chart, out, err));
     return text_append(out, "</svg>\n", 7, err);
 }

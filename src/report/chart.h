@@ -28,7 +28,7 @@ struct chart {
     const char *limit_name;         /* NULL: none */
     const struct chart_mark *marks; /* [n_marks] upright lines with a word */
     size_t n_marks;
-    bool alone; /* a file of its own */
+    bool alone; /* a file of its own, with a legend */
 };
 /* Nothing where no series has a finite value. */
 cohort_status chart_write(const struct chart *chart, struct text *out, cohort_error *err);

@@ -217,8 +217,13 @@ static cohort_status write_figure(const struct chart *chart, const struct drawin
     TRY(chart_write(chart, out, err));
     TRY(text_printf(out, err, "<figcaption>"));
     for (size_t i = 0; i < d->n; i++) {
+        if (d->n > 1) /* which is which */
+            TRY(text_printf(out, err,
+                            "<div><svg class=\"key\" viewBox=\"0 0 26 10\" aria-hidden=\"true\"><line class=\"s%zu\" "
+                            "x1=\"0\" x2=\"26\" y1=\"5\" y2=\"5\"/></svg> ",
+                            i));
         TRY(chart_describe(&d->series[i], out, err));
-        TRY(text_append(out, " ", 1, err));
+        TRY(text_printf(out, err, "%s", d->n > 1 ? "</div>" : " "));
     }
     TRY(html_string(out, sentence, err));
     TRY(text_printf(out, err, "</figcaption>\n"));

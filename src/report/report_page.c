@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Charts are drawn in units that grow and shrink with their width: letters by where they stand, so that they stay of one size. */
 static const char page_style[] =
     "*{box-sizing:border-box}body{margin:0 "
     "auto;max-width:1180px;padding:16px;background:var(--ground);color:var(--ink);"
@@ -16,15 +17,21 @@ static const char page_style[] =
     "margin:32px 0 8px;border-bottom:1px solid var(--rule)}h3{font-size:16px;margin:16px 0 4px}a{color:var(--c0)}"
     "a:focus-visible,summary:focus-visible,.scroll:focus-visible{outline:3px solid var(--c0)}"
     ".skip{position:absolute;left:-999px}.skip:focus{position:static}.verdict{font-size:18px;margin:8px 0}"
-    "figure{margin:12px 0}figcaption,.soft{color:var(--soft);font-size:14px}svg.chart{width:100%;height:auto}"
+    "figure{margin:12px 0;max-width:880px}figcaption,.soft{color:var(--soft);font-size:14px}"
+    "svg.chart{width:100%;height:auto;overflow:visible}.key{width:26px;height:10px}.key line{stroke-width:2}"
+    ".chart .soft{font-size:inherit}.charts .chart{font-size:15px}.charts .chart .title{font-size:20px}"
+    "@media(max-width:600px){.chart,.charts .chart{font-size:22px}.chart .title,.charts .chart .title{font-size:26px}"
+    ".chart path.line,.chart .dot{stroke-width:3}}"
     ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:8px 24px}"
     "table{border-collapse:collapse;font-size:14px}th,td{text-align:left;vertical-align:top;padding:3px 12px 3px 0;"
-    "border-bottom:1px solid var(--rule)}.scroll{overflow-x:auto}pre{white-space:pre-wrap;overflow-wrap:anywhere;"
+    "border-bottom:1px solid var(--rule)}th{overflow-wrap:break-word}.times td,.times th{white-space:nowrap}"
+    ".scroll{overflow-x:auto}pre{white-space:pre-wrap;overflow-wrap:anywhere;"
     "margin:4px "
     "0;font-size:13px}.samples{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,280px),1fr));"
     "gap:12px}.sample{border:1px solid var(--rule);border-radius:4px;padding:8px}.prompt{border-left:3px solid "
     "var(--soft);"
-    "padding-left:8px}.warning{border-left:4px solid var(--c1);padding-left:8px}.bar{height:14px;width:100%}"
+    "padding-left:8px}.warning{border-left:4px solid "
+    "var(--c1);padding-left:8px}.bar{height:14px;width:100%;min-width:100px}"
     "@media print{details>*{display:block}}";
 
 static cohort_status write_cell(struct text *out, const char *head, const char *value, cohort_error *err)
@@ -305,7 +312,8 @@ static cohort_status write_times(struct report_run *run, struct text *out, cohor
     if (!(all > 0.0))
         return COHORT_OK;
     TRY(text_printf(out, err,
-                    "<h2 id=\"time\">Where the time went</h2>\n<div class=\"scroll\" tabindex=\"0\"><table><thead>"
+                    "<h2 id=\"time\">Where the time went</h2>\n<div class=\"scroll\" tabindex=\"0\"><table "
+                    "class=\"times\"><thead>"
                     "<tr><th>of all steps</th><th>time</th><th>share</th><th></th></tr></thead><tbody>\n"));
     for (size_t i = 0; i < run->n_names; i++) {
         if (strncmp(run->names[i], "time/", 5) != 0)

@@ -37,6 +37,7 @@ succeeds "$COHORT" report tuned -o tuned.html
 has tuned.html 'The loss went from'
 succeeds "$COHORT" report one two --out both.html
 has both.html '2 runs compared'
+has both.html '^<figcaption><div><svg class="key"[^>]*><line class="s0".*one .*<line class="s1".*two ' # which curve is which
 
 succeeds "$COHORT" plot one --metric entropy,grad_norm
 is "$(cat out)" runs/one/entropy.svg "what plot prints"

@@ -32,6 +32,19 @@ addEventListener('load', () => setTimeout(() => {
     const r = e.getBoundingClientRect();
     if (!held && (r.right > width + 1 || r.left < -1)) wide.push(e.tagName + ' ' + e.textContent.slice(0, 40));
   }
+  for (const e of document.body.querySelectorAll('svg.chart text')) {
+    const size = parseFloat(getComputedStyle(e).fontSize) * e.ownerSVGElement.clientWidth / e.ownerSVGElement.viewBox.baseVal.width;
+    if (size < 9.5 || size > 20) wide.push('letters of ' + size.toFixed(1) + ' px: ' + e.textContent);
+  }
+  for (const e of document.body.querySelectorAll('th')) {
+    const text = e.firstChild;
+    for (const word of text && text.nodeType === 3 ? text.data.matchAll(/\S+/g) : []) {
+      const range = document.createRange();
+      range.setStart(text, word.index);
+      range.setEnd(text, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map((r) => r.top)).size > 1) wide.push('a word in two: ' + word[0]);
+    }
+  }
   const style = getComputedStyle(document.body);
   parent.postMessage([document.documentElement.scrollWidth, style.backgroundColor, style.color, wide.length, ...wide.slice(0, 3)].join(' | '), '*');
 }, 200));

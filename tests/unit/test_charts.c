@@ -116,6 +116,12 @@ static void test_chart(void **state)
     const char *second = strchr(path + strlen("class=\"s0 line\" d=\"M"), 'M'); /* the pen is lifted once */
     assert_non_null(second);
     assert_true(second < strchr(path, '/'));
+    /* In a page, which says below the chart which curve is which, there is no legend. */
+    assert_non_null(strstr(out.data, "y=\"36\">a&lt;b</text>"));
+    text_free(&out);
+    chart.alone = false;
+    assert_int_equal(chart_write(&chart, &out, &err), COHORT_OK);
+    assert_null(strstr(out.data, "a&lt;b</text>"));
     curve_free(&series.curve);
     text_free(&out);
 }
