@@ -3,11 +3,15 @@ and whether they are valid, as jsonschema says. llguidance is asked too, of ever
 differ is counted: it knows less of patternProperties and of formats.
 
     python oracle/guided_schemas.py [COUNT [SEED]] > tests/fixtures/guided_schemas.jsonl
+    python oracle/guided_schemas.py 300 1 orders > tests/fixtures/guided_orders.jsonl
+
+The second kind is of schemas that say of one object in several places, each with another order of keys.
 
 Documents are written as guided_json writes them: keys in the order of the schema, then others, ", " and ": " between
 the parts. A row is {"schema", "docs", "valid": "0110..."}. jsonschema needs rfc3339-validator to look at times.
 """
 import decimal
+import itertools
 import json
 import random
 import re
@@ -18,6 +22,8 @@ import llguidance
 
 COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
 RNG = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+ORDERS = sys.argv[3:] == ["orders"]
+MOST_ORDERS = 6
 PATTERNS = ["^[a-c]+$", "b", "^a", "c$", "^(ab|c)*$", "^[^x]{1,3}$", "^\\d{2,3}$", "\\w-\\w", "^a?b{2}$", "^é.$"]
 FORMATS = {
     "date": ["2024-02-29", "2023-02-29", "2023-13-01", "1999-12-31"],
@@ -145,6 +151,61 @@ def schema(depth):
     return {"allOf": parts} if RNG.random() < 0.6 else {**parts[0], "anyOf": parts[1:] + [schema(0)]}
 
 
+def shuffled(value):
+    """The same value, keys in another order."""
+    if isinstance(value, list):
+        return [shuffled(x) for x in value]
+    if isinstance(value, dict):
+        return {key: shuffled(value[key]) for key in RNG.sample(list(value), len(value))}
+    return value
+
+
+def order_object(depth):
+    """A schema of objects of the keys a, b, ab, in any order, of few values, so that several schemas have values in common."""
+    values = [{"enum": [0, 1]}, {"const": 1}, {"type": "integer", "maximum": 5}, True]
+    s = {"type": "object", "properties": {}}
+    for name in RNG.sample(["a", "b", "ab"], 1 + RNG.randrange(3)):
+        s["properties"][name] = order_schema(depth - 1) if depth > 0 and RNG.random() < 0.4 else RNG.choice(values)
+    if RNG.random() < 0.6:
+        s["required"] = RNG.sample(["a", "b", "ab"], 1 + RNG.randrange(2))
+    if RNG.random() < 0.4:
+        s["additionalProperties"] = pick(False, {"const": 1})
+    return s
+
+
+def order_value(depth):
+    if depth > 0 and RNG.random() < 0.3:
+        return [order_value(depth - 1) for _ in range(1 + RNG.randrange(2))]
+    return {name: order_value(depth - 1) if depth > 0 and RNG.random() < 0.3 else pick(0, 1, 1, 1.5)
+            for name in RNG.sample(["a", "b", "ab"], 1 + RNG.randrange(3))}
+
+
+def order_values(depth):
+    values = [order_value(depth) for _ in range(1 + RNG.randrange(3))]
+    return values + [shuffled(v) for v in values if RNG.random() < 0.3]
+
+
+def order_schema(depth):
+    kind = RNG.randrange(9 if depth > 0 else 3)
+    if kind == 0:
+        return {"enum": order_values(1)}
+    if kind == 1:
+        return {"const": order_value(1)}
+    if kind == 2:
+        return order_object(0)
+    if kind == 3:
+        return {"anyOf": [order_schema(depth - 1) for _ in range(2 + RNG.randrange(2))]}
+    if kind == 4: # told apart by a property, which stands anywhere
+        return {"oneOf": [{"type": "object", "properties": shuffled({"a": {"const": i}, "b": order_schema(0), "ab": True}), "required": ["a"]} for i in range(2)]}
+    if kind == 5:
+        return {"allOf": [order_object(depth - 1), RNG.choice([{"enum": order_values(1)}, order_object(depth - 1)])][::pick(1, -1)]}
+    if kind == 6:
+        return {**order_object(depth - 1), "anyOf": [RNG.choice([{"enum": order_values(1)}, order_object(depth - 1), {"required": ["b"]}]) for _ in range(2)]}
+    if kind == 7:
+        return {"type": "array", "prefixItems": [order_schema(depth - 1)], "items": order_schema(depth - 1), "maxItems": 3}
+    return pick(order_object(depth), {"$ref": "#/$defs/r"})
+
+
 def instance(s, root, depth=4):
     """A document that tries to be valid, and often is."""
     if depth < 0 or not isinstance(s, dict) or RNG.random() < 0.04:
@@ -205,58 +266,56 @@ def resolve(s, root):
     return s
 
 
-def orders(s, root, out):
-    """The orders of keys that a schema's parts give, outermost part first."""
+def together(s, value, root):
+    """Lists of the parts of a schema that hold together for a value, in the order in which the guide merges them: one for each choice of
+    what the value meets of anyOf and oneOf. Where it meets nothing it is valid in no order, and there is one list without."""
     s = resolve(s, root)
     if not isinstance(s, dict):
-        return out
-    out.append((list(s.get("properties", {})), s.get("required", [])))
-    for key in ("allOf", "anyOf", "oneOf"):
-        for part in s.get(key, []):
-            orders(part, root, out)
-    return out
+        return [[]]
+    lists = [[s]]
+    for part in s.get("allOf", []):
+        lists = [a + b for a in lists for b in together(part, value, root)]
+    for key in ("anyOf", "oneOf"):
+        met = [part for part in s.get(key, []) if is_valid({"allOf": [part], "$defs": root.get("$defs", {})}, value)]
+        if met:
+            lists = [a + b for a in lists for part in met for b in together(part, value, root)]
+    return lists[:MOST_ORDERS]
 
 
-def in_order(value, s, root, depth=6):
-    """Keys as guided_json has them: properties in order, then what is required beside them, then others."""
-    if depth < 0:
-        return value
-    s = resolve(s, root)
-    parts = [s] if isinstance(s, dict) else []
-    for part in parts:
-        for key in ("allOf", "anyOf", "oneOf"):
-            parts += [x for x in (resolve(p, root) for p in part.get(key, [])) if isinstance(x, dict)]
-    if isinstance(value, list):
-        def item(i, part):
-            first = part.get("prefixItems", [])
-            return first[i] if i < len(first) else part.get("items")
-        out = []
-        for i, v in enumerate(value):
+def in_orders(value, s, root, depth=6):
+    """The value with its keys in each order in which guided_json has it, of many the first ones: properties in order, then what is required
+    beside them, then others; what enum or const says as it is written there."""
+    out = []
+    for parts in together(s, value, root) if depth >= 0 else []:
+        fixed = [x for part in parts for x in part.get("enum", []) + ([part["const"]] if "const" in part else [])]
+        if isinstance(value, (list, dict)) and fixed:
+            first = next(part for part in parts if "enum" in part or "const" in part)
+            out += [x for x in first.get("enum", [first.get("const")]) if is_valid({"const": x}, value)] or [value]
+        elif isinstance(value, list):
+            def item(i, part):
+                first = part.get("prefixItems", [])
+                return first[i] if i < len(first) else part.get("items", True)
+            choices = [in_orders(v, {"allOf": [item(i, part) for part in parts]}, root, depth - 1) for i, v in enumerate(value)]
+            out += [list(x) for x in itertools.islice(itertools.product(*choices), MOST_ORDERS)]
+        elif isinstance(value, dict):
+            names = []
             for part in parts:
-                v = in_order(v, item(i, part), root, depth - 1)
-            out.append(v)
-        return out
-    if isinstance(value, dict):
-        names = []
-        for part in parts:
-            names += [n for n in part.get("properties", {}) if n not in names]
-        for part in parts:
-            names += [n for n in part.get("required", []) if n not in names]
-        keys = [n for n in names if n in value] + [k for k in value if k not in names]
-        out = {}
-        for k in keys:
-            v = value[k]
+                names += [n for n in part.get("properties", {}) if n not in names]
             for part in parts:
-                patterns = part.get("patternProperties", {})
-                subs = [part.get("properties", {}).get(k)] + [sub for pattern, sub in patterns.items() if re.search(pattern, k)]
-                if subs == [None]:
-                    subs.append(part.get("additionalProperties"))
-                for sub in subs:
-                    if isinstance(sub, dict):
-                        v = in_order(v, sub, root, depth - 1)
-            out[k] = v
-        return out
-    return value
+                names += [n for n in part.get("required", []) if n not in names]
+            keys = [n for n in names if n in value] + [k for k in value if k not in names]
+            choices = []
+            for k in keys:
+                subs = []
+                for part in sorted(parts, key=lambda part: k not in part.get("properties", {})):
+                    own = [part["properties"][k]] if k in part.get("properties", {}) else []
+                    own += [sub for pattern, sub in part.get("patternProperties", {}).items() if re.search(pattern, k)]
+                    subs += own or [part.get("additionalProperties", True)]
+                choices.append(in_orders(value[k], {"allOf": subs}, root, depth - 1))
+            out += [dict(zip(keys, x)) for x in itertools.islice(itertools.product(*choices), MOST_ORDERS)]
+        else:
+            out.append(value)
+    return out[:MOST_ORDERS] or [value]
 
 
 import rfc3339_validator  # noqa: E402,F401 (without it no time is looked at, and everything is valid)
@@ -301,19 +360,22 @@ def guidance(s, docs):
 def main():
     counts = {"schemas": 0, "documents": 0, "valid": 0, "asked llguidance": 0, "differ": 0}
     while counts["schemas"] < COUNT:
-        s = schema(3)
+        s = order_schema(3) if ORDERS else schema(3)
         if not isinstance(s, dict):
             continue
         s = dict(s)
-        if "$ref" in json.dumps(s):
+        if ORDERS and "$ref" in json.dumps(s):
+            s["$defs"] = {"r": order_object(0)}
+        elif "$ref" in json.dumps(s):
             s["$defs"] = {"r": {"type": "object", "properties": {"v": number_schema(), "next": {"anyOf": [{"$ref": "#/$defs/r"}, {"type": "null"}]}},
                                 "additionalProperties": False}, "s": string_schema()}
         docs = []
         for _ in range(14):
-            value = instance(s, s)
-            doc = json.dumps(in_order(value, s, s), ensure_ascii=False)
-            if doc not in docs and len(doc) < 200:
-                docs.append(doc)
+            value = order_value(2) if ORDERS and RNG.random() < 0.3 else instance(s, s)
+            for ordered in in_orders(value, s, s):
+                doc = json.dumps(ordered, ensure_ascii=False)
+                if doc not in docs and len(doc) < 200:
+                    docs.append(doc)
         valid = [is_valid(s, json.loads(doc)) for doc in docs]
         said = guidance(s, docs)
         if said is not None:

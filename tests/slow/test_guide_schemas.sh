@@ -8,8 +8,10 @@ python=${PYTHON:-python3}
 seed=${SEED:-$(date +%s)}
 echo "seed $seed"
 schemas=$(mktemp)
-trap 'rm -f "$schemas"' EXIT
+trap 'rm -f "$schemas" "$schemas.orders"' EXIT
 "$python" "$SOURCE/oracle/guided_schemas.py" "${COUNT:-2000}" "$seed" >"$schemas"
 "$BUILD/tests/test_guided_json" "$schemas"
+"$python" "$SOURCE/oracle/guided_schemas.py" 700 "$seed" orders >"$schemas.orders"
+"$BUILD/tests/test_guided_json" "$schemas.orders"
 "$python" "$SOURCE/oracle/guided_lark.py" 400 "$seed" "$schemas"
 "$BUILD/tests/test_guide_lark" "$schemas"

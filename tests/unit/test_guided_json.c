@@ -106,6 +106,14 @@ static void test_random_schemas(void **state)
                 n.validated > 3 * n.schemas);
 }
 
+/* What several places of a schema say of one object, each in another order of keys. */
+static void test_orders(void **state)
+{
+    (void)state;
+    const struct counts n = check_table(COHORT_SOURCE_DIR "/tests/fixtures/guided_orders.jsonl");
+    assert_true(n.schemas == 300 && n.compiled > 250 && n.documents > 1500);
+}
+
 /* What users of llama.cpp's converter rely on (oracle/guided_converter.py): all of it is compiled. */
 static void test_converter(void **state)
 {
@@ -368,9 +376,9 @@ int main(int argc, char **argv)
     if (argc > 1)
         schemas_file = argv[1];
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_schemas), cmocka_unit_test(test_converter), cmocka_unit_test(test_keywords),
-        cmocka_unit_test(test_refused),        cmocka_unit_test(test_ignored),   cmocka_unit_test(test_white_space),
-        cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_random_schemas), cmocka_unit_test(test_orders),  cmocka_unit_test(test_converter),
+        cmocka_unit_test(test_keywords),       cmocka_unit_test(test_refused), cmocka_unit_test(test_ignored),
+        cmocka_unit_test(test_white_space),    cmocka_unit_test(test_hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
