@@ -150,7 +150,7 @@ struct admission {
     int32_t ahead;
     bool open;
     int64_t headroom;      /* pages that those that run are going to want soon */
-    int64_t prompt_tokens; /* of admitted requests, not computed yet */
+    int64_t prompt_tokens; /* of admitted requests, not computed yet (soon) */
     int64_t later;         /* completions of admitted requests that have no row */
 };
 
@@ -229,6 +229,13 @@ static bool wants_on(const struct request *r)
     return false;
 }
 
+/* Tokens of an admitted prompt for which others behind it wait: a long one leaves them some of each step (step.c). */
+static int64_t soon(const struct scheduler *q, const struct request *r)
+{
+    const int64_t left = r->ask.n_prompt - r->n_prefilled, most = q->prefill_tokens / 2 + 1;
+    return left < most ? left : most;
+}
+
 /* A prompt gets its pages, and those of one completion must be there besides. Prompts are not admitted far ahead of their
  * computation, nor, where pages are short, before there is a row for one of their completions. */
 static cohort_status admit_prompt(struct scheduler *q, struct admission *a, struct request *r, bool *there,
@@ -251,7 +258,7 @@ static cohort_status admit_prompt(struct scheduler *q, struct admission *a, stru
     page_list_grow(&r->pages, &q->pool, r->pages.most);
     r->state = REQUEST_PREFILL;
     q->n_prefill++;
-    a->prompt_tokens += r->ask.n_prompt - r->n_prefilled;
+    a->prompt_tokens += soon(q, r);
     a->later += r->n_unfinished;
     return COHORT_OK;
 }
@@ -290,7 +297,7 @@ cohort_status admission_run(struct scheduler *q, int32_t ahead, bool open, cohor
     a.headroom = all_lack(q, ahead + HEADROOM);
     for (const struct request *r = q->admitted.first; r != NULL; r = r->next)
         if (r->state == REQUEST_PREFILL) {
-            a.prompt_tokens += r->ask.n_prompt - r->n_prefilled;
+            a.prompt_tokens += soon(q, r);
             a.later += r->n_unfinished;
         }
     return admit_all(q, &a, err);

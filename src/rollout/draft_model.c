@@ -1,6 +1,5 @@
 #include "rollout/draft_model.h"
 
-#include "base/clock.h"
 #include "rollout/sequence.h"
 
 #include <string.h>
@@ -20,7 +19,7 @@ struct draft_model {
     bool always;
     struct pair *pairs;
     size_t n_pairs, capacity;
-    double seconds, each;
+    struct draft_costs costs;
 };
 
 cohort_status draft_model_create(struct draft_model **out, struct engine *engine, int32_t vocab, bool always,
@@ -41,11 +40,7 @@ void draft_model_destroy(struct draft_model *m)
 
 bool draft_model_always(const struct draft_model *m) { return m->always; }
 
-double draft_model_seconds(const struct draft_model *m, double *each)
-{
-    *each = m->each;
-    return m->seconds;
-}
+struct draft_costs draft_model_costs(const struct draft_model *m) { return m->costs; }
 
 static struct pair *find(const struct draft_model *m, const struct sequence *s)
 {
@@ -53,6 +48,12 @@ static struct pair *find(const struct draft_model *m, const struct sequence *s)
         if (m->pairs[i].request == s->request->id && m->pairs[i].index == s->index)
             return &m->pairs[i];
     return NULL;
+}
+
+enum draft_standing draft_model_standing(const struct draft_model *m, const struct sequence *s)
+{
+    const struct pair *pair = find(m, s);
+    return pair == NULL ? DRAFT_NEW : pair->drafting < 0 ? DRAFT_NEVER : DRAFT_BEGUN;
 }
 
 void draft_model_forget(struct draft_model *m, const struct sequence *s)
@@ -132,9 +133,7 @@ static void take_turns(struct draft_model *m)
 static cohort_status run(struct draft_model *m, cohort_error *err)
 {
     for (bool busy = true, rest = false; busy && !rest;) {
-        const double start = clock_seconds();
         TRY(engine_step(m->engine, &busy, err));
-        m->seconds += clock_seconds() - start;
         take_turns(m);
         rest = true;
         for (size_t i = 0; i < m->n_pairs; i++)
@@ -179,16 +178,24 @@ cohort_status draft_model_place(struct draft_model *m, struct sequence **running
             TRY(begin(m, running[i], vocab, err));
             fresh = true;
         }
-    if (fresh)
+    if (fresh) {
+        const struct engine_stats before = engine_stats(m->engine);
         TRY(run(m, err));
+        const struct engine_stats behind = engine_stats(m->engine);
+        const double seconds = behind.seconds - before.seconds;
+        m->costs.beginning += seconds;
+        if (behind.rows > before.rows)
+            m->costs.row = seconds / (double)(behind.rows - before.rows);
+    }
     for (int32_t i = 0; i < n; i++)
         if (most[i] > 0) {
             TRY(on_track(m, running[i], find(m, running[i]), most[i], err));
             longest = most[i] > longest ? most[i] : longest;
         }
-    const double start = m->seconds;
+    const double start = engine_stats(m->engine).seconds;
     TRY(run(m, err));
-    m->each = (m->seconds - start) / (double)longest;
+    m->costs.all = engine_stats(m->engine).seconds;
+    m->costs.each = (m->costs.all - start) / (double)longest;
     for (int32_t i = 0; i < n; i++) {
         const struct pair *pair = most[i] > 0 ? find(m, running[i]) : NULL;
         if (pair != NULL && pair->rests)

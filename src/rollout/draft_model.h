@@ -22,8 +22,15 @@ bool draft_model_always(const struct draft_model *model);
  * model that they are of. */
 cohort_status draft_model_place(struct draft_model *model, struct sequence **running, const int32_t *most, int32_t n,
                                 int32_t vocab, cohort_error *err);
-/* Seconds that its steps took so far; *each: those of a token of its last drafts, for all completions. */
-double draft_model_seconds(const struct draft_model *model, double *each);
+/* Seconds: of all its steps so far, of those of them in which it began with completions, of a token of its last drafts for all
+ * completions, and of a row where it last began with some (0: it did not yet). */
+struct draft_costs {
+    double all, beginning, each, row;
+};
+struct draft_costs draft_model_costs(const struct draft_model *model);
+/* Whether it drafted for a completion before, so that its text is computed but for the end, or never will. */
+enum draft_standing { DRAFT_BEGUN, DRAFT_NEW, DRAFT_NEVER };
+enum draft_standing draft_model_standing(const struct draft_model *model, const struct sequence *sequence);
 /* The completion is over. */
 void draft_model_forget(struct draft_model *model, const struct sequence *sequence);
 

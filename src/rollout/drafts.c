@@ -3,6 +3,7 @@
 #include "backend/ops.h"
 #include "base/rng.h"
 
+#include <math.h>
 #include <string.h>
 
 enum {
@@ -20,18 +21,19 @@ static const float right_at_first[DRAFT_ORDERS] = {0.3f, 0.5f, 0.7f, 0.8f};
 static const float right_moves = 1.0f / 32.0f;
 /* A row must promise so many times what it costs. */
 static const double margin = 1.15;
-/* Of all time, what drafts may have lost before they pause. */
-static const double loss_borne = 0.005;
+/* Of each step's time, what it pays of debts, and of the time of the last steps, what may be lost without one. */
+static const double loss_borne = 0.01;
 /* A step with drafts on a device that has windows, in plain steps, before one was measured. */
 static const double verifying_at_first = 1.5;
-/* What is taken to be right of a model's drafts before any was tried, and what a draft counts of all before. */
+/* What is taken to be right of a model's drafts before any was tried, what a draft counts of all before, and how many are
+ * tried of one completion. */
 static const double model_right_at_first = 0.7;
-enum { MODEL_MEMORY = 64 };
-static const double model_step_moves = 0.1;
-/* A model's drafts that promise nothing are tried all the same while they have lost less than this share of what may be lost. */
-static const double probing = 0.25;
-/* Gains of long ago do not pay for losses. */
+enum { MODEL_MEMORY = 32, MODEL_TRIAL = 16 };
+/* Behind so many steps its costs may be others than they were. */
+enum { MODEL_RESTS = 2000 };
+/* The time of steps is remembered so, and what was gained. */
 static const double seconds_remembered = 0.99;
+static const double length_moves = 0.125;
 
 cohort_status drafts_create(struct drafts *d, int32_t most, int64_t n_pages, bool windows, cohort_error *err)
 {
@@ -47,6 +49,12 @@ cohort_status drafts_create(struct drafts *d, int32_t most, int64_t n_pages, boo
         for (int32_t trust = 0; trust < DRAFT_TRUSTS; trust++)
             d->right[order][trust] = right_at_first[order];
     return COHORT_OK;
+}
+
+cohort_status drafts_use_model(struct drafts *d, struct draft_model *model, int32_t max_sequences, cohort_error *err)
+{
+    d->model = model;
+    return mem_alloc(&d->most_each, (size_t)max_sequences, sizeof *d->most_each, "drafts", err);
 }
 
 void drafts_free(struct drafts *d)
@@ -106,9 +114,12 @@ static void remember(struct drafts *d, uint64_t scope, const int32_t *history, i
     }
 }
 
+/* What a model or a caller guesses needs no table. */
+static bool has_table(const struct drafts *d) { return d->most > 0 && d->model == NULL && d->guess == NULL; }
+
 void drafts_know_prompt(struct drafts *d, const struct request *r)
 {
-    for (int32_t at = order_length[0]; d->most > 0 && at < r->ask.n_prompt; at++)
+    for (int32_t at = order_length[0]; has_table(d) && at < r->ask.n_prompt; at++)
         remember(d, r->scope, r->prompt, at);
 }
 
@@ -116,7 +127,7 @@ void drafts_know(struct drafts *d, const struct sequence *s, int32_t n, bool dra
 {
     const uint64_t scope = s->request->scope;
     const int32_t end = s->request->ask.n_prompt + s->n_tokens;
-    for (int32_t at = end - n; d->most > 0 && at < end; at++) {
+    for (int32_t at = end - n; has_table(d) && at < end; at++) {
         int32_t order = 0;
         const struct draft_entry *e = drawn ? expected(d, scope, s->history, at, &order) : NULL;
         if (e != NULL) {
@@ -179,7 +190,7 @@ static void place_guesses(struct drafts *d, struct sequence **running, int32_t n
 static void place_known(struct drafts *d, struct sequence **running, int32_t n_running, int32_t room)
 {
     struct step_line plain;
-    if (d->most == 0 || d->n_decoding == 0 || !step_cost_line(&d->plain, &plain) || d->lost > loss_borne * d->spent)
+    if (d->most == 0 || d->n_decoding == 0 || !step_cost_line(&d->plain, &plain) || d->lost > 0.0)
         return;
     const double n = d->n_decoding, seconds = step_line_at(&plain, n);
     struct outlook o = {.line = plain, .tokens = n, .rows = n};
@@ -199,37 +210,45 @@ static void place_known(struct drafts *d, struct sequence **running, int32_t n_r
 
 void drafts_forget(struct drafts *d, const struct sequence *s)
 {
+    const double tokens = s->n_tokens;
+    d->length = d->length == 0.0 ? tokens : d->length + length_moves * (tokens - d->length);
     if (d->model != NULL)
         draft_model_forget(d->model, s);
 }
 
 /* ---- A model's drafts ---- */
 
-/* Of n completions, how many times as many tokens a second a step gives where each has k drafts. */
-static double model_gain(const struct drafts *d, const struct step_line *plain, const struct step_line *line, double n,
-                         int32_t k)
+/* How many times as many tokens a second a step gives where so many of its completions have k drafts each, of which this
+ * share is right. */
+static double model_gain(const struct drafts *d, const struct step_line *plain, const struct step_line *line,
+                         double right, double drafted_for, int32_t k)
 {
-    double tokens = 1.0, chance = 1.0;
+    const double n = d->n_decoding;
+    struct step_line drafting = {0};
+    double tokens = n, chance = drafted_for;
+    (void)step_cost_line(&d->model_steps, &drafting);
     for (int32_t i = 0; i < k; i++)
-        tokens += chance *= d->model_right;
-    const double seconds = step_line_at(line, n * (double)(k + 1)) + (double)k * d->model_step;
-    return tokens * step_line_at(plain, n) / seconds;
+        tokens += chance *= right;
+    const double seconds =
+        step_line_at(line, n + drafted_for * (double)k) + (double)k * step_line_at(&drafting, drafted_for);
+    return tokens * step_line_at(plain, n) / (n * seconds);
 }
 
-/* How many drafts for each promise the most; 0: none promise anything, and there is nothing to lose in a try. */
-static int32_t model_depth(const struct drafts *d, const struct step_line *plain)
+/* How many drafts for each of so many promise the most, *gain times as many tokens a second; 0: none promise anything. */
+static int32_t model_depth(const struct drafts *d, const struct step_line *plain, double right, int32_t drafted_for,
+                           double *gain)
 {
     struct step_line line = *plain;
-    double best = 1.0;
     int32_t depth = 0;
+    *gain = 1.0;
     if (d->windows && !step_cost_line(&d->verifying, &line))
         line.fixed = verifying_at_first * step_line_at(plain, d->n_decoding) - plain->row * d->n_decoding;
-    for (int32_t k = 1; k <= d->most; k++) {
-        const double gain = model_gain(d, plain, &line, d->n_decoding, k);
-        depth = gain > best ? k : depth;
-        best = gain > best ? gain : best;
+    for (int32_t k = 1; k <= d->most && drafted_for > 0; k++) {
+        const double times = model_gain(d, plain, &line, right, drafted_for, k);
+        depth = times > *gain ? k : depth;
+        *gain = times > *gain ? times : *gain;
     }
-    return depth > 0 ? depth : d->lost < probing * loss_borne * d->spent ? 1 : 0;
+    return depth;
 }
 
 /* What was tried of its last drafts. */
@@ -243,28 +262,115 @@ static void learn_right(struct drafts *d)
     d->hit = d->accepted;
 }
 
+/* Whether a completion that the model does not know is expected to last until its text was worth computing. */
+static bool worth_beginning(const struct drafts *d, const struct sequence *s, const struct step_line *plain,
+                            double gain)
+{
+    const double left = s->request->max_tokens - s->n_tokens,
+                 usual = d->length > 0.0 && d->length < left ? d->length : left,
+                 each = step_line_at(plain, d->n_decoding) / d->n_decoding,
+                 cost = draft_model_costs(d->model).row * (double)(s->request->ask.n_prompt + s->n_tokens);
+    return s->n_behind == 0 && usual * each * (1.0 - 1.0 / gain) > margin * cost;
+}
+
+/* The completion whose drafts are tried: one that the model knows, or where it may begin the first; -1: none. */
+static int32_t tried_one(const struct drafts *d, struct sequence *const *running, int32_t n_running)
+{
+    int32_t first = -1;
+    for (int32_t i = 0; i < n_running; i++) {
+        const enum draft_standing standing = draft_model_standing(d->model, running[i]);
+        if (standing == DRAFT_BEGUN && running[i]->n_behind == 0)
+            return i;
+        if (first < 0 && standing == DRAFT_NEW && running[i]->n_behind == 0 && d->invested <= 0.0)
+            first = i;
+    }
+    return first;
+}
+
+/* Drafts for those that the model knows, and for others where there is no investment that was not gained back; false: they
+ * promise nothing. */
+static bool choose_all(struct drafts *d, struct sequence *const *running, int32_t n_running,
+                       const struct step_line *plain)
+{
+    double gain = 1.0;
+    const bool invests = d->invested <= 0.0 && model_depth(d, plain, d->model_right, d->n_decoding, &gain) > 0;
+    int32_t n = 0;
+    for (int32_t i = 0; i < n_running; i++) {
+        const enum draft_standing standing = draft_model_standing(d->model, running[i]);
+        const bool drafts = (standing == DRAFT_BEGUN && running[i]->n_behind == 0) ||
+                            (standing == DRAFT_NEW && invests && worth_beginning(d, running[i], plain, gain));
+        d->most_each[i] = drafts ? 1 : 0;
+        n += drafts ? 1 : 0;
+    }
+    const int32_t depth = model_depth(d, plain, d->model_right, n, &gain);
+    for (int32_t i = 0; i < n_running; i++)
+        d->most_each[i] *= depth;
+    return depth > 0;
+}
+
+/* Drafts that promise nothing are tried for one completion; false: not now. */
+static bool choose_one(struct drafts *d, struct sequence *const *running, int32_t n_running,
+                       const struct step_line *plain, bool tried)
+{
+    double gain = 1.0;
+    if (d->trial == 0 && tried && d->lost > -0.75 * loss_borne * d->spent)
+        return false;
+    const bool may_pay = !tried || d->idle > MODEL_RESTS || model_depth(d, plain, 1.0, d->n_decoding, &gain) > 0;
+    const int32_t one = may_pay ? tried_one(d, running, n_running) : -1;
+    if (d->trial > 0 &&
+        (--d->trial == 0 || one < 0)) { /* it was not enough: what was gained before pays for no other */
+        d->trial = 0;
+        d->lost = d->lost > 0.0 ? d->lost : 0.0;
+        d->invested = d->invested > 0.0 ? d->invested : 0.0;
+        return false;
+    }
+    if (one < 0)
+        return false;
+    d->trial = d->trial > 0 ? d->trial : MODEL_TRIAL;
+    for (int32_t i = 0; i < n_running; i++)
+        d->most_each[i] = i == one ? 1 : 0;
+    return true;
+}
+
+/* Who is drafted for, and how much; false: nobody. */
+static bool choose_each(struct drafts *d, struct sequence *const *running, int32_t n_running)
+{
+    struct step_line plain, drafting;
+    const bool tried = step_cost_line(&d->model_steps, &drafting);
+    if (!step_cost_line(&d->plain, &plain))
+        return false;
+    if (!tried || d->lost > 0.0 || !choose_all(d, running, n_running, &plain))
+        return choose_one(d, running, n_running, &plain, tried);
+    d->trial = 0;
+    return true;
+}
+
 static cohort_status place_model(struct drafts *d, struct sequence **running, int32_t n_running, int32_t room,
                                  int32_t vocab, cohort_error *err)
 {
     const bool always = draft_model_always(d->model);
-    struct step_line plain;
-    double each = 0.0;
+    int32_t n = 0;
     learn_right(d);
-    if (!always && (!step_cost_line(&d->plain, &plain) || d->lost > loss_borne * d->spent))
+    d->idle += d->idle < INT32_MAX ? 1 : 0;
+    for (int32_t i = 0; i < n_running; i++)
+        d->most_each[i] = d->most;
+    if (!always && !choose_each(d, running, n_running))
         return COHORT_OK;
-    const int32_t depth = always ? d->most : model_depth(d, &plain);
-    if (depth == 0)
-        return COHORT_OK;
-    TRY(mem_grow(&d->most_each, &d->most_room, (size_t)n_running, sizeof *d->most_each, "drafts", err));
     for (int32_t i = 0, left = room; i < n_running; i++) {
-        const int32_t most = most_of(d, running[i], left), take = most < depth ? most : depth;
+        const int32_t most = most_of(d, running[i], left), take = most < d->most_each[i] ? most : d->most_each[i];
         d->most_each[i] = take > 0 ? take : 0;
         left -= d->most_each[i];
+        n += d->most_each[i] > 0 ? 1 : 0;
     }
-    const double start = draft_model_seconds(d->model, &each);
+    if (n == 0)
+        return COHORT_OK;
+    const struct draft_costs before = draft_model_costs(d->model);
     TRY(draft_model_place(d->model, running, d->most_each, n_running, vocab, err));
-    d->model_seconds = draft_model_seconds(d->model, &each) - start;
-    d->model_step = d->model_step == 0.0 ? each : d->model_step + model_step_moves * (each - d->model_step);
+    const struct draft_costs costs = draft_model_costs(d->model);
+    d->idle = 0;
+    d->invested += costs.beginning - before.beginning;
+    d->model_seconds = costs.all - before.all - (costs.beginning - before.beginning);
+    (void)step_cost_add(&d->model_steps, n, costs.each);
     for (int32_t i = 0; i < n_running; i++)
         d->n_drafted += running[i]->n_drafted;
     return COHORT_OK;
@@ -289,20 +395,34 @@ cohort_status drafts_place(struct drafts *d, struct sequence **running, int32_t 
     return COHORT_OK;
 }
 
+/* A step pays of debts; without any, it adds to what may be lost, up to a share of the last steps' time. What was gained
+ * beyond investments fades. */
+static void pay(struct drafts *d, double seconds)
+{
+    const double free = -loss_borne * d->spent, pays = loss_borne * seconds, due = d->lost - free,
+                 paid = due > pays  ? pays
+                        : due > 0.0 ? due
+                                    : 0.0;
+    d->lost -= paid;
+    d->invested -= d->invested > 0.0 ? pays - paid : 0.0;
+    if (d->invested < 0.0)
+        d->invested *= seconds_remembered;
+}
+
 void drafts_measure(struct drafts *d, int32_t rows, int64_t tokens, double seconds)
 {
     struct step_line plain;
     if (d->most == 0 || rows == 0)
         return;
+    const bool known = step_cost_line(&d->plain, &plain);
+    seconds = step_cost_add(d->n_drafted > 0 && d->windows ? &d->verifying : &d->plain, rows, seconds);
     d->spent = seconds_remembered * d->spent + seconds + d->model_seconds;
-    d->lost *= seconds_remembered;
-    if (d->n_drafted == 0)
-        d->lost += d->model_seconds;
-    if (d->n_drafted > 0 && step_cost_line(&d->plain, &plain)) {
-        const double n = d->n_decoding, each = step_line_at(&plain, n) / n;
-        d->lost += seconds + d->model_seconds - (double)tokens * each;
-        if (d->lost < -loss_borne * d->spent)
-            d->lost = -loss_borne * d->spent;
-    }
-    step_cost_add(d->n_drafted > 0 && d->windows ? &d->verifying : &d->plain, rows, seconds);
+    pay(d, seconds + d->model_seconds);
+    double loss = d->model_seconds;
+    if (d->n_drafted > 0 && known)
+        loss += seconds - (double)tokens * step_line_at(&plain, d->n_decoding) / d->n_decoding;
+    const double least = -loss_borne * d->spent;
+    d->lost = d->lost + loss > least ? d->lost + loss : least;
+    if (d->model != NULL && loss < 0.0)
+        d->invested = d->invested + loss > -d->spent ? d->invested + loss : -d->spent;
 }

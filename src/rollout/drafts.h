@@ -10,11 +10,15 @@
  * in this completion and in the others of the same prompt, also those of requests that are gone (earlier epochs). That is
  * a table of a fixed size, where what is new takes the place of what is old; to a place belongs the token that was seen
  * there and how often. How often such a token was right is counted for every draw, drafted or not. What a row costs is
- * measured (step_cost.h). A token is drafted where that promises more tokens a second; and where steps with drafts
- * nevertheless lose time, drafts pause until what they lost is a two-hundredth of all time.
+ * measured (step_cost.h). A token is drafted where that promises more tokens a second. Where steps with drafts nevertheless
+ * lose time, that is a debt, of which each step pays a hundredth of its own time; drafts pause until it is paid. What they
+ * gain pays debts too, and fades.
  *
  * Or a smaller model drafts (draft_model.h): as many tokens for each completion as promise the most a second, by how many of
- * them were right and by what they cost, their own model's time included. They pause in the same way. */
+ * them were right and by what they cost, their own model's time included. To compute a completion's text so far is an
+ * investment: it is made where what is expected to be left of the completion promises more, and when those before have been
+ * gained back. Where nothing is promised, because drafts were wrong or none were tried, one
+ * completion's are tried for some tokens whenever there is no debt, unless not even right ones would pay. */
 #ifndef COHORT_ROLLOUT_DRAFTS_H
 #define COHORT_ROLLOUT_DRAFTS_H
 
@@ -33,23 +37,29 @@ struct drafts {
     int32_t most;        /* tokens drafted for one completion; 0: none ever */
     engine_guess *guess; /* NULL: the table guesses */
     void *guess_context;
-    struct draft_model *model; /* owned; NULL: none */
-    int32_t *most_each;        /* [most_room] of each running completion */
-    size_t most_room;
-    double model_right,
-        model_step;       /* of its drafts that were tried, the share that was right; seconds of one of its steps */
-    double model_seconds; /* that it took for the drafts of the step in hand */
-    int64_t tried, hit;   /* drafted and accepted when it drafted last */
-    bool windows;         /* the device decodes without the host where nothing is drafted */
+    struct draft_model *model;    /* owned; NULL: none */
+    int32_t *most_each;           /* [max_sequences] of each running completion; with a model */
+    double model_right;           /* of its drafts that were tried, the share that was right */
+    struct step_cost model_steps; /* of those of a draft, by the number of completions */
+    double model_seconds;         /* that it took for the drafts of the step in hand */
+    int64_t tried, hit;           /* drafted and accepted when it drafted last */
+    int32_t trial;                /* drafts for one completion that are still tried although they promise nothing */
+    int32_t idle;                 /* steps since it drafted */
+    double invested;              /* seconds in texts that it began with, less what it gained since */
+    double length;                /* tokens of completions that ended, on average; 0: none did */
+    bool windows;                 /* the device decodes without the host where nothing is drafted */
     struct draft_entry *entries;
     size_t n_entries;                        /* a power of 2 */
     float right[DRAFT_ORDERS][DRAFT_TRUSTS]; /* shares of tokens that were right */
     struct step_cost plain, verifying;       /* verifying only with windows: else steps are of one kind */
-    double spent, lost;                      /* seconds */
+    double spent, lost;                      /* seconds: of the last hundred steps; debts, negative: what may be lost */
     int32_t n_decoding;                      /* of the step in hand: completions that draw, drafts beside them */
     int32_t n_drafted;
     int64_t drafted, accepted; /* of all steps */
 };
+/* What is drafted comes from a model, which is owned from then on. */
+cohort_status drafts_use_model(struct drafts *drafts, struct draft_model *model, int32_t max_sequences,
+                               cohort_error *err);
 /* n_pages: of the pool, which tells how much text there is to remember. */
 cohort_status drafts_create(struct drafts *drafts, int32_t most, int64_t n_pages, bool windows, cohort_error *err);
 void drafts_free(struct drafts *drafts);

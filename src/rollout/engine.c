@@ -22,7 +22,9 @@ struct engine {
     int32_t n_adapters;
     uint64_t weights;               /* the model's as of the step before */
     double seconds, single_seconds; /* engine_stats */
-    int32_t closed;                 /* steps for which those that go on behind a turn are not let in */
+    engine_clock *clock;
+    void *clock_context;
+    int32_t closed; /* steps for which those that go on behind a turn are not let in */
     /* What came while a step ran, from its callbacks or from other threads; the next one begins with it. lock guards it, and
      * everything else while no step runs. */
     pthread_mutex_t lock;
@@ -46,6 +48,12 @@ size_t engine_page_bytes(const struct model_config *config, enum dtype act, bool
            ATTENTION_CHUNK * (size_t)route_width(config) * sizeof(uint16_t);
 }
 
+static double usual_clock(void *context)
+{
+    (void)context;
+    return clock_seconds();
+}
+
 cohort_status engine_create(struct engine **out, struct model *model, const struct tokenizer *tokenizer,
                             const struct engine_config *config, cohort_error *err)
 {
@@ -56,6 +64,7 @@ cohort_status engine_create(struct engine **out, struct model *model, const stru
     TRY(mem_alloc(&e, 1, sizeof *e, "rollout engine", err));
     e->model = model;
     e->config = *config;
+    e->clock = usual_clock;
     e->locks = pthread_mutex_init(&e->lock, NULL) == 0;
     if (!e->locks)
         TRY_GOTO(error_set(err, COHORT_ERR_MEMORY, "rollout engine: a lock could not be had"));
@@ -151,6 +160,12 @@ cohort_status engine_keep_prefixes(struct engine *e, cohort_error *err)
 
 void engine_forget(struct engine *e) { prefix_forget(&e->scheduler); }
 
+void engine_set_clock(struct engine *e, engine_clock *clock, void *context)
+{
+    e->clock = clock;
+    e->clock_context = context;
+}
+
 void engine_set_guess(struct engine *e, engine_guess *guess, void *context)
 {
     e->scheduler.drafts.guess = guess;
@@ -159,8 +174,10 @@ void engine_set_guess(struct engine *e, engine_guess *guess, void *context)
 
 cohort_status engine_set_draft_model(struct engine *e, struct engine *drafts, bool always, cohort_error *err)
 {
+    struct draft_model *model = NULL;
     assert(e->config.draft_tokens > 0 && e->scheduler.drafts.model == NULL);
-    return draft_model_create(&e->scheduler.drafts.model, drafts, drafts->model->config.vocab_size, always, err);
+    TRY(draft_model_create(&model, drafts, drafts->model->config.vocab_size, always, err));
+    return drafts_use_model(&e->scheduler.drafts, model, e->config.max_sequences, err);
 }
 
 void engine_set_callback(struct engine *e, engine_callback *callback, void *context)
@@ -406,6 +423,7 @@ struct engine_stats engine_stats(const struct engine *e)
                                  .generated_tokens = e->scheduler.generated_tokens,
                                  .outside_tokens = e->scheduler.outside_tokens,
                                  .steps = e->step.n_steps,
+                                 .rows = e->step.n_rows,
                                  .pages_used = pool->n_pages - pool->n_free,
                                  .pages_peak = pool->peak,
                                  .known_tokens = e->scheduler.known_tokens,
@@ -521,19 +539,22 @@ static cohort_status run_alike(struct engine *e, bool open, cohort_error *err)
     struct scheduler *scheduler = &e->scheduler;
     const bool decodes = !scheduler_prefills(scheduler) && !scheduler_catches_up(scheduler);
     bool drafted = false;
-    TRY(drafts_place(&scheduler->drafts, scheduler->running, scheduler->n_running, e->config.prefill_tokens,
-                     e->model->config.vocab_size, decodes, &drafted, err));
+    TRY(drafts_place(&scheduler->drafts, scheduler->running, scheduler->n_running,
+                     e->config.prefill_tokens - scheduler_due(scheduler), e->model->config.vocab_size, decodes,
+                     &drafted, err));
     const bool window = decodes && !drafted && may_open_window(e);
     const int64_t before = scheduler->generated_tokens, steps = e->step.n_steps;
     const int32_t rows = scheduler->n_running + scheduler->drafts.n_drafted;
-    const double begin = clock_seconds();
-    if (window)
+    const double begin = e->clock(e->clock_context);
+    if (window) {
         e->closed = 0;
-    else
+        decode_window_expect(&e->window, scheduler->next_id);
+    } else {
         e->closed = open && scheduler_catches_up(scheduler) ? TURN_STEPS : e->closed > 0 ? e->closed - 1 : 0;
+    }
     TRY(window ? decode_window_run(&e->window, &e->step, scheduler, err) : step_run(&e->step, scheduler, err));
     const int64_t taken = e->step.n_steps - steps;
-    const double seconds = clock_seconds() - begin;
+    const double seconds = e->clock(e->clock_context) - begin;
     e->seconds += seconds;
     e->single_seconds += window ? 0.0 : seconds;
     if (decodes && taken > 0)

@@ -122,6 +122,9 @@ int32_t engine_known(struct engine *engine, const int32_t *tokens, int32_t n);
 void engine_fetch_page(struct engine *engine, const int32_t *tokens, int32_t chunk, void *bytes);
 cohort_status engine_know_page(struct engine *engine, const int32_t *tokens, int32_t chunk, const void *bytes,
                                cohort_error *err);
+/* The seconds by which drafts are found to pay, and of engine_stats: clock_seconds unless this is called. */
+typedef double engine_clock(void *context);
+void engine_set_clock(struct engine *engine, engine_clock *clock, void *context);
 /* Drafts are what guess says, all of it, in place of what was seen before; of draft_tokens above 0. */
 void engine_set_guess(struct engine *engine, engine_guess *guess, void *context);
 /* Drafts are what another engine generates (draft_model.h), which is nobody else's: of a model with the same vocabulary on the
@@ -181,6 +184,7 @@ bool engine_poll(struct engine *engine, struct completion *out);
 
 struct engine_stats {
     int64_t prompt_tokens, generated_tokens, steps;
+    int64_t rows; /* tokens that steps computed: of prompts, decoded, drafted, computed again */
     int64_t outside_tokens;
     int64_t pages_used, pages_peak;
     int64_t known_tokens;              /* of prompts and of what was set back, that were there (engine_keep_prefixes) */

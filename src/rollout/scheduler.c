@@ -360,6 +360,17 @@ bool scheduler_prefills(const struct scheduler *q)
     return r != NULL;
 }
 
+int32_t scheduler_due(const struct scheduler *q)
+{
+    int64_t due = 0;
+    for (int32_t i = 0; i < q->n_running && due < q->prefill_tokens; i++)
+        due += q->running[i]->n_behind;
+    for (const struct request *r = q->n_prefill > 0 ? q->admitted.first : NULL; r != NULL && due < q->prefill_tokens;
+         r = r->next)
+        due += prefills(r, q) ? r->ask.n_prompt - r->n_prefilled : 0;
+    return due < q->prefill_tokens ? (int32_t)due : q->prefill_tokens;
+}
+
 /* How far behind the last step's what a request wears is. */
 static uint32_t turns_behind(const struct scheduler *q, const struct request *r)
 {

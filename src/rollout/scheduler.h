@@ -98,6 +98,9 @@ bool scheduler_waits(const struct scheduler *scheduler);
 bool scheduler_catches_up(const struct scheduler *scheduler);
 /* Whether the prompt of any admitted request that wears what the step does is not yet computed to its end. */
 bool scheduler_prefills(const struct scheduler *scheduler);
+/* Tokens that the step could compute of such prompts and of completions that have tokens behind, at most prefill_tokens: drafts
+ * get what they leave. */
+int32_t scheduler_due(const struct scheduler *scheduler);
 /* Tells the scheduler that the request's prompt is computed. */
 void scheduler_prompt_done(struct scheduler *scheduler, struct request *request);
 /* Appends a drawn token to its sequence, or ends the sequence if nothing could be drawn; its neighbours continue. */

@@ -137,38 +137,66 @@ static int32_t add_decode(struct step *step, struct scheduler *scheduler)
     return room;
 }
 
-static void add_prefill(struct step *step, struct scheduler *scheduler, int32_t room)
+static bool prefills(const struct request *r, const struct scheduler *scheduler)
+{
+    return r->state == REQUEST_PREFILL && r->ask.wears == scheduler->wears;
+}
+
+/* The next n tokens of a prompt, or as many as one may have; returns how many. */
+static int32_t add_prompt(struct step *step, struct request *r, int32_t n)
 {
     struct batch *b = &step->batch;
+    const int32_t left = r->ask.n_prompt - r->n_prefilled, chunk = step->config.prefill_chunk;
+    n = n < left ? n : left;
+    n = chunk > 0 && chunk < n ? chunk : n;
+    const int32_t first = r->n_prefilled, end = first + n, row = b->n_tokens;
+    if (n <= 0 || (size_t)b->n_spans + (size_t)page_chunk(end - 1) + 1 > b->span_capacity)
+        return 0; /* prompts share pages, so that there may be more spans than pages; the first one always fits */
+    batch_add_seq(b, r->prompt + first, n, first, b->n_trees);
+    for (int32_t i = 0; i < n; i++)
+        b->kv_row[row + i] = page_list_row(&r->pages, 0, first + i);
+    if (r->vectors != NULL)
+        batch_add_vectors(b, row, n, r->vectors + (int64_t)first * r->ask.width);
+    add_page_spans(step, &r->pages, 0, 0, end);
+    r->n_prefilled = end;
+    r->n_in_step = n;
+    step->prompt_tokens += n;
+    for (int32_t i = 0; r->all_logits && !r->begun && i < n && first + i + 1 < r->ask.n_prompt; i++) {
+        add_output(step, row + i, NULL, r, 0);
+        step->output_scored[step->n_outputs - 1] = first + i + 1;
+    }
+    if (end == r->ask.n_prompt && !r->begun)
+        add_output(step, row + n - 1, NULL, r, 0);
+    return n;
+}
+
+/* Prompts, the oldest first. One that takes several steps leaves up to half of each to those behind it that fit in there
+ * whole, so that a short one does not wait for a long one. */
+static void add_prefill(struct step *step, struct scheduler *scheduler, int32_t room)
+{
+    int32_t others = room / 2;
+    const struct request *oldest = NULL;
     for (struct request *r = scheduler->admitted.first; r != NULL && room > 0; r = r->next) {
-        if (r->state != REQUEST_PREFILL || r->ask.wears != scheduler->wears)
+        if (!prefills(r, scheduler))
             continue;
         prefix_catch_up(scheduler, r);
-        int32_t n = r->ask.n_prompt - r->n_prefilled;
-        if (n > room)
-            n = room;
-        if (step->config.prefill_chunk > 0 && n > step->config.prefill_chunk)
-            n = step->config.prefill_chunk;
-        int32_t first = r->n_prefilled, end = first + n, row = b->n_tokens;
-        if ((size_t)b->n_spans + (size_t)page_chunk(end - 1) + 1 > b->span_capacity)
-            return; /* prompts share pages, so that there may be more spans than pages; the first one always fits */
-        batch_add_seq(b, r->prompt + first, n, first, b->n_trees);
-        for (int32_t i = 0; i < n; i++)
-            b->kv_row[row + i] = page_list_row(&r->pages, 0, first + i);
-        if (r->vectors != NULL)
-            batch_add_vectors(b, row, n, r->vectors + (int64_t)first * r->ask.width);
-        add_page_spans(step, &r->pages, 0, 0, end);
-        r->n_prefilled = end;
-        r->n_in_step = n;
-        room -= n;
-        step->prompt_tokens += n;
-        for (int32_t i = 0; r->all_logits && !r->begun && i < n && first + i + 1 < r->ask.n_prompt; i++) {
-            add_output(step, row + i, NULL, r, 0);
-            step->output_scored[step->n_outputs - 1] = first + i + 1;
+        const int32_t left = r->ask.n_prompt - r->n_prefilled;
+        if (oldest == NULL && left <= room - others)
+            break; /* nobody waits for it */
+        const int32_t pages = page_chunk(r->ask.n_prompt - 1) + 1;
+        if (oldest != NULL && left <= others &&
+            step->batch.n_spans + pages + page_chunk(oldest->ask.n_prompt) < (int64_t)step->batch.span_capacity) {
+            const int32_t n = add_prompt(step, r, left);
+            others -= n;
+            room -= n;
         }
-        if (end == r->ask.n_prompt && !r->begun)
-            add_output(step, row + n - 1, NULL, r, 0);
+        oldest = oldest == NULL ? r : oldest;
     }
+    for (struct request *r = scheduler->admitted.first; r != NULL && room > 0; r = r->next)
+        if (prefills(r, scheduler) && r->n_in_step == 0) {
+            prefix_catch_up(scheduler, r);
+            room -= add_prompt(step, r, room);
+        }
 }
 
 /* ---- Running it and drawing ---- */
@@ -383,6 +411,7 @@ static cohort_status run_batch(struct step *step, struct scheduler *scheduler, c
     }
     TRY(backend_check(be, err));
     step->n_steps++;
+    step->n_rows += step->batch.n_tokens;
     return COHORT_OK;
 }
 

@@ -37,7 +37,7 @@ struct step {
     struct row_logits rows;
     struct sample_row *draws; /* [draw_capacity] as many as the outputs, and as the completions of any request */
     size_t draw_capacity;
-    int64_t prompt_tokens, n_steps; /* of all steps so far */
+    int64_t prompt_tokens, n_steps, n_rows; /* of all steps so far */
 };
 cohort_status step_create(struct step *step, struct model *model, const struct engine_config *config,
                           cohort_error *err);

@@ -22,7 +22,7 @@ bool step_cost_line(const struct step_cost *c, struct step_line *line)
     return true;
 }
 
-void step_cost_add(struct step_cost *c, int64_t n, double seconds)
+double step_cost_add(struct step_cost *c, int64_t n, double seconds)
 {
     const double rows = (double)n;
     struct step_line line;
@@ -33,4 +33,5 @@ void step_cost_add(struct step_cost *c, int64_t n, double seconds)
     c->squares = remembered * c->squares + rows * rows;
     c->seconds = remembered * c->seconds + seconds;
     c->products = remembered * c->products + rows * seconds;
+    return seconds;
 }

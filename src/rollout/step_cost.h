@@ -9,7 +9,8 @@
 struct step_cost {
     double weight, rows, squares, seconds, products; /* sums over steps */
 };
-void step_cost_add(struct step_cost *cost, int64_t rows, double seconds);
+/* Returns the seconds that it is taken to have needed: those in which something else held it up are left out. */
+double step_cost_add(struct step_cost *cost, int64_t rows, double seconds);
 
 struct step_line {
     double fixed, row; /* seconds */

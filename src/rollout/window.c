@@ -17,7 +17,7 @@ void decode_window_free(struct decode_window *w)
 cohort_status decode_window_create(struct decode_window *w, int32_t max_sequences, cohort_error *err)
 {
     const size_t n = (size_t)max_sequences;
-    w->most = DECODE_WINDOW;
+    w->most = w->calm = DECODE_WINDOW;
     TRY(mem_alloc(&w->slots, n, sizeof *w->slots, "decoding slots", err));
     TRY(mem_alloc(&w->tokens, n * DECODE_WINDOW, sizeof *w->tokens, "decoded tokens", err));
     TRY(mem_alloc(&w->logp, n * DECODE_WINDOW, sizeof *w->logp, "decoded tokens", err));
@@ -100,7 +100,7 @@ enum { WASTE_MOST = 8, WASTE_LITTLE = 32, LEAST_STEPS = DECODE_WINDOW / 4 };
 int32_t decode_window_steps(const struct decode_window *w, const struct scheduler *scheduler)
 {
     const int32_t n = scheduler->n_running;
-    int32_t steps = w->most, longest = 0;
+    int32_t steps = w->most < w->calm ? w->most : w->calm, longest = 0;
     for (int32_t i = 0; i < n; i++) {
         const struct sequence *s = scheduler->running[i];
         const int32_t left = tokens_left(s),
@@ -127,6 +127,15 @@ void decode_window_note(struct decode_window *w, int64_t draws, int64_t wasted)
         w->most /= 2;
     else if (wasted * WASTE_LITTLE < draws && w->most < DECODE_WINDOW)
         w->most *= 2;
+}
+
+void decode_window_expect(struct decode_window *w, int64_t came)
+{
+    if (came != w->came)
+        w->calm = LEAST_STEPS;
+    else if (w->calm < DECODE_WINDOW)
+        w->calm *= 2;
+    w->came = came;
 }
 
 static cohort_status take_window(struct decode_window *w, struct scheduler *scheduler, cohort_error *err)
@@ -176,6 +185,7 @@ cohort_status decode_window_run(struct decode_window *w, struct step *step, stru
     be->unstoppable--;
     TRY(status);
     step->n_steps += w->steps;
+    step->n_rows += (int64_t)w->steps * scheduler->n_running;
     TRY(take_window(w, scheduler, err));
     scheduler_sweep(scheduler);
     return COHORT_OK;

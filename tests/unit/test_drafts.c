@@ -149,6 +149,59 @@ static void test_gains(void **state)
             }
 }
 
+/* One completion whose text changes its kind: each part takes at most a fiftieth longer than without drafts, what is new or
+ * misleading is not drafted in its second half but for a few tokens, and copies are fast again as soon as they come. */
+static void test_changes(void **state)
+{
+    (void)state;
+    enum { PARTS = 5, PART = 1000 };
+    static const int parts[PARTS] = {5, 0, 2, 5, 0}; /* of kinds */
+    static int32_t truth[PROMPT + PARTS * PART], history[PROMPT + PARTS * PART + MOST];
+    for (size_t m = 0; m < sizeof machines / sizeof machines[0]; m++) {
+        struct request request = {.prompt = history, .ask.n_prompt = PROMPT, .max_tokens = PARTS * PART};
+        struct sequence s = {.request = &request, .history = history}, *running[] = {&s};
+        struct drafts d;
+        for (int p = 0; p < PARTS; p++) {
+            const struct text_kind *kind = &kinds[parts[p]];
+            write_text(truth + (p > 0 ? PROMPT : 0) + p * PART, PART + (p > 0 ? 0 : PROMPT), kind->copied, kind->fresh,
+                       kind->wrong);
+        }
+        memcpy(history, truth, PROMPT * sizeof *history);
+        OK(drafts_create(&d, MOST, PARTS * PART / 64 + 1, machines[m].windows, err));
+        drafts_know_prompt(&d, &request);
+        double begin = 0.0, now = 0.0;
+        int32_t late = 0, from = 0;
+        for (int p = 0; p < PARTS; p++, begin = now) {
+            late = 0;
+            from = s.n_tokens;
+            while (s.n_tokens < (p + 1) * PART) {
+                const int32_t end = PROMPT + s.n_tokens;
+                const bool any = placed(&d, running, 1, 1000);
+                int32_t right = 0;
+                while (right < s.n_drafted && history[end + right] == truth[end + right])
+                    right++;
+                late += s.n_tokens > p * PART + PART / 2 ? s.n_drafted : 0;
+                const double seconds = takes(&machines[m], 1 + s.n_drafted, any);
+                const int32_t rows = 1 + s.n_drafted;
+                for (int32_t k = 0; k <= right; k++) {
+                    history[end + k] = truth[end + k];
+                    s.n_tokens++;
+                    drafts_know(&d, &s, 1, true);
+                }
+                now += seconds;
+                drafts_measure(&d, rows, right + 1, seconds);
+            }
+            const double times = (s.n_tokens - from) * takes(&machines[m], 1, false) / (now - begin);
+            print_message("machine %zu, part %d, %s: %.2f times, %d drafted late\n", m, p, kinds[parts[p]].name, times,
+                          (int)late);
+            assert_true(times >= 0.98);
+            assert_true(parts[p] != 0 || late < PART / 50);
+            assert_true(m >= 2 || parts[p] != 5 || times >= 1.5);
+        }
+        drafts_free(&d);
+    }
+}
+
 /* What another completion of the same prompt said is drafted, what one of another prompt said is not; the newer of two
  * continuations first, and one that was seen often outlasts one that was seen once. */
 static void test_sources(void **state)
@@ -185,6 +238,7 @@ static void test_sources(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gains), cmocka_unit_test(test_sources)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gains), cmocka_unit_test(test_changes),
+                                       cmocka_unit_test(test_sources)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

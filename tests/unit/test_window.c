@@ -17,7 +17,7 @@ static struct decode_window window;
 static int begin(void **state)
 {
     (void)state;
-    window = (struct decode_window){.most = DECODE_WINDOW};
+    window = (struct decode_window){.most = DECODE_WINDOW, .calm = DECODE_WINDOW};
     for (int i = 0; i < N; i++) {
         request[i] = (struct request){.max_tokens = 100};
         sequence[i] = (struct sequence){.request = &request[i], .n_tokens = 10};
