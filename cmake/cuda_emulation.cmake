@@ -10,7 +10,7 @@ if(COHORT_X86 AND NOT COHORT_SANITIZE)
   set(COHORT_EMULATED ON)
   set(EMULATION ${PROJECT_SOURCE_DIR}/tests/cuda_emulation)
   file(GLOB COHORT_EMULATION_SOURCES CONFIGURE_DEPENDS ${EMULATION}/*.cpp)
-  list(FILTER COHORT_EMULATION_SOURCES EXCLUDE REGEX /test_)
+  list(FILTER COHORT_EMULATION_SOURCES EXCLUDE REGEX "/test_|/emulated_nccl")
   if(NOT COHORT_RACECHECK)
     list(FILTER COHORT_EMULATION_SOURCES EXCLUDE REGEX /emulated_racecheck)
   endif()
@@ -26,7 +26,11 @@ if(COHORT_X86 AND NOT COHORT_SANITIZE)
     set_source_files_properties(${COHORT_EMULATED_KERNELS} PROPERTIES COMPILE_OPTIONS "-fsanitize=thread;-g1;-Wno-tsan")
   endif()
 
-  add_library(cohort_cuda_emulated OBJECT ${COHORT_EMULATION_SOURCES} ${COHORT_EMULATED_KERNELS} ${COHORT_CUDA_HOST_SOURCES})
+  # Ranks over NCCL, in place of the library's file: through one that includes it, which gets no other include directories.
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/emulated/emulated_ranks_nccl.c
+       CONTENT "#define COHORT_NCCL_FOUND 1\n#include \"${PROJECT_SOURCE_DIR}/src/ranks/ranks_nccl.c\"\n" @ONLY)
+  add_library(cohort_cuda_emulated OBJECT ${COHORT_EMULATION_SOURCES} ${COHORT_EMULATED_KERNELS} ${COHORT_CUDA_HOST_SOURCES}
+              ${CMAKE_BINARY_DIR}/emulated/emulated_ranks_nccl.c)
   set_target_properties(cohort_cuda_emulated PROPERTIES CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS ON)
   target_compile_definitions(cohort_cuda_emulated PUBLIC COHORT_CUDA_EMULATED=1)
   # Kernels reinterpret memory as nvcc allows.
@@ -48,6 +52,14 @@ if(COHORT_X86 AND NOT COHORT_SANITIZE)
     add_executable(cohort_emulated ${COHORT_CLI_SOURCES})
     cohort_link_emulated(cohort_emulated)
     target_link_libraries(cohort_emulated PRIVATE ${COHORT_CLI_LIBRARIES})
+    # What it loads as NCCL (LD_LIBRARY_PATH), which issues to its streams.
+    add_library(emulated_nccl MODULE ${EMULATION}/emulated_nccl.cpp)
+    set_target_properties(emulated_nccl PROPERTIES OUTPUT_NAME nccl SUFFIX .so.2 CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON
+                          LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/nccl)
+    target_include_directories(emulated_nccl BEFORE PRIVATE ${EMULATION} ${EMULATION}/include)
+    target_compile_options(emulated_nccl PRIVATE -Wall -Wextra)
+    set_target_properties(cohort_emulated PROPERTIES ENABLE_EXPORTS ON)
+    add_dependencies(cohort_emulated emulated_nccl)
   endif()
 
   # The emulation itself.

@@ -250,6 +250,12 @@ struct backend {
      * of a step) holds the stop off by adding one to unstoppable. */
     const struct stop *stop;
     int unstoppable;
+    int gpu;      /* its number on this host; -1: none */
+    void *stream; /* what its operations are issued to, in order (cudaStream_t); NULL: they are done when they return */
+    /* The caller's; NULL: none. Called before the host waits for the stream, which may itself wait for what the caller
+     * has issued to it. */
+    void (*before_wait)(void *context);
+    void *before_wait_context;
     void *state; /* the backend's own */
 };
 

@@ -394,7 +394,7 @@ int64_t param_set_piece(const struct param_set *set)
         const struct param_range range = param_set_sums(set, r);
         most = range.end - range.first > most ? range.end - range.first : most;
     }
-    return most < PARAM_PIECE ? most : PARAM_PIECE;
+    return most < set->training.share.piece ? most : set->training.share.piece;
 }
 
 struct lane_bytes {
@@ -407,7 +407,8 @@ static struct lane_bytes lane_bytes(const struct param_set *set)
     const struct param_range sums = param_set_sums(set, t->share.rank);
     return (struct lane_bytes){.sum = (size_t)(sums.end - sums.first) * sizeof(float),
                                .partials = (size_t)t->share.partials * (size_t)(sums.end - sums.first) * sizeof(float),
-                               .pieces = (size_t)t->share.parts * (size_t)param_set_piece(set) * sizeof(float)};
+                               .pieces = (size_t)(t->share.rooms * t->share.parts) * (size_t)param_set_piece(set) *
+                                         sizeof(float)};
 }
 
 cohort_status param_set_train_begin(struct param_set *set, enum dtype moment_type, cohort_error *err)

@@ -41,6 +41,9 @@ struct param_share {
     int32_t lanes;       /* 1 with one rank: gradients are added up where they are made, and nothing below is held */
     int32_t partials;    /* sums of lanes that wait for another to be added to, of what the rank owns */
     int32_t parts;       /* pieces of gradients that an exchange brings at once */
+    bool overlaps;       /* an exchange goes on beside operations: one piece comes while another is added */
+    int64_t piece;       /* elements of a gradient that are exchanged at once; */
+    int32_t rooms;       /* for so many such exchanges there is room */
 };
 
 /* What a backward finishes at once: a layer, or what belongs to none and lies together. With several lanes its gradient
@@ -58,8 +61,6 @@ typedef void param_take(void *context, const struct param_unit *unit);
 struct param_range {
     int64_t first, end;
 };
-
-enum { PARAM_PIECE = 1 << 20 }; /* elements of a gradient that are exchanged at once */
 
 struct param_training {
     int64_t *first;           /* (host) [n_params] first element of the gradient; -1: the param is frozen */
@@ -81,7 +82,7 @@ struct param_training {
     struct param_share share;
     float *sum;      /* of the lanes' gradients, in the elements of param_set_sums; NULL: grad is the sum */
     float *partials; /* [share.partials, those elements] */
-    float *pieces;   /* [share.parts, length of a piece (param_set_piece)] */
+    float *pieces;   /* [share.rooms, share.parts, length of a piece (param_set_piece)] */
 };
 
 /* What lies in memory of the host, in a backend whose own memory is not the host's. */
@@ -134,7 +135,7 @@ int32_t param_owner(const struct param_set *set, int32_t i);
  * square_block elements), those that it sums the lanes of. */
 struct param_range param_set_owned(const struct param_set *set, int32_t rank);
 struct param_range param_set_sums(const struct param_set *set, int32_t rank);
-/* Elements of a piece: PARAM_PIECE, or all that a rank sums where that is less. */
+/* Elements of a piece: those of share, or all that a rank sums where that is less. */
 int64_t param_set_piece(const struct param_set *set);
 /* Allocates what training keeps, zeroed; moments in F32 or BF16. */
 cohort_status param_set_train_begin(struct param_set *set, enum dtype moment_type, cohort_error *err);

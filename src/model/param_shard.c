@@ -53,7 +53,7 @@ cohort_status param_shard_release(const struct param_set *set, cohort_error *err
     return ranks_broadcast(set->training.share.ranks, WRITER, &nothing, sizeof nothing, err);
 }
 
-/* Of backend memory that is not the host's: through a copy. */
+/* Of backend memory that is not the host's: through copies there. */
 static cohort_status exchange_copies(const struct param_set *set, const struct ranks_message *sends, size_t n_sends,
                                      const struct ranks_message *receives, size_t n_receives, cohort_error *err)
 {
@@ -81,12 +81,45 @@ cleanup:
     return status;
 }
 
+/* Whether what is exchanged lies where it can cross without copies on the host. */
+static bool on_device(const struct param_set *set)
+{
+    return (set->offload & (PARAM_OFFLOAD_VALUES | PARAM_OFFLOAD_GRADIENT)) == 0 &&
+           ranks_device(set->training.share.ranks);
+}
+
+/* The host is about to wait for what may wait for other ranks. If one of them fails, the next exchange says so. */
+static void settle(void *ranks) { (void)ranks_device_settle(ranks, NULL); }
+
+cohort_status param_shard_begin(const struct param_set *set, const struct ranks_message *sends, size_t n_sends,
+                                const struct ranks_message *receives, size_t n_receives, uint64_t *ticket,
+                                cohort_error *err)
+{
+    struct backend *be = set->backend;
+    struct ranks *ranks = set->training.share.ranks;
+    *ticket = 0;
+    if (be->host_memory)
+        return ranks_exchange(ranks, sends, n_sends, receives, n_receives, err);
+    if (!on_device(set))
+        return exchange_copies(set, sends, n_sends, receives, n_receives, err);
+    be->before_wait = settle;
+    be->before_wait_context = ranks;
+    return ranks_device_begin(ranks, be->stream, sends, n_sends, receives, n_receives, ticket, err);
+}
+
+cohort_status param_shard_end(const struct param_set *set, uint64_t ticket, cohort_error *err)
+{
+    if (set->backend->host_memory || !on_device(set))
+        return COHORT_OK;
+    return ranks_device_after(set->training.share.ranks, set->backend->stream, ticket, err);
+}
+
 cohort_status param_shard_exchange(const struct param_set *set, const struct ranks_message *sends, size_t n_sends,
                                    const struct ranks_message *receives, size_t n_receives, cohort_error *err)
 {
-    if (!set->backend->host_memory)
-        return exchange_copies(set, sends, n_sends, receives, n_receives, err);
-    return ranks_exchange(set->training.share.ranks, sends, n_sends, receives, n_receives, err);
+    uint64_t ticket = 0;
+    TRY(param_shard_begin(set, sends, n_sends, receives, n_receives, &ticket, err));
+    return param_shard_end(set, ticket, err);
 }
 
 cohort_status param_shard_gather_values(struct param_set *set, cohort_error *err)

@@ -9,6 +9,9 @@ void ranks_close(struct ranks *ranks, int code)
 {
     if (ranks == NULL)
         return;
+    (void)ranks_device_settle(ranks, NULL);
+    if (ranks->device_ops != NULL)
+        ranks->device_ops->close(ranks);
     if (ranks->failed && ranks->hosts != NULL)
         ranks->ops->end(ranks, code);
     if (ranks->ops != NULL)
@@ -37,6 +40,24 @@ void ranks_set_timeout(struct ranks *ranks, double seconds)
 
 /* ---- Exchanges ---- */
 
+/* Nothing can be exchanged any more, for the reason in ranks->why. */
+static cohort_status has_failed(struct ranks *ranks, cohort_status status, cohort_error *err)
+{
+    ranks->failed = true;
+    ranks->why_status = status;
+    /* Now, while what is under way still has the buffers that it comes into: telling makes it go on. */
+    ranks_fail(ranks, status, &ranks->why);
+    return error_set(err, status, "%s", ranks->why.message);
+}
+
+int ranks_pause(int polls)
+{
+    const struct timespec moment = {.tv_nsec = polls < 2 * RANKS_SPINS ? 50000 : 500000};
+    if (polls >= RANKS_SPINS)
+        nanosleep(&moment, NULL);
+    return polls < 2 * RANKS_SPINS ? polls + 1 : polls;
+}
+
 cohort_status ranks_exchange(struct ranks *ranks, const struct ranks_message *sends, size_t n_sends,
                              const struct ranks_message *receives, size_t n_receives, cohort_error *err)
 {
@@ -44,14 +65,11 @@ cohort_status ranks_exchange(struct ranks *ranks, const struct ranks_message *se
         return COHORT_OK;
     if (ranks->failed)
         return error_set(err, ranks->why_status, "%s", ranks->why.message);
+    TRY(ranks_device_settle(ranks, err)); /* one kind of wait at a time */
     const cohort_status status = ranks->ops->exchange(ranks, sends, n_sends, receives, n_receives, &ranks->why);
     if (status == COHORT_OK)
         return COHORT_OK;
-    ranks->failed = true;
-    ranks->why_status = status;
-    /* Now, while what is under way still has the buffers that it comes into: telling makes it go on. */
-    ranks_fail(ranks, status, &ranks->why);
-    return error_set(err, status, "%s", ranks->why.message);
+    return has_failed(ranks, status, err);
 }
 
 /* An exchange with everybody: message i is that of rank i, one's own is left out. */
@@ -166,6 +184,40 @@ cohort_status ranks_barrier(struct ranks *ranks, cohort_error *err)
     const cohort_status status = ranks_gather(ranks, &own, 1, all, err);
     mem_free(all);
     return status;
+}
+
+/* ---- Exchanges of memory of GPUs ---- */
+
+bool ranks_device(const struct ranks *ranks) { return ranks_count(ranks) > 1 && ranks->device_ops != NULL; }
+
+cohort_status ranks_device_begin(struct ranks *ranks, void *stream, const struct ranks_message *sends, size_t n_sends,
+                                 const struct ranks_message *receives, size_t n_receives, uint64_t *ticket,
+                                 cohort_error *err)
+{
+    *ticket = 0;
+    if (ranks->failed)
+        return error_set(err, ranks->why_status, "%s", ranks->why.message);
+    const cohort_status status =
+        ranks->device_ops->begin(ranks, stream, sends, n_sends, receives, n_receives, ticket, &ranks->why);
+    return status == COHORT_OK ? status : has_failed(ranks, status, err);
+}
+
+cohort_status ranks_device_after(struct ranks *ranks, void *stream, uint64_t ticket, cohort_error *err)
+{
+    if (ranks->failed)
+        return error_set(err, ranks->why_status, "%s", ranks->why.message);
+    const cohort_status status = ranks->device_ops->after(ranks, stream, ticket, &ranks->why);
+    return status == COHORT_OK ? status : has_failed(ranks, status, err);
+}
+
+cohort_status ranks_device_settle(struct ranks *ranks, cohort_error *err)
+{
+    if (!ranks_device(ranks))
+        return COHORT_OK;
+    if (ranks->failed)
+        return error_set(err, ranks->why_status, "%s", ranks->why.message);
+    const cohort_status status = ranks->device_ops->settle(ranks, &ranks->why);
+    return status == COHORT_OK ? status : has_failed(ranks, status, err);
 }
 
 /* ---- Failures ---- */

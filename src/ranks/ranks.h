@@ -7,7 +7,8 @@
  * exchanged any more.
  *
  * What carries the bytes is a struct ranks_ops: MPI (ranks_mpi.c). Bytes are exchanged and never added up: the order of
- * sums is the caller's (train/lanes.h). */
+ * sums is the caller's (train/lanes.h). Memory of GPUs crosses as it lies there where a struct ranks_device_ops is found:
+ * NCCL (ranks_nccl.c). */
 #ifndef COHORT_RANKS_RANKS_H
 #define COHORT_RANKS_RANKS_H
 
@@ -25,10 +26,23 @@ struct ranks_message {
 struct ranks_ops {
     cohort_status (*exchange)(struct ranks *ranks, const struct ranks_message *sends, size_t n_sends,
                               const struct ranks_message *receives, size_t n_receives, cohort_error *err);
+    /* Called by a rank that waits for others by other means than exchange, since so many seconds: an error if one of
+     * them has failed, or does not answer in time. */
+    cohort_status (*look)(struct ranks *ranks, double waited, cohort_error *err);
     /* Hands a notice to every other rank, if that takes no time. */
     void (*notify)(struct ranks *ranks, const void *notice, size_t n);
     /* Ends the processes of all ranks; returns where that is left to whoever started them. */
     void (*end)(struct ranks *ranks, int code);
+    void (*close)(struct ranks *ranks);
+};
+
+/* Exchanges of memory of a GPU. A stream is what work is issued to in order: a cudaStream_t. */
+struct ranks_device_ops {
+    cohort_status (*begin)(struct ranks *ranks, void *stream, const struct ranks_message *sends, size_t n_sends,
+                           const struct ranks_message *receives, size_t n_receives, uint64_t *ticket,
+                           cohort_error *err);
+    cohort_status (*after)(struct ranks *ranks, void *stream, uint64_t ticket, cohort_error *err);
+    cohort_status (*settle)(struct ranks *ranks, cohort_error *err);
     void (*close)(struct ranks *ranks);
 };
 
@@ -45,7 +59,9 @@ struct ranks {
     bool agreed;                     /* all end alike, and know it: nobody need be told */
     cohort_error why;                /* it failed */
     cohort_status why_status;
-    void *state; /* of ops */
+    void *state;                               /* of ops */
+    const struct ranks_device_ops *device_ops; /* NULL: memory of GPUs goes through copies on the host */
+    void *device_state;
 };
 
 static inline int32_t ranks_rank(const struct ranks *ranks) { return ranks == NULL ? 0 : ranks->rank; }
@@ -77,6 +93,25 @@ cohort_status ranks_gather_texts(struct ranks *ranks, const struct text *own, st
 void ranks_texts_free(const struct ranks *ranks, struct text *all);
 cohort_status ranks_barrier(struct ranks *ranks, cohort_error *err);
 
+/* ---- Exchanges of memory of GPUs ---- */
+
+/* Called by all, each with the number of its GPU on its host (-1: it has none). Where memory of all of them can cross as it
+ * is, ranks_device is true from then on; where not, a line of note says why (which may be NULL). More calls do nothing. */
+cohort_status ranks_open_device(struct ranks *ranks, int gpu, struct text *note, cohort_error *err);
+bool ranks_device(const struct ranks *ranks);
+/* ranks_exchange of memory of the GPU. Begins when all is done that was issued to stream until now, and goes on beside what is
+ * issued to it from now on: that may not touch the messages' bytes before ranks_device_after, which lets the stream (and not
+ * the host) wait for the exchange of this ticket, and those begun before it. Exchanges happen in the order in which they
+ * are begun. */
+cohort_status ranks_device_begin(struct ranks *ranks, void *stream, const struct ranks_message *sends, size_t n_sends,
+                                 const struct ranks_message *receives, size_t n_receives, uint64_t *ticket,
+                                 cohort_error *err);
+cohort_status ranks_device_after(struct ranks *ranks, void *stream, uint64_t ticket, cohort_error *err);
+/* Waits until all that were begun are done, within the time limit. Before the host waits for a stream that itself waits for other
+ * ranks by ranks_device_after, it calls this: the device has no time limit. After a failure the stream waits no more,
+ * and received bytes are anything. */
+cohort_status ranks_device_settle(struct ranks *ranks, cohort_error *err);
+
 /* ---- Failures ---- */
 
 /* A place that all ranks come to: returns when none has failed until here. One that has, with *own, tells the others, whose calls
@@ -85,7 +120,13 @@ cohort_status ranks_agree(struct ranks *ranks, cohort_status status, const cohor
 /* Tells the others of a failure after which this rank takes no part any more. What was learned from another rank is not told
  * again. */
 void ranks_fail(struct ranks *ranks, cohort_status status, const cohort_error *err);
-/* Fills err with the notice that another rank gave by ranks_fail. For implementations. */
+
+/* ---- For implementations ---- */
+
+/* Fills err with the notice that another rank gave by ranks_fail. */
 cohort_status ranks_told(struct ranks *ranks, const void *notice, size_t n, cohort_error *err);
+enum { RANKS_SPINS = 2000 }; /* polls before the waiting thread sleeps in between */
+/* Between the polls of a wait, of which this is number polls. Returns the number of the next one. */
+int ranks_pause(int polls);
 
 #endif

@@ -44,8 +44,7 @@
 
 enum {
     MOST_BYTES = 1 << 30, /* of a message: its length is an int */
-    MOST_NOTICE = 2048,
-    SPINS = 2000 /* polls before the waiting thread sleeps in between */
+    MOST_NOTICE = 2048
 };
 
 struct mpi {
@@ -109,13 +108,6 @@ static cohort_status check(const struct mpi *mpi, int code, const char *what, co
     return error_set(err, COHORT_ERR_IO, "MPI, %s: %s", what, text);
 }
 
-static void pause_between(int polls)
-{
-    const struct timespec moment = {.tv_nsec = polls < 2 * SPINS ? 50000 : 500000};
-    if (polls >= SPINS)
-        nanosleep(&moment, NULL);
-}
-
 /* Looks whether another rank has said that it failed. */
 static cohort_status look_for_notice(struct mpi *mpi, cohort_error *err)
 {
@@ -133,8 +125,8 @@ static cohort_status look_for_notice(struct mpi *mpi, cohort_error *err)
                  "a notice", err);
 }
 
-/* The ranks that a wait was for when its time was over. */
-static cohort_status late(struct ranks *ranks, cohort_error *err)
+/* The ranks that a wait of so many seconds was for when its time was over. */
+static cohort_status late(struct ranks *ranks, double waited, cohort_error *err)
 {
     struct mpi *mpi = ranks->state;
     int32_t who = -1, more = 0;
@@ -151,8 +143,7 @@ static cohort_status late(struct ranks *ranks, cohort_error *err)
     return error_set(err, COHORT_ERR_IO,
                      "rank %d of %d (%s)%s has not answered for %lld s (--rank-timeout): it hangs, or does what takes "
                      "longer than that",
-                     (int)who, (int)ranks->count, who < 0 ? "?" : ranks->hosts[who], others,
-                     (long long)(ranks->timeout + 0.5));
+                     (int)who, (int)ranks->count, who < 0 ? "?" : ranks->hosts[who], others, (long long)(waited + 0.5));
 }
 
 static cohort_status wait_all(struct ranks *ranks, cohort_error *err)
@@ -161,21 +152,20 @@ static cohort_status wait_all(struct ranks *ranks, cohort_error *err)
     const double PATIENCE = 0.2; /* seconds: what a rank sent before it failed still comes */
     const double begin = clock_seconds();
     double heard = 0.0;
-    for (int polls = 0;; polls += polls < 2 * SPINS ? 1 : 0) {
+    for (int polls = 0;; polls = ranks_pause(polls)) {
         int done = 0;
         TRY(check(mpi, mpi->MPI_Testall((int)mpi->n, mpi->requests, &done, MPI_STATUSES_IGNORE), "an exchange", err));
         if (done)
             return COHORT_OK;
-        if (polls % 64 == 63 || polls >= SPINS) {
+        if (polls % 64 == 63 || polls >= RANKS_SPINS) {
             const double now = clock_seconds();
             TRY(look_for_notice(mpi, err));
             heard = mpi->has_heard && heard == 0.0 ? now : heard;
             if (mpi->has_heard && now - heard > PATIENCE)
                 return ranks_told(ranks, mpi->heard, sizeof mpi->heard, err);
             if (now - begin > ranks->timeout)
-                return late(ranks, err);
+                return late(ranks, ranks->timeout, err);
         }
-        pause_between(polls);
     }
 }
 
@@ -211,6 +201,44 @@ static cohort_status exchange(struct ranks *ranks, const struct ranks_message *s
     return wait_all(ranks, err);
 }
 
+/* Who is there, of those that wait as this rank does: each sends every other a byte. */
+static cohort_status call_roll(struct ranks *ranks, cohort_error *err)
+{
+    const double LONGEST = 3.0; /* seconds: the others' waits may have begun later */
+    struct mpi *mpi = ranks->state;
+    const double timeout = ranks->timeout;
+    char *bytes = NULL; /* not freed after a failure: messages to it may be under way */
+    TRY(mem_alloc(&bytes, (size_t)ranks->count, 1, "messages to ranks", err));
+    mpi->n = 0;
+    for (int32_t r = 0; r < ranks->count; r++) {
+        if (r == ranks->rank)
+            continue;
+        TRY(post(ranks, &(struct ranks_message){r, bytes + r, 1}, false, err));
+        TRY(post(ranks, &(struct ranks_message){r, bytes + ranks->rank, 1}, true, err));
+    }
+    ranks->timeout = LONGEST;
+    const cohort_status status = wait_all(ranks, err);
+    ranks->timeout = timeout;
+    if (status == COHORT_OK)
+        mem_free(bytes);
+    return status;
+}
+
+static cohort_status look(struct ranks *ranks, double waited, cohort_error *err)
+{
+    struct mpi *mpi = ranks->state;
+    TRY(look_for_notice(mpi, err));
+    if (mpi->has_heard)
+        return ranks_told(ranks, mpi->heard, sizeof mpi->heard, err);
+    if (waited <= ranks->timeout)
+        return COHORT_OK;
+    const cohort_status status = call_roll(ranks, err);
+    if (status == COHORT_OK)
+        return error_set(err, COHORT_ERR_IO, "an exchange between GPUs has not ended within %lld s (--rank-timeout)",
+                         (long long)(ranks->timeout + 0.5));
+    return mpi->has_heard ? status : late(ranks, ranks->timeout, err);
+}
+
 static void notify(struct ranks *ranks, const void *notice, size_t n)
 {
     const double LONGEST = 0.5; /* seconds: a small message needs nobody on the other side */
@@ -224,11 +252,9 @@ static void notify(struct ranks *ranks, const void *notice, size_t n)
                                  &mpi->notices[r]);
     }
     const double begin = clock_seconds();
-    for (int polls = 0; !done && clock_seconds() - begin < LONGEST; polls++) {
+    for (int polls = 0; !done && clock_seconds() - begin < LONGEST; polls = ranks_pause(polls))
         if (mpi->MPI_Testall((int)ranks->count, mpi->notices, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS)
             return;
-        pause_between(polls);
-    }
 }
 
 static void end(struct ranks *ranks, int code)
@@ -262,7 +288,7 @@ static void close_mpi(struct ranks *ranks)
     ranks->state = NULL;
 }
 
-static const struct ranks_ops operations = {exchange, notify, end, close_mpi};
+static const struct ranks_ops operations = {exchange, look, notify, end, close_mpi};
 
 static cohort_status join(struct ranks *ranks, int32_t wanted, cohort_error *err)
 {

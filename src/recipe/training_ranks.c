@@ -56,6 +56,17 @@ static cohort_status choose_lanes(struct training *t, int64_t *lanes, cohort_err
     return options_set(t->options, "gradient_lanes", text, "the number of ranks", err);
 }
 
+/* Where every rank has a GPU, what they exchange goes from one to the other. */
+static cohort_status open_device(struct training *t, cohort_error *err)
+{
+    struct text note = {0};
+    const cohort_status status = ranks_open_device(t->ranks, t->session.backend->gpu, &note, err);
+    if (note.length > 0)
+        observer_notes(t->observer, &note);
+    text_free(&note);
+    return status;
+}
+
 cohort_status training_join(struct training *t, cohort_error *err)
 {
     int64_t lanes = 1;
@@ -63,8 +74,12 @@ cohort_status training_join(struct training *t, cohort_error *err)
     if (lanes > MOST_LANES)
         return error_set(err, COHORT_ERR_ARGUMENT, "--gradient-lanes %lld: there are %d at most", (long long)lanes,
                          MOST_LANES);
-    struct param_share share = {
-        .ranks = t->ranks, .rank = ranks_rank(t->ranks), .count = ranks_count(t->ranks), .lanes = (int32_t)lanes};
+    TRY(open_device(t, err));
+    struct param_share share = {.ranks = t->ranks,
+                                .rank = ranks_rank(t->ranks),
+                                .count = ranks_count(t->ranks),
+                                .lanes = (int32_t)lanes,
+                                .overlaps = ranks_device(t->ranks)};
     lanes_plan(&share);
     param_set_share(t->session.model->trained, &share);
     if (ranks_count(t->ranks) > 1)

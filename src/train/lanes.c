@@ -47,6 +47,8 @@ static int32_t stack_turn(struct lane_sum *stack, int32_t depth, const struct tu
 
 void lanes_plan(struct param_share *share)
 {
+    /* Elements. A message between GPUs has to be long to be fast; together what comes at once is to stay small. */
+    const int64_t PIECE = 1 << 20, LONG_PIECE = 8 << 20, MOST_ROOM = 64 << 20;
     struct lane_sum stack[LANE_LEVELS + 1];
     int32_t depth = 0;
     share->partials = 0;
@@ -56,6 +58,9 @@ void lanes_plan(struct param_share *share)
         depth = stack_turn(stack, depth, &turn);
         share->partials = depth > share->partials ? depth : share->partials;
     }
+    share->rooms = share->overlaps ? 2 : 1;
+    share->piece = share->overlaps ? MOST_ROOM / (share->rooms * share->parts) : PIECE;
+    share->piece = share->piece < PIECE ? PIECE : share->piece > LONG_PIECE ? LONG_PIECE : share->piece;
 }
 
 cohort_status lanes_split(const struct param_set *set, struct packing *packing, const struct tree *trees,
@@ -113,9 +118,17 @@ static struct param_range piece_of(const struct param_set *set, const struct par
     return range;
 }
 
-/* Piece number piece of what every rank sums of a unit: each gets its own of all others, that of lane first + r as part r. */
-static cohort_status exchange_piece(const struct lanes *lanes, const struct turn *turn, const struct param_unit *unit,
-                                    int64_t piece, cohort_error *err)
+/* Where part r of piece number piece comes to. */
+static float *room_of(const struct param_set *set, int64_t piece, int32_t r)
+{
+    const struct param_share *share = &set->training.share;
+    return set->training.pieces + (piece % share->rooms * share->parts + r) * param_set_piece(set);
+}
+
+/* Begins to exchange piece number piece of what every rank sums of a unit: each gets its own of all others, that of lane first + r
+ * as part r. The gradient stays until that has ended. */
+static cohort_status begin_piece(const struct lanes *lanes, const struct turn *turn, const struct param_unit *unit,
+                                 int64_t piece, uint64_t *ticket, cohort_error *err)
 {
     const struct param_set *set = lanes->set;
     const struct param_share *share = &set->training.share;
@@ -132,18 +145,18 @@ static cohort_status exchange_piece(const struct lanes *lanes, const struct turn
     }
     receives = sends + n_sends;
     for (int32_t r = 0; bytes > 0 && turn->first + r < turn->end; r++) {
-        float *place = set->training.pieces + r * param_set_piece(set);
+        float *place = room_of(set, piece, r);
         if (r == share->rank)
             set->backend->ops->copy(set->backend, place, gradient + own.first, bytes);
         else
             receives[n_receives++] = (struct ranks_message){r, place, bytes};
     }
-    return param_shard_exchange(set, sends, n_sends, receives, n_receives, err);
+    return param_shard_begin(set, sends, n_sends, receives, n_receives, ticket, err);
 }
 
-/* Adds what exchange_piece brought, range of the gradient, to the lanes before by the tree; behind the last lane of a round
- * to the sum. */
-static void add_piece(const struct lanes *lanes, const struct turn *turn, struct param_range range)
+/* Adds what came of a piece, range of the gradient, to the lanes before by the tree; behind the last lane of a round to the
+ * sum. */
+static void add_piece(const struct lanes *lanes, const struct turn *turn, int64_t piece, struct param_range range)
 {
     struct backend *be = lanes->set->backend;
     const struct param_training *t = &lanes->set->training;
@@ -161,7 +174,7 @@ static void add_piece(const struct lanes *lanes, const struct turn *turn, struct
         const int32_t r = lane - turn->first,
                       part = COHORT_BREAK_LANES ? (r + t->share.rank) % (turn->end - turn->first) : r;
         stack[depth] = (struct lane_sum){lane, 1};
-        data[depth++] = t->pieces + part * param_set_piece(lanes->set);
+        data[depth++] = room_of(lanes->set, piece, part);
         for (; joins(stack, depth); depth--) {
             stack[depth - 2].n *= 2;
             be->ops->add(be, &(struct add){count, data[depth - 1], data[depth - 2]});
@@ -180,23 +193,31 @@ static void add_piece(const struct lanes *lanes, const struct turn *turn, struct
         be->ops->copy(be, t->sum + offset, data[0], bytes);
 }
 
+/* Where there is room, a piece comes while the one before it is added. */
 static cohort_status exchange_unit(struct lanes *lanes, const struct param_unit *unit, cohort_error *err)
 {
     struct param_set *set = lanes->set;
     const struct param_share *share = &set->training.share;
     const struct turn turn = turn_in_hand(lanes);
-    int64_t longest = 0;
+    const int64_t length = param_set_piece(set);
+    int64_t n_pieces = 0;
+    uint64_t tickets[2];
     if (lanes->messages == NULL)
         TRY(mem_alloc(&lanes->messages, 2 * (size_t)share->count, sizeof *lanes->messages, "lanes", err));
     for (int32_t r = 0; r < share->count; r++) {
-        const struct param_range range = param_set_sums(set, r);
-        longest = range.end - range.first > longest ? range.end - range.first : longest;
+        const struct param_range sums = param_set_sums(set, r);
+        const int64_t first = sums.first > unit->first ? sums.first : unit->first,
+                      end = sums.end < unit->end ? sums.end : unit->end,
+                      n = end > first ? (end - first + length - 1) / length : 0;
+        n_pieces = n > n_pieces ? n : n_pieces;
     }
-    for (int64_t piece = 0; piece * param_set_piece(set) < longest; piece++) {
+    for (int64_t piece = 0, begun = 0; piece < n_pieces; piece++) {
         const struct param_range own = piece_of(set, unit, share->rank, piece);
-        TRY(exchange_piece(lanes, &turn, unit, piece, err));
+        for (; begun < n_pieces && begun < piece + share->rooms; begun++)
+            TRY(begin_piece(lanes, &turn, unit, begun, &tickets[begun % 2], err));
+        TRY(param_shard_end(set, tickets[piece % 2], err));
         if (own.end > own.first)
-            add_piece(lanes, &turn, own);
+            add_piece(lanes, &turn, piece, own);
     }
     return COHORT_OK;
 }

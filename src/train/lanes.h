@@ -43,7 +43,8 @@ struct lanes {
     size_t *lengths;     /* of so many bytes */
 };
 
-/* What of share follows from its ranks and lanes: how many sums and pieces a rank holds. */
+/* What of share follows from its ranks and lanes, and from whether exchanges overlap: how many sums and pieces a rank
+ * holds, and how large these are. */
 void lanes_plan(struct param_share *share);
 
 /* packing_split into micro-batches that give every lane as many, and as nearly as many tokens as it finds: a function of

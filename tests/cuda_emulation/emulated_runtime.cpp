@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -21,7 +22,7 @@
 /* After the standard headers: it defines words that they use in attributes. */
 #include "emulation_state.h"
 
-using operation = std::function<bool()>; /* false: it failed */
+using operation = emulated_work;
 
 struct emulated_graph {
     std::vector<operation> operations;
@@ -36,7 +37,7 @@ struct emulated_event {
 };
 struct emulated_stream {
     int device;
-    std::vector<operation> queue;
+    std::deque<operation> queue;
     uint64_t taken; /* operations that left the queue */
     emulated_graph *capture;
     bool capture_invalid;
@@ -105,20 +106,25 @@ bool inside(const std::map<uintptr_t, block> &blocks, const void *p, size_t byte
 
 emulated_stream *stream_of(cudaStream_t stream) { return stream ? stream : &default_stream; }
 
-/* Does what was issued to a stream, up to a position in it. */
-bool drain(emulated_stream *stream, uint64_t position = UINT64_MAX)
+/* Does what was issued to a stream, up to a position in it; without wait, as far as nothing has to be waited for. */
+bool drain(emulated_stream *stream, uint64_t position = UINT64_MAX, bool wait = true)
 {
     bool ok = true;
-    const uint64_t waiting = stream->queue.size();
-    const uint64_t n = position <= stream->taken ? 0 : std::min(waiting, position - stream->taken);
-    std::vector<operation> queue(stream->queue.begin(), stream->queue.begin() + (ptrdiff_t)n);
-    stream->queue.erase(stream->queue.begin(), stream->queue.begin() + (ptrdiff_t)n);
-    stream->taken += n;
-    for (const operation &o : queue)
-        if (ok && !o()) {
+    while (!stream->queue.empty() && stream->taken < position) {
+        const int result = ok ? stream->queue.front()() : EMULATED_DONE;
+        if (result == EMULATED_LATER && !wait)
+            break;
+        if (result == EMULATED_LATER) {
+            usleep(50);
+            continue;
+        }
+        stream->queue.pop_front();
+        stream->taken++;
+        if (result == EMULATED_FAILED) {
             ok = false;
             R.sticky = cudaErrorLaunchFailure;
         }
+    }
     return ok;
 }
 bool drain_all()
@@ -194,6 +200,8 @@ runtime::runtime()
     if (const char *value = getenv("CUDA_EMULATION_CAPABILITY"))
         capability = atoi(value);
     const char *device = getenv("CUDA_EMULATION_DEVICE"), *memory = getenv("CUDA_EMULATION_MEMORY");
+    if (const char *value = getenv("CUDA_EMULATION_DEVICES"))
+        devices = std::min(atoi(value), most_devices);
     const std::string what = device ? device : "";
     if (what == "none") {
         start = cudaErrorNoDevice;
@@ -240,7 +248,7 @@ void emulated_fail(const char *format, ...)
     if (R.failure.empty())
         R.failure = message;
 }
-void emulated_issue(cudaStream_t stream, std::function<bool()> work) { issue(stream_of(stream), std::move(work)); }
+void emulated_issue(cudaStream_t stream, emulated_work work) { issue(stream_of(stream), std::move(work)); }
 bool emulated_device_range(const void *p, size_t bytes) { return inside(R.device, p, bytes); }
 bool emulated_kernel_range(const void *p, size_t bytes)
 {
@@ -359,6 +367,18 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int dev
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (int)emulated_shared_limit(); break;
     default: return note(cudaErrorInvalidValue);
     }
+    return cudaSuccess;
+}
+/* Of each process another one, but where CUDA_EMULATION_BUS says which. */
+cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device)
+{
+    const char *bus = getenv("CUDA_EMULATION_BUS");
+    if (device < 0 || device >= R.devices)
+        return note(cudaErrorInvalidDevice);
+    if (bus)
+        snprintf(id, (size_t)length, "%s", bus);
+    else
+        snprintf(id, (size_t)length, "%08x:%02x:00.0", (unsigned)getpid(), device);
     return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device)
@@ -561,7 +581,16 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream_)
     drain(stream);
     return settled();
 }
-cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
+cudaError_t cudaStreamQuery(cudaStream_t stream_)
+{
+    emulated_stream *stream = stream_of(stream_);
+    if (stream->capture)
+        return cudaStreamSynchronize(stream);
+    for (emulated_stream *other : R.streams) /* what waits for nothing of this stream runs before it */
+        drain(other == stream ? &default_stream : other, UINT64_MAX, false);
+    drain(stream, UINT64_MAX, false);
+    return stream->queue.empty() ? settled() : cudaErrorNotReady;
+}
 /* Under capture a stream joins the one whose event it waits for, until that one waits for it. What both issue goes to the
  * graph in the order of the calls, one of those that their events allow. */
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream_, cudaEvent_t event, unsigned int)
@@ -579,8 +608,14 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream_, cudaEvent_t event, unsigne
         }
         return cudaSuccess;
     }
-    if (event->stream)
-        drain(event->stream, event->position);
+    if (other && other != stream)
+        issue(stream, [other, position = event->position]() {
+            if (other != &default_stream && std::find(R.streams.begin(), R.streams.end(), other) == R.streams.end())
+                return EMULATED_DONE; /* its end was waited for */
+            if (!drain(other, position, false))
+                return EMULATED_FAILED;
+            return other->taken < position ? EMULATED_LATER : EMULATED_DONE;
+        });
     return settled();
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int)

@@ -38,8 +38,10 @@ bool emulated_is_argument(const void *p, size_t bytes);
 /* Runs all blocks. False: the kernel failed (and failures are expected). */
 bool emulated_run(const emulated_kernel &kernel);
 
-/* Puts work into a stream's queue (or the graph that is captured). It returns false if it failed. */
-void emulated_issue(cudaStream_t stream, std::function<bool()> work);
+/* Puts work into a stream's queue (or the graph that is captured). It says how it went (true: it is done). */
+enum { EMULATED_FAILED, EMULATED_DONE, EMULATED_LATER /* it waits for something, and is asked again */ };
+using emulated_work = std::function<int()>;
+void emulated_issue(cudaStream_t stream, emulated_work work);
 
 /* Keeps the message if failures are expected, else prints it and ends the process. */
 void emulated_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -377,6 +377,7 @@ cohort_status backend_cpu_create(struct backend **out, enum cpu_isa isa, int thr
     backend->host_memory = true;
     backend->sizes = &sizes;
     backend->device = "CPU";
+    backend->gpu = -1;
     backend->provider_bf16 = state->matmul_bf16->name;
     backend->provider_f32 = state->matmul_f32->name;
     *out = backend;

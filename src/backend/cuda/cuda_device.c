@@ -107,7 +107,7 @@ void cuda_free(struct backend *backend, void *memory)
     cuda_make_current(backend);
     if (cuda_free_host(backend, memory))
         return;
-    (void)cudaStreamSynchronize(s->stream);
+    cuda_wait(backend);
     forget_graphs(s);
     cuda_note(backend, "freeing memory", cudaFree(memory));
 }
@@ -145,9 +145,16 @@ void *cuda_scratch(struct backend *backend, size_t bytes)
     return cuda_grow(backend, &s->scratch, &s->scratch_bytes, bytes) ? s->scratch : NULL;
 }
 
+static void before_wait(struct backend *backend)
+{
+    if (backend->before_wait != NULL)
+        backend->before_wait(backend->before_wait_context);
+    cuda_make_current(backend);
+}
+
 void cuda_wait(struct backend *backend)
 {
-    cuda_make_current(backend);
+    before_wait(backend);
     cuda_note(backend, "waiting for the device", cudaStreamSynchronize(cuda_state_of(backend)->stream));
 }
 
@@ -162,7 +169,7 @@ static void move_on_host(struct backend *backend, void *to, const void *from, si
 /* The source is pageable memory: the driver has copied the bytes when it returns. */
 void cuda_upload(struct backend *backend, void *to, const void *from, size_t bytes)
 {
-    cuda_make_current(backend);
+    before_wait(backend);
     if (bytes > 0 && cuda_on_host(backend, to))
         move_on_host(backend, to, from, bytes);
     else if (bytes > 0)
@@ -173,7 +180,7 @@ void cuda_upload(struct backend *backend, void *to, const void *from, size_t byt
 void cuda_download(struct backend *backend, void *to, const void *from, size_t bytes)
 {
     struct cuda_state *s = cuda_state_of(backend);
-    cuda_make_current(backend);
+    before_wait(backend);
     memset(to, 0, bytes); /* in case the copy fails */
     if (bytes == 0 || s->error != cudaSuccess)
         return;
@@ -304,7 +311,7 @@ cohort_status cuda_device_open(struct backend *backend, int device, cohort_error
         result = cudaGetDeviceProperties(&properties, device);
     if (result != cudaSuccess)
         return error_set(err, COHORT_ERR_UNSUPPORTED, "GPU %d does not answer: %s", device, cudaGetErrorString(result));
-    s->device = device;
+    s->device = backend->gpu = device;
     set_limits(s, &properties);
     if (s->compute < LEAST_COMPUTE)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
@@ -315,6 +322,7 @@ cohort_status cuda_device_open(struct backend *backend, int device, cohort_error
     if (result != cudaSuccess)
         return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: no stream can be made: %s", s->name,
                          cudaGetErrorString(result));
+    backend->stream = s->stream;
     return COHORT_OK;
 }
 
