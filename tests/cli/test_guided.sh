@@ -35,6 +35,12 @@ succeeds "$COHORT" generate --model m --threads 2 --batch rows.jsonl --chat fals
 head -n 3 out >"batch"
 same batch alone
 
+# --- behind what is thought: at the end of the room it has to stop, and then the language comes ---
+for seed in 1 2 3; do
+    succeeds generate --seed $seed --guided-regex '[a-c]{5}' --guided-after-think --guided-close 20 --max-tokens 60 --temperature 1.5
+    grep -aEqz '</think>[a-c]{5}\s*$' out || wrong "thinking, then the language: $(tail -c 60 out)"
+done
+
 # --- lengths ---
 succeeds generate --guided-regex 'a{50}' --max-tokens 10 --format jsonl
 is "$(field finish_reason <out)" '"length"' "a text that is cut off"
