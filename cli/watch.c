@@ -335,6 +335,7 @@ bool cli_watch(const cohort_options *options, int *code)
     static struct watch watch;
     struct watch_look look = {.at_end = {[WATCH_TAB_LOG] = true, [WATCH_TAB_WARNINGS] = true}};
     cohort_error err = {0};
+    pthread_condattr_t monotonic;
     pthread_t reader;
     if (!can_draw(options))
         return false;
@@ -351,7 +352,10 @@ bool cli_watch(const cohort_options *options, int *code)
     watch.query = (struct watch_query){.step = -1};
     watch.asked_query = 1;
     pthread_mutex_init(&watch.mutex, NULL);
-    pthread_cond_init(&watch.wake, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&watch.wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     *code = EXIT_FAILED;
     if (pthread_create(&reader, NULL, watch_reader, &watch) != 0) {
         fprintf(stderr, "cohort: cannot start a thread\n");

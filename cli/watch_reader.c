@@ -505,7 +505,7 @@ void *watch_reader(void *context)
             look_at(watch, &sources[r], &watch->runs[r]);
         }
         struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_nsec += (long)(watch->pause * 1e9);
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;

@@ -15,7 +15,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { MOST_REQUEST = 64, STACK_BYTES = 256 << 10 };
@@ -336,7 +335,6 @@ static cohort_status start_thread(struct steering *s, cohort_error *err)
 cohort_status steering_open(struct steering **out, const char *folder, cohort_error *err)
 {
     struct steering *s = NULL;
-    pthread_condattr_t monotonic;
     *out = NULL;
     TRY(mem_alloc(&s, 1, sizeof *s, "steering", err));
     s->folder_fd = s->listener = s->wake[0] = s->wake[1] = -1;
@@ -345,10 +343,7 @@ cohort_status steering_open(struct steering **out, const char *folder, cohort_er
     s->at.saved_step = -1;
     s->phase_began = clock_seconds();
     pthread_mutex_init(&s->mutex, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    (void)clock_condition(&s->changed);
     cohort_status status = bind_socket(s, folder, err);
     if (status == COHORT_OK)
         status = start_thread(s, err);
@@ -434,17 +429,9 @@ void steering_set_paused(struct steering *s, bool paused)
 
 void steering_wait(struct steering *s, double seconds)
 {
-    struct timespec until;
     if (s == NULL)
         return;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)seconds;
-    until.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
     pthread_mutex_lock(&s->mutex);
-    (void)pthread_cond_timedwait(&s->changed, &s->mutex, &until);
+    clock_wait(&s->changed, &s->mutex, seconds);
     pthread_mutex_unlock(&s->mutex);
 }

@@ -329,14 +329,8 @@ static struct errand *take_errands(struct serve *s, bool idle)
 {
     static const double nap = 0.25;
     pthread_mutex_lock(&s->lock);
-    if (idle && s->first == NULL) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += (long)(nap * 1e9);
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&s->wake, &s->lock, &until);
-    }
+    if (idle && s->first == NULL)
+        clock_wait(&s->wake, &s->lock, nap);
     struct errand *first = s->first;
     s->first = s->last = NULL;
     pthread_mutex_unlock(&s->lock);
@@ -588,7 +582,7 @@ cohort_status serve_open(struct serve *s, struct options *options, const cohort_
 {
     const char *model = options_string(options, OPTION_MODEL),
                *name = options_string(options, OPTION_SERVED_MODEL_NAME);
-    if (pthread_mutex_init(&s->lock, NULL) != 0 || pthread_cond_init(&s->wake, NULL) != 0)
+    if (pthread_mutex_init(&s->lock, NULL) != 0 || clock_condition(&s->wake) != 0)
         return error_set(err, COHORT_ERR_MEMORY, "cannot make a lock");
     s->options = options;
     s->observer = observer;

@@ -28,6 +28,15 @@ struct errand {
     bool alone; /* it runs when no job is under way, and what comes behind it waits */
 };
 
+/* What a request asks of the engine thread beside completions. */
+struct errand_kind {
+    size_t body_bytes; /* of a struct, zeros at first, that the body is read into */
+    cohort_status (*read)(struct serve *serve, const json_t *json, void *body, struct fault *fault);
+    void (*run)(struct serve *serve, const void *body, struct http_call *call); /* answers */
+    void (*release)(void *body);                                                /* what is in it */
+    bool alone;
+};
+
 /* Which completion a request of the engine is. */
 struct serve_place {
     int64_t request;
@@ -92,6 +101,9 @@ cohort_status serve_accepts(struct serve *serve, struct fault *fault);
 cohort_status serve_submit(struct serve *serve, struct job *job, struct fault *fault);
 /* Queues an errand of another kind. */
 cohort_status serve_send(struct serve *serve, struct errand *errand, struct fault *fault);
+/* Reads a request of such a kind and queues its errand: serve_errand.c. */
+cohort_status serve_errand(struct serve *serve, struct http_call *call, const struct errand_kind *kind,
+                           struct fault *fault);
 /* POST /score: serve_score.c. */
 cohort_status serve_score(struct serve *serve, struct http_call *call, struct fault *fault);
 /* POST /v1/weights: serve_weights.c. */

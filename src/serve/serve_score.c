@@ -11,21 +11,12 @@ struct score_errand {
     char *model; /* whose adapter is worn */
 };
 
-static void forget(struct errand *errand)
+static void release(void *body)
 {
-    struct score_errand *asked = errand->context;
+    struct score_errand *asked = body;
     token_list_free(&asked->prompt);
     token_list_free(&asked->tokens);
     mem_free(asked->model);
-    http_release(errand->call);
-    mem_free(asked);
-    mem_free(errand);
-}
-
-static void drop(struct errand *errand, const struct fault *fault)
-{
-    answer_fault(errand->call, fault, fault_value);
-    forget(errand);
 }
 
 static json_t *token_value(const struct tokenizer *tokenizer, int32_t id, float logprob)
@@ -64,9 +55,9 @@ static json_t *score_value(const struct serve *s, const char *model, const struc
                      (int)score->n_tokens);
 }
 
-static void run(struct serve *s, struct errand *errand)
+static void run(struct serve *s, const void *body, struct http_call *call)
 {
-    const struct score_errand *asked = errand->context;
+    const struct score_errand *asked = body;
     struct score score = {.prompt = asked->prompt.ids,
                           .tokens = asked->tokens.ids,
                           .n_prompt = (int32_t)asked->prompt.count,
@@ -82,13 +73,12 @@ static void run(struct serve *s, struct errand *errand)
     TRY_GOTO(run_scorer(s, asked->model, &score, &fault.err));
 cleanup:
     if (status == COHORT_OK)
-        answer_json(errand->call, 200, score_value(s, asked->model, &score));
+        answer_json(call, 200, score_value(s, asked->model, &score));
     else
-        answer_fault(errand->call, &fault, fault_value);
+        answer_fault(call, &fault, fault_value);
     mem_free(score.logprobs);
     mem_free(score.top);
     mem_free(score.top_logprobs);
-    forget(errand);
 }
 
 cohort_status serve_prompt_score(struct serve *s, struct job *job, cohort_error *err)
@@ -119,20 +109,20 @@ cohort_status serve_prompt_score(struct serve *s, struct job *job, cohort_error 
                       err);
 }
 
-static cohort_status read_score(const struct serve *s, const json_t *body, struct score_errand *out,
-                                struct fault *fault)
+static cohort_status read_score(struct serve *s, const json_t *json, void *body, struct fault *fault)
 {
     static const char *const names[] = {"model",        "prompt", "prompt_tokens", "tokens", "temperature",
                                         "top_logprobs", NULL};
-    const json_t *prompt = ask_field(body, "prompt"), *ids = ask_field(body, "prompt_tokens"),
-                 *tokens = ask_field(body, "tokens"), *temperature = ask_field(body, "temperature");
+    struct score_errand *out = body;
+    const json_t *prompt = ask_field(json, "prompt"), *ids = ask_field(json, "prompt_tokens"),
+                 *tokens = ask_field(json, "tokens"), *temperature = ask_field(json, "temperature");
     const int32_t vocab = s->session.model->config.vocab_size;
     const char *model = NULL;
     int64_t top = 0;
-    TRY(ask_known(body, names, s->reading.lenient, fault));
-    TRY(ask_model(body, &s->reading, &model, fault));
+    TRY(ask_known(json, names, s->reading.lenient, fault));
+    TRY(ask_model(json, &s->reading, &model, fault));
     TRY(mem_strdup(&out->model, model, strlen(model), &fault->err));
-    TRY(ask_integer(body, "top_logprobs", 0, ASK_MOST_TOP, &top, fault));
+    TRY(ask_integer(json, "top_logprobs", 0, ASK_MOST_TOP, &top, fault));
     out->n_top = (int32_t)(top < vocab ? top : vocab);
     out->temperature = 1.0f;
     if (temperature != NULL &&
@@ -163,30 +153,6 @@ static cohort_status read_score(const struct serve *s, const json_t *body, struc
 
 cohort_status serve_score(struct serve *s, struct http_call *call, struct fault *fault)
 {
-    struct errand *errand = NULL;
-    struct score_errand *asked = NULL;
-    json_t *body = NULL;
-    size_t length = 0;
-    const char *bytes = http_body(call, &length);
-    cohort_status status = COHORT_OK;
-    http_hold(call);
-    TRY_GOTO(ask_json(&body, bytes, length, fault));
-    TRY_GOTO(mem_alloc(&errand, 1, sizeof *errand, "request", &fault->err));
-    TRY_GOTO(mem_alloc(&asked, 1, sizeof *asked, "request", &fault->err));
-    *errand = (struct errand){.run = run, .drop = drop, .call = call, .context = asked};
-    TRY_GOTO(read_score(s, body, asked, fault));
-    TRY_GOTO(serve_send(s, errand, fault));
-    json_decref(body);
-    return COHORT_OK;
-cleanup:
-    json_decref(body);
-    if (asked != NULL) {
-        token_list_free(&asked->prompt);
-        token_list_free(&asked->tokens);
-        mem_free(asked->model);
-    }
-    mem_free(asked);
-    mem_free(errand);
-    http_release(call);
-    return status;
+    static const struct errand_kind kind = {sizeof(struct score_errand), read_score, run, release, .alone = false};
+    return serve_errand(s, call, &kind, fault);
 }

@@ -12,19 +12,10 @@ struct weights_errand {
     char *folder;
 };
 
-static void forget(struct errand *errand)
+static void release(void *body)
 {
-    struct weights_errand *asked = errand->context;
+    struct weights_errand *asked = body;
     mem_free(asked->folder);
-    http_release(errand->call);
-    mem_free(asked);
-    mem_free(errand);
-}
-
-static void drop(struct errand *errand, const struct fault *fault)
-{
-    answer_fault(errand->call, fault, fault_value);
-    forget(errand);
 }
 
 static cohort_status read_weights(struct serve *s, const char *folder, struct fault *fault)
@@ -42,32 +33,30 @@ static cohort_status read_weights(struct serve *s, const char *folder, struct fa
     return COHORT_OK;
 }
 
-static void run(struct serve *s, struct errand *errand)
+static void run(struct serve *s, const void *body, struct http_call *call)
 {
-    const struct weights_errand *asked = errand->context;
+    const struct weights_errand *asked = body;
     struct fault fault = {0};
-    if (read_weights(s, asked->folder, &fault) != COHORT_OK) {
-        drop(errand, &fault);
-        return;
-    }
-    answer_json(errand->call, 200,
-                json_pack("{s:s, s:I, s:s}", "status", "ok", "version", (json_int_t)s->n_weights, "system_fingerprint",
-                          s->fingerprint));
-    forget(errand);
+    if (read_weights(s, asked->folder, &fault) != COHORT_OK)
+        answer_fault(call, &fault, fault_value);
+    else
+        answer_json(call, 200,
+                    json_pack("{s:s, s:I, s:s}", "status", "ok", "version", (json_int_t)s->n_weights,
+                              "system_fingerprint", s->fingerprint));
 }
 
-static cohort_status read_body(const struct serve *s, const json_t *body, struct weights_errand *out,
-                               struct fault *fault)
+static cohort_status read_body(struct serve *s, const json_t *json, void *body, struct fault *fault)
 {
     static const char *const names[] = {"folder", NULL};
+    struct weights_errand *out = body;
     const char *folder = NULL;
     if (!s->admin)
         return fault_set(fault, 403, "not_allowed", NULL, "the server was not started with --admin");
     if (s->session.model->adapter != NULL || s->adapters.n > 0)
         return fault_set(fault, 400, "unsupported_value", NULL,
                          "there are adapters: weights below them are not exchanged");
-    TRY(ask_known(body, names, false, fault));
-    TRY(ask_string(body, "folder", &folder, fault));
+    TRY(ask_known(json, names, false, fault));
+    TRY(ask_string(json, "folder", &folder, fault));
     if (folder == NULL)
         return fault_set(fault, 400, "missing_parameter", "folder", "folder: the field is required");
     return mem_strdup(&out->folder, folder, strlen(folder), &fault->err);
@@ -75,27 +64,6 @@ static cohort_status read_body(const struct serve *s, const json_t *body, struct
 
 cohort_status serve_weights(struct serve *s, struct http_call *call, struct fault *fault)
 {
-    struct errand *errand = NULL;
-    struct weights_errand *asked = NULL;
-    json_t *body = NULL;
-    size_t length = 0;
-    const char *bytes = http_body(call, &length);
-    cohort_status status = COHORT_OK;
-    http_hold(call);
-    TRY_GOTO(ask_json(&body, bytes, length, fault));
-    TRY_GOTO(mem_alloc(&errand, 1, sizeof *errand, "request", &fault->err));
-    TRY_GOTO(mem_alloc(&asked, 1, sizeof *asked, "request", &fault->err));
-    *errand = (struct errand){.run = run, .drop = drop, .call = call, .context = asked, .alone = true};
-    TRY_GOTO(read_body(s, body, asked, fault));
-    TRY_GOTO(serve_send(s, errand, fault));
-    json_decref(body);
-    return COHORT_OK;
-cleanup:
-    json_decref(body);
-    if (asked != NULL)
-        mem_free(asked->folder);
-    mem_free(asked);
-    mem_free(errand);
-    http_release(call);
-    return status;
+    static const struct errand_kind kind = {sizeof(struct weights_errand), read_body, run, release, .alone = true};
+    return serve_errand(s, call, &kind, fault);
 }
