@@ -9,6 +9,7 @@
 #include "recipe/end_of_text.h"
 #include "recipe/generation_file.h"
 #include "recipe/json_rows.h"
+#include "recipe/rank_inputs.h"
 #include "train/metrics.h"
 
 #include <math.h>
@@ -50,6 +51,20 @@ static cohort_status load_sets(struct evaluation_sets *sets, const struct sessio
     return evaluation_sets_load(sets, &load, err);
 }
 
+/* Whether all ranks evaluate the same model on the same data. */
+static cohort_status compare(const struct evaluation_sets *sets, const struct session *session,
+                             const struct options *options, cohort_error *err)
+{
+    struct run_inputs inputs = {0};
+    cohort_status status = COHORT_OK;
+    for (size_t i = 0; i < sets->n && status == COHORT_OK; i++)
+        status = run_inputs_add(&inputs, INPUT_DATA, sets->items[i].spec, sets->items[i].prompts.data.sha256, err);
+    if (status == COHORT_OK)
+        return rank_inputs_compare_session(options_ranks(options), options, session, &inputs, err);
+    run_inputs_free(&inputs);
+    return status;
+}
+
 /* Lines of JSON, or the table and behind it the samples. */
 static cohort_status print(const struct evaluation_sets *sets, const struct metrics *metrics, bool jsonl,
                            const struct text *rows, const cohort_observer *observer, cohort_error *err)
@@ -83,10 +98,14 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     const bool jsonl = json_rows_asked(options);
     const size_t n_shown = (size_t)options_int(options, OPTION_SAMPLES);
     struct eval_progress progress = {.observer = observer};
+    struct ranks *ranks = options_ranks(options);
     cohort_status status = COHORT_OK;
     if (options_string(options, OPTION_DATA) == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no prompts given: pass --data FILE");
-    TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, observer, err));
+    ranks_set_timeout(ranks, options_float(options, OPTION_RANK_TIMEOUT));
+    if (ranks_count(ranks) > 1 && options_bool(options, OPTION_CHOICES))
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "--choices runs as one process: start it without mpirun or srun");
+    TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER | rank_inputs_need(options), observer, err));
     if (options_bool(options, OPTION_CHOICES)) {
         status = choices_run(&session, options, observer, err);
         goto cleanup;
@@ -95,12 +114,14 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
         episodes_open(&episodes, &session, options, extra == NULL ? NULL : extra->environment, observer, NULL, err));
     TRY_GOTO(episodes_scoring(&episodes, &scoring, options, extra, err));
     scoring.observer = observer;
+    scoring.ranks = ranks;
     TRY_GOTO(evaluation_judge_open(&judge, &scoring, n, options, err));
     end_of_text_note(&session, observer);
     TRY_GOTO(generation_file_note(&session, options, "eval", observer, err));
     TRY_GOTO(session_request(&session, options, &pattern, err));
     TRY_GOTO(row_guides_open(&guides, &session, options, observer, false, err));
     TRY_GOTO(load_sets(&sets, &session, &scoring, n, options, observer, err));
+    TRY_GOTO(compare(&sets, &session, options, err));
     TRY_GOTO(row_tell_template(&session, false, observer, err));
     struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY),
                                 .draft_tokens = session_drafts(&session, options)};
@@ -114,6 +135,7 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     TRY_GOTO(reward_models_own(&scoring.models, session_room(&session, options), &session.beside, err));
     TRY_GOTO(session_engine(&session, options, &need, &engine, err));
     struct evaluation evaluation = {.engine = engine,
+                                    .ranks = ranks,
                                     .scoring = &scoring,
                                     .sets = &sets,
                                     .judge = &judge,
@@ -126,7 +148,7 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
                                     .progress_context = &progress};
     const struct evaluation_out out = {.rows = jsonl ? &rows : NULL, .shown = jsonl ? NULL : &rows, .n_shown = n_shown};
     TRY_GOTO(evaluation_run(&evaluation, &metrics, &out, err));
-    TRY_GOTO(print(&sets, &metrics, jsonl, &rows, observer, err));
+    TRY_GOTO(ranks_agree(ranks, print(&sets, &metrics, jsonl, &rows, observer, err), err, err));
 cleanup:
     text_free(&rows);
     metrics_free(&metrics);

@@ -8,10 +8,13 @@
 #include "recipe/generation_file.h"
 #include "recipe/json_rows.h"
 #include "recipe/prompt_cache.h"
+#include "recipe/rank_inputs.h"
 #include "recipe/row_guide.h"
 #include "recipe/row_prompt.h"
 #include "recipe/row_response.h"
+#include "rollout/completion_pack.h"
 #include "run/output_format.h"
+#include "train/grpo.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +24,6 @@ struct prompt_row {
     struct token_list ids;
     struct text text;
     uint64_t stream;
-    int64_t request;
     struct guide *guide; /* NULL: nothing guides its completions */
     struct row_constraints constraints;
 };
@@ -39,6 +41,13 @@ struct generate {
     struct row_style style;
     struct prompt_row *rows;
     size_t n_rows;
+    struct ranks *ranks; /* that generate together; NULL: one */
+    size_t
+        *asked_rows; /* [n_asked] of the round in hand, which this rank generates of, in the order of their requests */
+    size_t n_asked;
+    int64_t first_request; /* of these */
+    bool *mine;            /* [n_rows] */
+    int64_t n_mine;
     int32_t n;               /* completions a row */
     struct completion *done; /* [n_rows * n] */
     bool *ready;
@@ -51,6 +60,7 @@ struct generate {
     bool opened;       /* the document has begun */
     bool unordered;
     enum finish_reason finish; /* of the last that ended */
+    struct engine_stats stats; /* at the end, of all ranks */
     double start, first;       /* when it was asked; when the first token came, 0: not yet */
 };
 
@@ -76,6 +86,10 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
     g->style.system = options_string(g->options, OPTION_SYSTEM);
     if ((prompt != NULL) == (batch != NULL))
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE");
+    if (prompt != NULL && ranks_count(g->ranks) > 1)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "cohort generate --prompt runs as one process: start it without mpirun or srun (several ranks "
+                         "share --batch)");
     if (prompt != NULL) {
         struct text text = {0};
         bool file = false;
@@ -130,8 +144,10 @@ static cohort_status too_long(const struct generate *g, size_t i, cohort_error *
 
 static cohort_status submit(struct generate *g, cohort_error *err)
 {
-    for (size_t i = 0; i < g->n_rows; i++) {
+    for (size_t k = 0; k < g->n_asked; k++) {
+        const size_t i = g->asked_rows[k];
         struct engine_request request = g->pattern;
+        int64_t id = 0;
         request.prompt = g->rows[i].ids.ids;
         request.n_prompt = (int32_t)g->rows[i].ids.count;
         request.n = g->n;
@@ -140,11 +156,13 @@ static cohort_status submit(struct generate *g, cohort_error *err)
         TRY(row_constraints_open(&g->rows[i].constraints, &g->guides, g->rows[i].guide, g->n,
                                  room < request.max_tokens ? room : request.max_tokens, err));
         request.constraints = g->rows[i].constraints.constraints;
-        cohort_status status = engine_submit(g->engine, &request, &g->rows[i].request, err);
+        cohort_status status = engine_submit(g->engine, &request, &id, err);
         if (status != COHORT_OK) {
             error_context(err, "row %zu", i + 1);
             return status;
         }
+        if (k == 0)
+            g->first_request = id;
     }
     return COHORT_OK;
 }
@@ -245,11 +263,30 @@ static cohort_status print_ready(struct generate *g, size_t i, cohort_error *err
     return COHORT_OK;
 }
 
+/* What the engines of all ranks counted. */
+static cohort_status share_stats(struct generate *g, cohort_error *err)
+{
+    const int32_t count = ranks_count(g->ranks);
+    struct engine_stats *all = NULL;
+    if (count == 1)
+        return COHORT_OK;
+    TRY(mem_alloc(&all, (size_t)count, sizeof *all, "figures", err));
+    const cohort_status status = ranks_gather(g->ranks, &g->stats, sizeof g->stats, all, err);
+    for (int32_t r = 0; status == COHORT_OK && r < count; r++) {
+        g->stats.prompt_tokens += r == ranks_rank(g->ranks) ? 0 : all[r].prompt_tokens;
+        g->stats.generated_tokens += r == ranks_rank(g->ranks) ? 0 : all[r].generated_tokens;
+        g->stats.drafted += r == ranks_rank(g->ranks) ? 0 : all[r].drafted;
+        g->stats.accepted += r == ranks_rank(g->ranks) ? 0 : all[r].accepted;
+    }
+    mem_free(all);
+    return status;
+}
+
 /* The end of the document that was begun, whatever ended it. */
 static cohort_status end_document(struct generate *g, cohort_error *err)
 {
     struct text text = {0};
-    const struct engine_stats stats = engine_stats(g->engine);
+    const struct engine_stats stats = g->stats;
     const double now = clock_seconds(), first = g->first > 0.0 ? g->first : now;
     if (!g->document)
         return COHORT_OK;
@@ -279,7 +316,7 @@ static const char *why_it_ended(enum finish_reason reason)
 /* To a person at a terminal: why it ended, and how fast it was. */
 static void tell_end(const struct generate *g)
 {
-    const struct engine_stats stats = engine_stats(g->engine);
+    const struct engine_stats stats = g->stats;
     const double now = clock_seconds(), decoding = now - g->first;
     if (observer_columns(g->observer) == 0 || g->first == 0.0)
         return;
@@ -307,7 +344,7 @@ static bool tell_progress(const struct generate *g)
                                 .per_second = (double)stats.generated_tokens / seconds};
     if (g->n_rows * (size_t)g->n > 1) {
         progress.done = progress.ended = g->n_done;
-        progress.total = progress.begun = (int64_t)g->n_rows * g->n;
+        progress.total = progress.begun = g->n_mine * g->n;
         progress.unit = "completions";
         progress.per_second = (double)g->n_done / seconds;
     }
@@ -316,7 +353,7 @@ static bool tell_progress(const struct generate *g)
 
 static cohort_status take(struct generate *g, struct completion *completion, cohort_error *err)
 {
-    const size_t row = (size_t)(completion->request - g->rows[0].request),
+    const size_t row = g->asked_rows[completion->request - g->first_request],
                  at = row * (size_t)g->n + (size_t)completion->index;
     g->done[at] = *completion;
     g->n_done++;
@@ -324,9 +361,10 @@ static cohort_status take(struct generate *g, struct completion *completion, coh
     if (completion->finish_reason == FINISH_FAILED)
         TRY(row_constraints_check(&g->rows[row].constraints, err));
     TRY(completion_check(completion, err));
-    return print_ready(g, at, err);
+    return ranks_count(g->ranks) > 1 ? COHORT_OK : print_ready(g, at, err);
 }
 
+/* Generates of the rows in hand. */
 static cohort_status run(struct generate *g, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
@@ -339,12 +377,130 @@ static cohort_status run(struct generate *g, cohort_error *err)
         while (engine_poll(g->engine, &completion))
             TRY(take(g, &completion, err));
         if (!tell_progress(g) && status == COHORT_OK) {
-            for (size_t i = 0; i < g->n_rows; i++)
-                engine_cancel(g->engine, g->rows[i].request);
+            for (size_t k = 0; k < g->n_asked; k++)
+                engine_cancel(g->engine, g->first_request + (int64_t)k);
             status = stopped(err);
         }
     }
     return status;
+}
+
+/* ---- Several ranks ----
+ *
+ * Rows are generated in rounds, so that rank 0 prints what is there before all of it is: in the order of the rows, the same
+ * bytes as one process, which has one round. */
+
+/* Whether all of them have the same model and rows. */
+static cohort_status compare(const struct generate *g, cohort_error *err)
+{
+    struct run_inputs inputs = {0};
+    if (ranks_count(g->ranks) == 1)
+        return COHORT_OK;
+    const cohort_status status =
+        run_inputs_add(&inputs, INPUT_DATA, options_string(g->options, OPTION_BATCH), g->data.sha256, err);
+    if (status == COHORT_OK)
+        return rank_inputs_compare_session(g->ranks, g->options, &g->session, &inputs, err);
+    run_inputs_free(&inputs);
+    return status;
+}
+
+static size_t round_rows(const struct generate *g)
+{
+    enum { LEAST = 1024, TIMES = 4 }; /* completions of a rank: so many more than are decoded at once */
+    const size_t count = (size_t)ranks_count(g->ranks), n = (size_t)g->n,
+                 wish = TIMES * (size_t)options_int(g->options, OPTION_DECODE_CONCURRENCY),
+                 each = wish > LEAST ? wish : LEAST;
+    return count == 1 ? g->n_rows : count * ((each + n - 1) / n);
+}
+
+/* Which rows are this rank's: of every round those of about as many tokens. */
+static cohort_status deal(struct generate *g, cohort_error *err)
+{
+    const size_t most = round_rows(g);
+    int32_t *lengths = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&g->mine, g->n_rows, sizeof *g->mine, "prompts", err));
+    TRY_GOTO(mem_alloc(&g->asked_rows, g->n_rows, sizeof *g->asked_rows, "prompts", err));
+    TRY_GOTO(mem_alloc(&lengths, g->n_rows, sizeof *lengths, "prompts", err));
+    for (size_t i = 0; i < g->n_rows; i++)
+        lengths[i] = (int32_t)g->rows[i].ids.count;
+    for (size_t begin = 0; begin < g->n_rows; begin += most) {
+        const size_t n = g->n_rows - begin < most ? g->n_rows - begin : most;
+        TRY_GOTO(grpo_rollout_deal(g->ranks, lengths + begin, (int32_t)n, g->mine + begin, err));
+    }
+    for (size_t i = 0; i < g->n_rows; i++)
+        g->n_mine += g->mine[i] ? 1 : 0;
+cleanup:
+    mem_free(lengths);
+    return status;
+}
+
+/* Takes what another rank generated of rows begin .. end. */
+static cohort_status take_rows(struct generate *g, size_t begin, size_t end, const struct text *bytes,
+                               cohort_error *err)
+{
+    for (size_t at = 0; at < bytes->length;) {
+        size_t row = end;
+        if (bytes->length - at >= sizeof row)
+            memcpy(&row, bytes->data + at, sizeof row);
+        if (row < begin || row >= end || g->mine[row])
+            return error_set(err, COHORT_ERR_INTERNAL, "another rank generated of other rows");
+        at += sizeof row;
+        for (int32_t k = 0; k < g->n; k++)
+            TRY(completion_unpack(bytes, &at, &g->done[row * (size_t)g->n + (size_t)k], err));
+    }
+    return COHORT_OK;
+}
+
+/* Rank 0 gets what the others generated of rows begin .. end, who let it go. */
+static cohort_status gather(struct generate *g, size_t begin, size_t end, cohort_error *err)
+{
+    struct text own = {0}, *all = NULL;
+    const bool prints = ranks_rank(g->ranks) == 0;
+    cohort_status status = COHORT_OK;
+    for (size_t row = begin; !prints && row < end; row++) {
+        if (!g->mine[row])
+            continue;
+        TRY_GOTO(text_append(&own, (const char *)&row, sizeof row, err));
+        for (size_t i = row * (size_t)g->n; i < (row + 1) * (size_t)g->n; i++) {
+            TRY_GOTO(completion_pack(&g->done[i], 0, &own, err));
+            completion_free(&g->done[i]);
+        }
+    }
+    TRY_GOTO(ranks_gather_texts(g->ranks, &own, &all, err));
+    for (int32_t r = 1; prints && r < ranks_count(g->ranks); r++)
+        TRY_GOTO(take_rows(g, begin, end, &all[r], err));
+cleanup:
+    text_free(&own);
+    ranks_texts_free(g->ranks, all);
+    return status;
+}
+
+/* Rank 0 prints what is there of rows begin .. end. */
+static cohort_status print_round(struct generate *g, size_t begin, size_t end, cohort_error *err)
+{
+    for (size_t i = begin * (size_t)g->n; ranks_rank(g->ranks) == 0 && i < end * (size_t)g->n; i++)
+        TRY(print_ready(g, i, err));
+    return COHORT_OK;
+}
+
+static cohort_status run_rounds(struct generate *g, cohort_error *err)
+{
+    const size_t most = round_rows(g);
+    for (size_t begin = 0; begin < g->n_rows; begin += most) {
+        const size_t end = g->n_rows - begin < most ? g->n_rows : begin + most;
+        g->n_asked = 0;
+        for (size_t i = begin; i < end; i++)
+            if (g->mine[i])
+                g->asked_rows[g->n_asked++] = i;
+        TRY(submit(g, err));
+        TRY(run(g, err));
+        if (ranks_count(g->ranks) == 1)
+            continue;
+        TRY(gather(g, begin, end, err));
+        TRY(ranks_agree(g->ranks, print_round(g, begin, end, err), err, err));
+    }
+    return COHORT_OK;
 }
 
 /* What the options wish of each completion beside how it is drawn. */
@@ -447,10 +603,16 @@ cohort_status command_generate(struct options *options, const struct reward_list
                                const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;
-    struct generate g = {.options = options, .observer = observer, .n = (int32_t)options_int(options, OPTION_N)};
+    struct generate g = {.options = options,
+                         .observer = observer,
+                         .ranks = options_ranks(options),
+                         .n = (int32_t)options_int(options, OPTION_N)};
     cohort_status status = COHORT_OK;
     const bool cached = options_string(options, OPTION_PROMPT_CACHE) != NULL;
-    TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER | (cached ? SESSION_HASHED : 0), observer, err));
+    ranks_set_timeout(g.ranks, options_float(options, OPTION_RANK_TIMEOUT));
+    TRY_GOTO(session_open(&g.session, options, NULL,
+                          SESSION_TOKENIZER | (cached ? SESSION_HASHED : 0) | rank_inputs_need(options), observer,
+                          err));
     end_of_text_note(&g.session, observer);
     choose_form(&g);
     TRY_GOTO(generation_file_apply(&g.session, options, observer, err));
@@ -459,14 +621,18 @@ cohort_status command_generate(struct options *options, const struct reward_list
     TRY_GOTO(row_guides_open(&g.guides, &g.session, options, observer, false, err));
     TRY_GOTO(read_rows(&g, err));
     TRY_GOTO(row_tell_template(&g.session, false, observer, err));
+    TRY_GOTO(compare(&g, err));
+    TRY_GOTO(deal(&g, err));
     choose_streams(&g);
     TRY_GOTO(open_engine(&g, err));
     TRY_GOTO(read_cache(&g, err));
     TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));
     TRY_GOTO(mem_alloc(&g.ready, g.n_rows * (size_t)g.n, sizeof *g.ready, "completions", err));
     g.start = clock_seconds();
-    TRY_GOTO(submit(&g, err));
-    status = run(&g, err);
+    status = run_rounds(&g, err);
+    g.stats = engine_stats(g.engine);
+    if (status == COHORT_OK)
+        status = share_stats(&g, err);
     if (status == COHORT_OK || status == COHORT_ERR_CANCELLED) {
         const cohort_status ended = end_document(&g, err);
         status = status == COHORT_OK ? ended : status;
@@ -490,6 +656,8 @@ cleanup:
     dataset_free(&g.data);
     mem_free(g.done);
     mem_free(g.ready);
+    mem_free(g.mine);
+    mem_free(g.asked_rows);
     mem_free(g.stop_ids);
     session_request_free(&g.pattern);
     engine_destroy(g.engine);

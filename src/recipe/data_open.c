@@ -1,5 +1,9 @@
 #include "recipe/data_open.h"
 
+#include "ranks/ranks.h"
+
+#include <string.h>
+
 enum { REPORT_EVERY = 4096 };
 
 static void tell(void *context, const char *line) { observer_message(context, "%s", line); }
@@ -9,6 +13,9 @@ cohort_status data_open_spec(struct dataset *set, const char *spec, size_t limit
 {
     const size_t n = options_list_count(options, OPTION_COLUMNS);
     const char **columns = NULL;
+    if (strcmp(spec, "-") == 0 && ranks_count(options_ranks(options)) > 1)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "-: of several ranks one has this input; give a file, which all can read");
     TRY(mem_alloc(&columns, n, sizeof *columns, "columns", err));
     for (size_t i = 0; i < n; i++)
         columns[i] = options_list_item(options, OPTION_COLUMNS, i);

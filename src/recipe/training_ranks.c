@@ -2,9 +2,8 @@
  * folder, what is asked from outside) and the others follow. */
 #include "recipe/training.h"
 
-#include "base/hash.h"
 #include "base/number.h"
-#include "recipe/run_identity.h"
+#include "recipe/rank_inputs.h"
 #include "train/lanes.h"
 
 #include <stdio.h>
@@ -150,36 +149,5 @@ cleanup:
 
 cohort_status training_compare(struct training *t, cohort_error *err)
 {
-    const struct backend *be = t->session.backend;
-    struct hash hash;
-    struct text options = {0}, inputs = {0};
-    char own[HASH_HEX], *all = NULL;
-    cohort_status status = COHORT_OK;
-    if (ranks_count(t->ranks) == 1)
-        return COHORT_OK;
-    TRY_GOTO(options_write_yaml(t->options, &options, err));
-    TRY_GOTO(run_inputs_write(&t->inputs, &inputs, err));
-    TRY_GOTO(mem_alloc(&all, (size_t)ranks_count(t->ranks), HASH_HEX, "ranks", err));
-    hash_begin(&hash);
-    hash_add_text(&hash, options.data, options.length);
-    hash_add_text(&hash, inputs.data, inputs.length);
-    hash_add_text(&hash, cohort_version(), strlen(cohort_version()));
-    hash_add_text(&hash, be->provider_bf16, strlen(be->provider_bf16));
-    hash_add_text(&hash, be->provider_f32, strlen(be->provider_f32));
-    hash_end(&hash, own);
-    TRY_GOTO(ranks_gather(t->ranks, own, HASH_HEX, all, err));
-    for (int32_t r = 1; status == COHORT_OK && r < ranks_count(t->ranks); r++)
-        if (memcmp(all, all + (size_t)r * HASH_HEX, HASH_HEX) != 0)
-            status =
-                error_set(err, COHORT_ERR_STATE,
-                          "rank %d (%s) and rank 0 (%s) are not of one run: they have other options, read another "
-                          "model, data or tokenizer, have another version of cohort or other instruction sets (--isa)",
-                          (int)r, t->ranks->hosts[r], t->ranks->hosts[0]);
-    if (status != COHORT_OK)
-        t->ranks->agreed = true; /* all see it */
-cleanup:
-    text_free(&options);
-    text_free(&inputs);
-    mem_free(all);
-    return status;
+    return rank_inputs_compare(t->ranks, t->options, t->session.backend, &t->inputs, err);
 }

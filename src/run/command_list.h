@@ -13,7 +13,7 @@
 
 /* clang-format off */
 #define COMMAND_LIST(X)                                                                                                \
-    X(GENERATE, generate, false, "generate text, or JSONL with exact log-probs",                                       \
+    X(GENERATE, generate, true,  "generate text, or JSONL with exact log-probs",                                       \
       "generate completions of prompts",                                                                               \
       "--model DIR (TEXT | --prompt TEXT | --batch FILE)",                                                             \
       "Prints the completion of the prompt as it is generated; with --batch or --format jsonl, one JSON line for each "\
@@ -61,7 +61,7 @@
       "with --resume continues from it.",                                                                              \
       "cohort grpo --model Qwen3-0.6B --data sums.jsonl --reward accuracy --out runs/sums",                            \
       "cohort grpo --config runs/sums/config.yaml --out runs/sums --resume")                                           \
-    X(EVAL, eval, false, "rewards of a model's completions on a data set",                                             \
+    X(EVAL, eval, true,  "rewards of a model's completions on a data set",                                             \
       "evaluate a checkpoint with reward functions",                                                                   \
       "--model DIR --data FILE --reward NAME",                                                                         \
       "Prints the metrics; with --format jsonl, every completion with its rewards and then the metrics.",              \

@@ -769,7 +769,7 @@ OPTION(DEVICE, "device", TEXT, "auto", FOR_COMPUTE | FOR_SCORE, "Machine", FREE,
 OPTION(ISA, "isa", ONE_OF(AUTO_OR(CPU_ISA_LIST)), "auto",
        FOR_COMPUTE | FOR_SCORE, "Machine", KEPT,
        "instruction set of the kernels; auto: the best this CPU has")
-OPTION(RANK_TIMEOUT, "rank_timeout", FLOAT(0.1, 1e6), "1800", FOR_TRAIN, "Machine", FREE,
+OPTION(RANK_TIMEOUT, "rank_timeout", FLOAT(0.1, 1e6), "1800", FOR_TRAIN | FOR_EVAL | FOR_GENERATE, "Machine", FREE,
        "seconds that a rank waits for another before the run fails (docs/RANKS.md)")
 OPTION(MEMORY_LIMIT, "memory_limit", FLOAT(0, 1e6), "0", FOR_COMPUTE | FOR_SCORE, "Machine", FREE,
        "GB that tensors may take; 0: what the machine has")

@@ -16,8 +16,6 @@ head -n 3 pairs.jsonl >held.jsonl
 ROWS=(--model model --data pairs.jsonl --eval-data held.jsonl --eval-steps 2 --steps 3 --save-steps 2 --batch-size 6 --micro-batch-tokens 300
     --learning-rate 1e-2 --optim adamw_torch --gradient-lanes 4)
 on_ranks dpo 2 dpo "${ROWS[@]}" --sync-ref-model --ref-model-sync-steps 1
-run dpo-3 3 dpo "${ROWS[@]}" --sync-ref-model --ref-model-sync-steps 1
-same_run dpo-1 dpo-3
 goes_on dpo-2 3 dpo
 run dpo-lane 0 dpo "${ROWS[@]}" --sync-ref-model --ref-model-sync-steps 1 --gradient-lanes 1
 ! cmp -s dpo-1/final/model.safetensors dpo-lane/final/model.safetensors || fail "lanes make no difference"
