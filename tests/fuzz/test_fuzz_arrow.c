@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 static void check_error(const cohort_error *err, const char *path)
@@ -67,12 +66,9 @@ static bool accepted(const uint8_t *data, size_t size)
 {
     struct arrow_file *file = NULL;
     cohort_error err = {0};
-    char path[64];
+    char path[FUZZ_PATH];
     bool accepts = false;
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
-    if (fd < 0 || write(fd, data, size) != (ssize_t)size)
-        abort();
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    const int fd = fuzz_file(data, size, path);
     if (arrow_open(&file, path, &err) == COHORT_OK) {
         check_rows(file, path);
         accepts = true;
@@ -93,23 +89,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 #ifndef COHORT_LIBFUZZER
 int main(int argc, char **argv)
 {
-    static const char *const names[] = {"small.arrow",      "small_framed.arrow", "small_zstd.arrow",
-                                        "small_lz4.arrow",  "deltas.arrow",       "replaced.arrow",
-                                        "nested.arrow",     "legacy.arrow",       "framed_deltas.arrow",
-                                        "extensions.arrow", "default.feather"};
+    static const char *const names[] = {
+        "arrow/small.arrow",         "arrow/small_framed.arrow", "arrow/small_zstd.arrow", "arrow/small_lz4.arrow",
+        "arrow/deltas.arrow",        "arrow/replaced.arrow",     "arrow/nested.arrow",     "arrow/legacy.arrow",
+        "arrow/framed_deltas.arrow", "arrow/extensions.arrow",   "arrow/default.feather"};
     enum { N = sizeof names / sizeof *names };
-    static struct text files[N];
     static struct fuzz_seed seeds[N];
-    for (size_t i = 0; i < N; i++) {
-        char path[512];
-        cohort_error err = {0};
-        snprintf(path, sizeof path, "%s/tests/fixtures/arrow/%s", COHORT_SOURCE_DIR, names[i]);
-        if (file_read(path, 0, &files[i], &err) != COHORT_OK) {
-            fprintf(stderr, "%s: %s\n", path, err.message);
-            return 1;
-        }
-        seeds[i] = (struct fuzz_seed){files[i].data, files[i].length};
-    }
+    for (size_t i = 0; i < N; i++)
+        seeds[i] = fuzz_fixture(names[i]);
     /* Marks, and numbers of 4 and 8 bytes. */
     static const char *const words[] = {"\xff\xff\xff\xff",
                                         "\x01\x01\x01\x01",
@@ -127,9 +114,6 @@ int main(int argc, char **argv)
                                        .words = words,
                                        .n_words = sizeof words / sizeof *words,
                                        .max_size = 32768};
-    const int status = fuzz_run(&target, argc, argv);
-    for (size_t i = 0; i < N; i++)
-        text_free(&files[i]);
-    return status;
+    return fuzz_run(&target, argc, argv);
 }
 #endif

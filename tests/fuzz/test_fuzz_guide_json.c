@@ -2,6 +2,8 @@
  * validator takes where they ended. */
 #include "support/guide_fuzz.h"
 
+#include "support/schema_words.h"
+
 #include "base/json_text.h"
 #include "guide/json_schema.h"
 
@@ -59,34 +61,11 @@ static const char *const texts[] = {
     "\"type\": \"string\"}, \"minProperties\": 1}",
     "{\"allOf\": [{\"prefixItems\": [true, {\"const\": [1, {\"b\": 2}]}]}, {\"type\": \"array\", \"minItems\": 1}]}",
     "{\"anyOf\": [{\"required\": [\"z\"]}, {\"type\": \"boolean\"}], \"title\": \"x\"}"};
-static const char *const words[] = {"\"$ref\": \"#\"",
-                                    "\"not\": ",
-                                    "\"items\": ",
-                                    "{",
-                                    "}",
-                                    "[",
-                                    "]",
-                                    "\"type\": \"array\"",
-                                    ",",
-                                    ":",
-                                    "\"required\": [\"a\"]",
-                                    "1e400",
-                                    "-1",
-                                    "true",
-                                    "\"pattern\": \"(a|b)*\"",
-                                    "#/$defs/n",
-                                    "\"maxLength\": 3",
-                                    "\"minItems\": 99999",
-                                    "\"multipleOf\": 0.01",
-                                    "\"minimum\": 0.5",
-                                    "\"enum\": [1, 2]",
-                                    "\"const\": {}",
-                                    "\"format\": \"ipv6\"",
-                                    "\\u0000",
-                                    "\"additionalProperties\": ",
-                                    "\"allOf\": [",
-                                    "\"anyOf\": [{}, ",
-                                    "\"propertyNames\""};
+static const char *const words[] = {
+    SCHEMA_WORDS,           "\"pattern\": \"(a|b)*\"",    "\"maxLength\": 3", "\"minItems\": 99999",
+    "\"multipleOf\": 0.01", "\"minimum\": 0.5",           "\"enum\": [1, 2]", "\"const\": {}",
+    "\"format\": \"ipv6\"", "\"additionalProperties\": ", "\"allOf\": [",     "\"anyOf\": [{}, ",
+    "\"propertyNames\""};
 
 int main(int argc, char **argv)
 {

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 static void check_error(const cohort_error *err, const char *path)
@@ -71,12 +70,9 @@ static bool accepted(const uint8_t *data, size_t size, unsigned step)
 {
     struct parquet_file *file = NULL;
     cohort_error err = {0};
-    char path[64];
+    char path[FUZZ_PATH];
     bool accepts = false;
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
-    if (fd < 0 || write(fd, data, size) != (ssize_t)size)
-        abort();
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    const int fd = fuzz_file(data, size, path);
     if (parquet_open(&file, path, &err) == COHORT_OK) {
         check_rows(file, path, step);
         accepts = true;
@@ -141,32 +137,31 @@ int main(int argc, char **argv)
                                         "wrong_within",
                                         "wrong_index"};
     enum { N = sizeof names / sizeof *names };
-    static struct text files[2 * N];
+    static struct text parts[N];
     static struct fuzz_seed seeds[2 * N];
     for (size_t i = 0; i < N; i++) {
-        char path[512];
+        char name[64];
         cohort_error err = {0};
-        struct text *whole = &files[2 * i], *parts = &files[2 * i + 1];
         uint32_t footer = 0;
         uint16_t numbers[2] = {0, (uint16_t)i};
-        snprintf(path, sizeof path, "%s/tests/fixtures/parquet/%s.parquet", COHORT_SOURCE_DIR, names[i]);
-        if (file_read(path, 0, whole, &err) != COHORT_OK || whole->length < 12 || whole->length > UINT16_MAX) {
-            fprintf(stderr, "%s: %s\n", path, err.message);
+        snprintf(name, sizeof name, "parquet/%s.parquet", names[i]);
+        const struct fuzz_seed whole = seeds[2 * i] = fuzz_fixture(name);
+        const char *bytes = whole.data;
+        if (whole.size < 12 || whole.size > UINT16_MAX) {
+            fprintf(stderr, "%s is of another size than a seed\n", name);
             return 1;
         }
-        memcpy(&footer, whole->data + whole->length - 8, 4);
-        numbers[0] = (uint16_t)(whole->length - 12 - footer);
-        if (text_append(parts, (const char *)numbers, 4, &err) != COHORT_OK ||
-            text_append(parts, whole->data + 4, whole->length - 12, &err) != COHORT_OK)
+        memcpy(&footer, bytes + whole.size - 8, 4);
+        numbers[0] = (uint16_t)(whole.size - 12 - footer);
+        if (text_append(&parts[i], (const char *)numbers, 4, &err) != COHORT_OK ||
+            text_append(&parts[i], bytes + 4, whole.size - 12, &err) != COHORT_OK)
             return 1;
         /* A seed that is refused would leave most of the reader untouched. */
-        if (!accepted((const uint8_t *)whole->data, whole->length, 0) ||
-            !accepted_parts((const uint8_t *)parts->data, parts->length)) {
-            fprintf(stderr, "%s is refused\n", path);
+        if (!accepted(whole.data, whole.size, 0) || !accepted_parts((const uint8_t *)parts[i].data, parts[i].length)) {
+            fprintf(stderr, "%s is refused\n", name);
             return 1;
         }
-        seeds[2 * i] = (struct fuzz_seed){whole->data, whole->length};
-        seeds[2 * i + 1] = (struct fuzz_seed){parts->data, parts->length};
+        seeds[2 * i + 1] = (struct fuzz_seed){parts[i].data, parts[i].length};
     }
     /* Heads of Thrift's fields with numbers that matter, and runs. */
     static const char *const words[] = {"\x15\x02",
@@ -193,8 +188,8 @@ int main(int argc, char **argv)
                                        .n_words = sizeof words / sizeof *words,
                                        .max_size = 32768};
     const int status = fuzz_run(&target, argc, argv);
-    for (size_t i = 0; i < 2 * N; i++)
-        text_free(&files[i]);
+    for (size_t i = 0; i < N; i++)
+        text_free(&parts[i]);
     return status;
 }
 #endif

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* What the reader promises of a file that it accepts. */
@@ -39,11 +38,8 @@ static bool accepted(const uint8_t *data, size_t size)
     bool accepts = false;
     struct safetensors file;
     cohort_error err = {0};
-    char path[64];
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
-    if (fd < 0 || write(fd, data, size) != (ssize_t)size)
-        abort();
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    char path[FUZZ_PATH];
+    const int fd = fuzz_file(data, size, path);
     if (safetensors_open(&file, path, &err) == COHORT_OK) {
         check(&file);
         safetensors_close(&file);

@@ -2,6 +2,8 @@
  * the same twice. An input is the schema, a line end, and the completion. */
 #include "support/fuzz.h"
 
+#include "support/schema_words.h"
+
 #include "base/error.h"
 #include "reward/reward.h"
 
@@ -62,26 +64,8 @@ static const char *const texts[] = {
     "\"items\": {\"allOf\": [{}, true]}, \"uniqueItems\": true, \"maxItems\": 3}\nso [1, 1.0, {\"b\": \"}\"}] it is",
     "\"additionalProperties\": {\"anyOf\": [{}]}, \"propertyNames\": {\"maxLength\": 2}}\n<think>{</think>{\"ab\": "
     "null}"};
-static const char *const words[] = {"\"$ref\": \"#\"",
-                                    "\"not\": ",
-                                    "\"items\": ",
-                                    "{",
-                                    "}",
-                                    "[",
-                                    "]",
-                                    "\"type\": \"array\"",
-                                    ",",
-                                    ":",
-                                    "\"required\": [\"a\"]",
-                                    "1e400",
-                                    "-1",
-                                    "true",
-                                    "\"pattern\": \"(a+)+$\"",
-                                    "#/$defs/n",
-                                    "\"contains\"",
-                                    "\"uniqueItems\": true",
-                                    "</think>",
-                                    "\\u0000"};
+static const char *const words[] = {SCHEMA_WORDS, "\"pattern\": \"(a+)+$\"", "\"contains\"", "\"uniqueItems\": true",
+                                    "</think>"};
 
 int main(int argc, char **argv)
 {

@@ -17,10 +17,25 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* libFuzzer's entry: takes any bytes, must return 0 and keep no state that changes the next call. A
  * broken property is abort(), a memory error is the sanitizer's to find. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* The bytes as a file, for readers that want a path: its descriptor, which the caller closes. */
+enum { FUZZ_PATH = 64 };
+static inline int fuzz_file(const uint8_t *data, size_t size, char path[FUZZ_PATH])
+{
+    const int fd = memfd_create("fuzz", MFD_CLOEXEC);
+    if (fd < 0 || write(fd, data, size) != (ssize_t)size)
+        abort();
+    snprintf(path, FUZZ_PATH, "/proc/self/fd/%d", fd);
+    return fd;
+}
 
 struct fuzz_seed {
     const void *data;
@@ -45,6 +60,8 @@ struct fuzz_target {
  * a failure). An input that kills the process is left in the temporary folder as
  * cohort-fuzz-NAME-PID; the path is printed at start. Returns the exit status of main. */
 int fuzz_run(const struct fuzz_target *target, int argc, char **argv);
+/* A file of tests/fixtures, whose bytes stay for the life of the process. Where it cannot be read that ends with status 1. */
+struct fuzz_seed fuzz_fixture(const char *name);
 /* The same with texts as seeds, in place of the target's. */
 int fuzz_run_texts(const struct fuzz_target *target, const char *const *texts, size_t n_texts, int argc, char **argv);
 

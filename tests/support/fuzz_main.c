@@ -250,6 +250,22 @@ int fuzz_run(const struct fuzz_target *target, int argc, char **argv)
     return 0;
 }
 
+struct fuzz_seed fuzz_fixture(const char *name)
+{
+    static struct text *kept[256]; /* for whoever looks for what is lost */
+    static size_t n;
+    char path[512];
+    cohort_error err = {0};
+    struct text *text = calloc(1, sizeof *text);
+    snprintf(path, sizeof path, "%s/tests/fixtures/%s", COHORT_SOURCE_DIR, name);
+    if (text == NULL || n == sizeof kept / sizeof *kept || file_read(path, 0, text, &err) != COHORT_OK) {
+        fprintf(stderr, "%s: %s\n", path, err.message);
+        exit(1);
+    }
+    kept[n++] = text;
+    return (struct fuzz_seed){text->data, text->length};
+}
+
 int fuzz_run_texts(const struct fuzz_target *target, const char *const *texts, size_t n_texts, int argc, char **argv)
 {
     struct fuzz_seed *seeds = malloc(n_texts * sizeof *seeds);
