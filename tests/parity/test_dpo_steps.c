@@ -68,35 +68,26 @@ static struct preference_config config_of(const json_t *settings)
 }
 
 /* With micro-batches of so many tokens. */
-static void check_run(struct backend *backend, const char *isa, int64_t micro_tokens, const char *name,
-                      const json_t *run, int64_t stride, int64_t least, const struct pairs *pairs,
-                      const struct safetensors *expected, struct tally *values, struct tally *gradients)
+static void check_run(struct backend *backend, const char *isa, int64_t micro_tokens, const struct preference_run *run,
+                      const struct pairs *pairs, struct tally *values, struct tally *gradients)
 {
     const struct preference_batch batch = {.trees = pairs->trees, .n = pairs->n, .reference = pairs->reference};
     struct model_test test;
-    struct metrics metrics = {0};
     char what[100];
     cohort_error err = {0};
     model_test_open(&test, backend, "model_tied", DTYPE_F32);
-    /* With beta1 = 0 and no clipping the first moment is the gradient. */
     struct preference dpo = {.model = test.model,
                              .runner = &test.runner,
                              .optimizer = {.beta1 = 0.0f, .beta2 = 0.999f, .eps = 1e-8f},
                              .schedule.learning_rate = 1e-3,
-                             .config = config_of(json_object_get(run, "settings"))};
+                             .config = config_of(json_object_get(run->json, "settings"))};
     must(preference_check(&dpo.config, &err), &err);
     test.runner.extras = preference_extras(&dpo);
     model_test_plan(&test, micro_tokens, 2 * MOST_PAIRS, DECODER_TRAIN, 0);
-    snprintf(what, sizeof what, "%s, %s, %lld tokens", name, isa, (long long)micro_tokens);
-    must(preference_evaluate(&dpo, &batch, &metrics, &err), &err);
-    compare_metrics(&metrics, "eval_", json_object_get(run, "eval"), values, what);
-    must(preference_step(&dpo, &batch, &metrics, &err), &err);
+    snprintf(what, sizeof what, "%s, %s, %lld tokens", run->name, isa, (long long)micro_tokens);
+    compare_run(&test, &dpo, &batch, run, values, gradients, what);
     assert_int_equal(test.runner.packing.n_micro > 1, micro_tokens < 1000);
     assert_int_equal(test.runner.packing.n_slices > pairs->n, micro_tokens < 60);
-    assert_string_equal(dpo.warning, "");
-    compare_metrics(&metrics, "", json_object_get(run, "figures"), values, what);
-    compare_gradients(&test, name, stride, least, expected, gradients, what);
-    metrics_free(&metrics);
     preference_free(&dpo);
     model_test_close(&test);
 }
@@ -132,10 +123,11 @@ static void test_losses(void **state)
         {
             /* Whole; in micro-batches of whole pairs; and so that sides of a pair are apart. */
             const int64_t sizes[] = {1000, 60, longest_row(&pairs)};
-            const int64_t stride = is_whole(cases, name) ? 1 : (int64_t)json_number(cases, "stride");
+            const struct preference_run one = {name, run,
+                                               is_whole(cases, name) ? 1 : (int64_t)json_number(cases, "stride"),
+                                               (int64_t)json_number(cases, "least"), &expected};
             for (size_t s = 0; s < 3; s++)
-                check_run(backend, isa, sizes[s], name, run, stride, (int64_t)json_number(cases, "least"), &pairs,
-                          &expected, &values, &gradients);
+                check_run(backend, isa, sizes[s], &one, &pairs, &values, &gradients);
             n++;
         }
         backend_destroy(backend);

@@ -67,8 +67,9 @@ static void check_run(struct backend *backend, const char *isa, int64_t micro_to
 {
     static struct pairs pairs;
     const json_t *rows = json_object_get(run, "rows");
+    const struct preference_run one = {name, run, (int64_t)json_number(cases, "stride"),
+                                       (int64_t)json_number(cases, "least"), expected};
     struct model_test test;
-    struct metrics metrics = {0};
     char what[100];
     cohort_error err = {0};
     model_test_open(&test, backend, "model_tied", DTYPE_F32);
@@ -86,13 +87,8 @@ static void check_run(struct backend *backend, const char *isa, int64_t micro_to
     test.runner.extras = preference_extras(&p);
     model_test_plan(&test, micro_tokens, 2 * MOST_PAIRS, DECODER_TRAIN, 0);
     snprintf(what, sizeof what, "%s, %s, %lld tokens", name, isa, (long long)micro_tokens);
-    must(preference_step(&p, &batch, &metrics, &err), &err);
+    compare_run(&test, &p, &batch, &one, values, gradients, what);
     assert_int_equal(test.runner.packing.n_micro > 1, micro_tokens < 1000);
-    assert_string_equal(p.warning, "");
-    compare_metrics(&metrics, "", json_object_get(run, "figures"), values, what);
-    compare_gradients(&test, name, (int64_t)json_number(cases, "stride"), (int64_t)json_number(cases, "least"),
-                      expected, gradients, what);
-    metrics_free(&metrics);
     preference_free(&p);
     model_test_close(&test);
 }

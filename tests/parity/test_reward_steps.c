@@ -64,16 +64,10 @@ static struct preference trainer(struct model_test *test, const json_t *settings
     return reward;
 }
 
-struct run {
-    const char *name;
-    const json_t *json;
-    int64_t stride, least;
-    const struct safetensors *expected;
-};
-
 /* In micro-batches of so many tokens. */
 static void check_run(struct backend *backend, const char *isa, int64_t micro_tokens, enum decoder_mode mode,
-                      const struct run *run, const struct sequences *s, struct tally *values, struct tally *gradients)
+                      const struct preference_run *run, const struct sequences *s, struct tally *values,
+                      struct tally *gradients)
 {
     const json_t *settings = json_object_get(run->json, "settings");
     const struct preference_batch batch = {.trees = s->trees,
@@ -81,21 +75,13 @@ static void check_run(struct backend *backend, const char *isa, int64_t micro_to
                                            .margins =
                                                json_is_true(json_object_get(settings, "margins")) ? s->margins : NULL};
     struct model_test test;
-    struct metrics metrics = {0};
     char what[100];
-    cohort_error err = {0};
     model_test_open(&test, backend, "classifier_qwen3", DTYPE_F32);
-    struct preference reward = trainer(&test, settings, 0.0f, 1e-3, 0.0); /* the first moment is the gradient */
+    struct preference reward = trainer(&test, settings, 0.0f, 1e-3, 0.0);
     model_test_plan(&test, micro_tokens, 2 * MOST_PAIRS, mode, 0);
     snprintf(what, sizeof what, "%s, %s, %lld tokens", run->name, isa, (long long)micro_tokens);
-    must(preference_evaluate(&reward, &batch, &metrics, &err), &err);
-    compare_metrics(&metrics, "eval_", json_object_get(run->json, "eval"), values, what);
-    must(preference_step(&reward, &batch, &metrics, &err), &err);
+    compare_run(&test, &reward, &batch, run, values, gradients, what);
     assert_int_equal(test.runner.packing.n_micro > 1, micro_tokens < 1000);
-    assert_string_equal(reward.warning, "");
-    compare_metrics(&metrics, "", json_object_get(run->json, "figures"), values, what);
-    compare_gradients(&test, run->name, run->stride, run->least, run->expected, gradients, what);
-    metrics_free(&metrics);
     preference_free(&reward);
     model_test_close(&test);
 }
@@ -122,7 +108,7 @@ static void test_steps(void **state)
         json_object_foreach(json_object_get(cases, "runs"), name, json)
         {
             const int64_t stride = strcmp(name, "both") == 0 ? 1 : (int64_t)json_number(cases, "stride");
-            const struct run run = {name, json, stride, (int64_t)json_number(cases, "least"), &expected};
+            const struct preference_run run = {name, json, stride, (int64_t)json_number(cases, "least"), &expected};
             /* Whole; in micro-batches of whole pairs; so that sides of a pair are apart; and nothing shared. */
             if (test_options.small && stride > 1)
                 continue;

@@ -74,6 +74,33 @@ static inline void compare_gradients(struct model_test *test, const char *name, 
     }
 }
 
+/* A run of a fixture: what one step gives, and before it a held-out evaluation, where the fixture has one. */
+struct preference_run {
+    const char *name;
+    const json_t *json;
+    int64_t stride, least; /* of compare_gradients */
+    const struct safetensors *expected;
+};
+
+/* That step, of a trainer whose first moment is the gradient (beta1 is 0, and nothing is clipped). */
+static inline void compare_run(struct model_test *test, struct preference *trainer,
+                               const struct preference_batch *batch, const struct preference_run *run,
+                               struct tally *values, struct tally *gradients, const char *what)
+{
+    const json_t *eval = json_object_get(run->json, "eval");
+    struct metrics metrics = {0};
+    cohort_error err = {0};
+    if (eval != NULL) {
+        must(preference_evaluate(trainer, batch, &metrics, &err), &err);
+        compare_metrics(&metrics, "eval_", eval, values, what);
+    }
+    must(preference_step(trainer, batch, &metrics, &err), &err);
+    assert_string_equal(trainer->warning, "");
+    compare_metrics(&metrics, "", json_object_get(run->json, "figures"), values, what);
+    compare_gradients(test, run->name, run->stride, run->least, run->expected, gradients, what);
+    metrics_free(&metrics);
+}
+
 /* Weights against the fixture's, by tensor: the difference as a share of how far the tensor has moved from start. */
 static inline void compare_weights(const struct model *model, const struct model *start, const char *name,
                                    int64_t large_stride, int64_t least, const struct safetensors *expected,
