@@ -491,8 +491,7 @@ static cohort_status observe_group(struct episodes *e, const struct episodes_sta
         if (same_prompt(first, live->begun))
             continue;
         if (!e->warned)
-            observer_message(e->observer,
-                             "warning: the environment gives the members of a group different prompts though their "
+            episodes_tell(e, "warning: the environment gives the members of a group different prompts though their "
                              "seed is one; those that differ from the first are left out (environments/end/protocol)");
         e->warned = true;
         TRY(finish(e, live, ENVIRONMENT_PROTOCOL, err));
@@ -647,6 +646,7 @@ cohort_status episodes_end(struct episodes *e, const struct completion *completi
     if (e->environment == NULL)
         return COHORT_OK;
     TRY(figures_of(e, &f, err));
+    TRY(episodes_share_words(e, err));
     for (int32_t i = 0; i < n; i++) {
         const json_t *story = completions[i].episode;
         calls += count_of(story, "calls");

@@ -26,6 +26,7 @@ struct episodes {
     struct session *session;         /* borrowed */
     struct row_style style;
     const cohort_observer *observer; /* borrowed */
+    struct text said;                /* what programs of another rank than 0 say to people, until that one tells it */
     int32_t max_turns;               /* of the model; 0: no limit */
     int32_t max_iterations;          /* of calling tools; -1: no limit */
     bool per_turn;                   /* rewards of turns stand at their tokens */

@@ -15,6 +15,10 @@ cohort_status episodes_deal(struct episodes *episodes, const struct episodes_sta
 /* The prompts that environments changed, of which each rank asked those of its own. */
 cohort_status episodes_share_prompts(const struct episodes *episodes, const struct episodes_start *start,
                                      cohort_error *err);
+/* A line that a program, or the environment of it, says to people: rank 0 tells it, others keep it for
+ * episodes_share_words. */
+void episodes_tell(void *episodes, const char *line);
+cohort_status episodes_share_words(struct episodes *episodes, cohort_error *err);
 /* What is counted of a rollout, and measured: sums over ranks; of times of answers the longest. */
 struct episodes_figures {
     int64_t turns, waiting, waited, late, deaths, tokens, steps, set_back;

@@ -7,8 +7,6 @@
 #include <math.h>
 #include <string.h>
 
-static void tell(void *context, const char *line) { observer_message(context, "%s", line); }
-
 /* ---- The reward ---- */
 
 /* A turn's reward stands at the turn's last token, that of the whole episode at the completion's last. */
@@ -71,8 +69,8 @@ static cohort_status open_environment(struct episodes *e, const struct options *
                                     .seed = e->seed & (((uint64_t)1 << 53) - 1),
                                     .run = run,
                                     .stop = options_stop(options),
-                                    .tell = e->observer == NULL ? NULL : tell,
-                                    .tell_context = (void *)(uintptr_t)e->observer};
+                                    .tell = e->observer == NULL ? NULL : episodes_tell,
+                                    .tell_context = e};
     const char *label = spec != NULL ? spec : bound->name;
     TRY(mem_strdup(&e->label, label, strlen(label), err));
     if (spec != NULL) {
@@ -151,6 +149,7 @@ void episodes_close(struct episodes *e)
     environment_close(e->environment);
     reward_destroy(e->reward);
     text_free(&e->command);
+    text_free(&e->said);
     mem_free(e->label);
     mem_free(e->owned[0]);
     mem_free(e->owned[1]);

@@ -44,10 +44,11 @@ cohort_status episodes_compare(const struct episodes *e, cohort_error *err)
     TRY_GOTO(ranks_gather(e->ranks, &own, sizeof own, all, err));
     for (int32_t r = 1; r < count && status == COHORT_OK; r++)
         if (memcmp(&all[r], &all[0], sizeof *all) != 0)
-            status = error_set(err, COHORT_ERR_STATE,
-                               "environment '%.200s': on rank %d (%s) it has other tools, rewards or observations than on "
-                               "rank 0 (%s); start the same program on all",
-                               e->label, (int)r, e->ranks->hosts[r], e->ranks->hosts[0]);
+            status =
+                error_set(err, COHORT_ERR_STATE,
+                          "environment '%.200s': on rank %d (%s) it has other tools, rewards or observations than on "
+                          "rank 0 (%s); start the same program on all",
+                          e->label, (int)r, e->ranks->hosts[r], e->ranks->hosts[0]);
     if (status != COHORT_OK)
         e->ranks->agreed = true; /* all see it */
 cleanup:
@@ -110,6 +111,37 @@ cohort_status episodes_share_prompts(const struct episodes *e, const struct epis
             TRY_GOTO(unpack_prompt(&all[r], &at, start->prompts, start->n_prompts, err));
 cleanup:
     text_free(&own);
+    ranks_texts_free(e->ranks, all);
+    return status;
+}
+
+/* ---- What programs say ---- */
+
+void episodes_tell(void *episodes, const char *line)
+{
+    enum { MOST_BYTES = 1 << 16 }; /* of a rollout */
+    struct episodes *e = episodes;
+    if (ranks_rank(e->ranks) == 0)
+        observer_message(e->observer, "%s", line);
+    else if (e->said.length < MOST_BYTES) /* a line that finds no memory is lost */
+        (void)text_printf(&e->said, NULL, "%s\n", line);
+}
+
+cohort_status episodes_share_words(struct episodes *e, cohort_error *err)
+{
+    struct text *all = NULL;
+    cohort_status status = COHORT_OK;
+    if (ranks_count(e->ranks) == 1)
+        return COHORT_OK;
+    TRY_GOTO(ranks_gather_texts(e->ranks, &e->said, &all, err));
+    text_free(&e->said);
+    for (int32_t r = 1; ranks_rank(e->ranks) == 0 && r < ranks_count(e->ranks); r++)
+        for (size_t at = 0, length; at < all[r].length; at += length + 1) {
+            length = strcspn(all[r].data + at, "\n");
+            observer_message(e->observer, "rank %d (%s): %.*s", (int)r, e->ranks->hosts[r], (int)length,
+                             all[r].data + at);
+        }
+cleanup:
     ranks_texts_free(e->ranks, all);
     return status;
 }

@@ -43,6 +43,7 @@ for line in sys.stdin:
     if m["type"] == "hello":
         say(type="ready", protocol=1, name="observes", version="1", concurrency=6, tools=[], observes=True)
     elif m["type"] == "begin":
+        say(type="log", message="begins %d" % m["group"])
         say(type="reply", id=m["id"], turn=0, observation=" from %d" % (m["seed"] % 1000))
     elif m["type"] == "turn":
         say(type="end", id=m["id"], turn=m["turn"], reward=len(m["text"]) % 7 / 3, metrics={"third": m["tokens_used"] / 3})
@@ -52,6 +53,7 @@ PY
 on_ranks observes 3 "${TURNS[@]}" --environment "exec:python3 observes.py"
 same_turns observes-1 observes-3
 grep -q '"prompt": "[^"]*count [0-9] from [0-9]' observes-3/completions.jsonl || fail "no prompt was observed"
+grep -q '^rank [12] (.*begins [0-2]$' observes-3.log || { cat observes-3.log >&2; fail "what programs of other ranks say is lost"; }
 # A program that is another one on another rank.
 sed 's/observes=True/observes=__import__("os").environ["OMPI_COMM_WORLD_RANK"] == "0"/' observes.py >two.py
 ! job 2 "${TURNS[@]}" --environment "exec:python3 two.py" --out two >log 2>&1 || fail "programs of two kinds were taken"
