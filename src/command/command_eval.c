@@ -103,8 +103,6 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     if (options_string(options, OPTION_DATA) == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no prompts given: pass --data FILE");
     ranks_set_timeout(ranks, options_float(options, OPTION_RANK_TIMEOUT));
-    if (ranks_count(ranks) > 1 && options_bool(options, OPTION_CHOICES))
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "--choices runs as one process: start it without mpirun or srun");
     TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER | rank_inputs_need(options), observer, err));
     if (options_bool(options, OPTION_CHOICES)) {
         status = choices_run(&session, options, observer, err);

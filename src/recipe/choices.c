@@ -5,6 +5,7 @@
 #include "recipe/data_open.h"
 #include "recipe/json_rows.h"
 #include "recipe/likelihood.h"
+#include "recipe/rank_inputs.h"
 #include "recipe/row_prompt.h"
 #include "train/metrics.h"
 
@@ -15,7 +16,10 @@
 enum { BY_SUM, BY_CHARACTERS, BY_BYTES, BY_TOKENS, N_MEASURES };
 static const char *const measures[N_MEASURES] = {"acc", "acc_norm", "acc_bytes", "acc_tokens"};
 
-enum { MOST_CHOICES = 1024, AT_ONCE = 32 /* questions that are computed between two looks at the observer */ };
+enum {
+    MOST_CHOICES = 1024,
+    AT_ONCE = 32 /* questions of a rank that are computed between two looks at the observer */
+};
 
 struct choice {
     int32_t *tokens;
@@ -211,6 +215,20 @@ cleanup:
     return status;
 }
 
+/* Whether all ranks have the same model and questions. */
+static cohort_status compare_ranks(const struct choices *c, const struct dataset *data, cohort_error *err)
+{
+    struct run_inputs inputs = {0};
+    if (ranks_count(options_ranks(c->options)) == 1)
+        return COHORT_OK;
+    const cohort_status status =
+        run_inputs_add(&inputs, INPUT_DATA, options_string(c->options, OPTION_DATA), data->sha256, err);
+    if (status == COHORT_OK)
+        return rank_inputs_compare_session(options_ranks(c->options), c->options, c->session, &inputs, err);
+    run_inputs_free(&inputs);
+    return status;
+}
+
 static cohort_status read_questions(struct choices *c, cohort_error *err)
 {
     const size_t limit = (size_t)options_int_or(c->options, OPTION_EVAL_LIMIT, 0);
@@ -227,6 +245,8 @@ static cohort_status read_questions(struct choices *c, cohort_error *err)
         status = read_question(c, &c->questions[c->n++], row, place, err);
         json_decref(row);
     }
+    if (status == COHORT_OK)
+        status = compare_ranks(c, &data, err);
 cleanup:
     dataset_free(&data);
     return status;
@@ -236,12 +256,14 @@ cleanup:
 
 static cohort_status compute(struct choices *c, size_t from, size_t to, cohort_error *err)
 {
-    struct tree trees[AT_ONCE];
+    struct tree *trees = NULL;
     float **logp = NULL;
     size_t n = 0;
+    cohort_status status = COHORT_OK;
     for (size_t i = from; i < to; i++)
         n += c->questions[i].n;
-    TRY(mem_alloc(&logp, n, sizeof *logp, "log-probs", err));
+    TRY_GOTO(mem_alloc(&trees, to - from, sizeof *trees, "questions", err));
+    TRY_GOTO(mem_alloc(&logp, n, sizeof *logp, "log-probs", err));
     n = 0;
     for (size_t i = from; i < to; i++) {
         const struct question *q = &c->questions[i];
@@ -252,7 +274,9 @@ static cohort_status compute(struct choices *c, size_t from, size_t to, cohort_e
         for (size_t k = 0; k < q->n; k++)
             logp[n++] = q->logp[k];
     }
-    const cohort_status status = likelihood_of(&c->likelihood, trees, (int32_t)(to - from), 1.0f, logp, err);
+    status = likelihood_of(&c->likelihood, trees, (int32_t)(to - from), 1.0f, logp, err);
+cleanup:
+    mem_free(trees);
     mem_free(logp);
     return status;
 }
@@ -280,9 +304,10 @@ static cohort_status choose(struct question *q, size_t index, cohort_error *err)
 static cohort_status compute_all(struct choices *c, cohort_error *err)
 {
     const double start = clock_seconds();
+    const size_t at_once = AT_ONCE * (size_t)ranks_count(c->likelihood.runner.ranks);
     TRY(likelihood_open(&c->likelihood, c->session, session_pass_tokens(c->session->model), c->longest, err));
-    for (size_t i = 0; i < c->n; i += AT_ONCE) {
-        const size_t to = i + AT_ONCE < c->n ? i + AT_ONCE : c->n;
+    for (size_t i = 0; i < c->n; i += at_once) {
+        const size_t to = i + at_once < c->n ? i + at_once : c->n;
         TRY(compute(c, i, to, err));
         for (size_t k = i; k < to; k++)
             TRY(choose(&c->questions[k], k, err));
@@ -370,9 +395,10 @@ cohort_status choices_run(struct session *session, const struct options *options
 {
     struct choices c = {.session = session, .options = options, .observer = observer, .style = row_style(options)};
     cohort_status status = COHORT_OK;
+    c.likelihood.runner.ranks = options_ranks(options);
     TRY_GOTO(read_questions(&c, err));
     TRY_GOTO(compute_all(&c, err));
-    TRY_GOTO(print(&c, err));
+    TRY_GOTO(ranks_agree(c.likelihood.runner.ranks, print(&c, err), err, err));
 cleanup:
     for (size_t i = 0; i < c.n; i++)
         question_free(&c.questions[i]);

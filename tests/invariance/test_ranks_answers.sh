@@ -44,6 +44,12 @@ timeless() { sed -E 's/, "eval_(rollout|environments\/latency)[^"]*": [^,}]*//g'
 job 2 "${TURNS[@]}" 2>log | timeless >b || fail "$(cat log)"
 same a b "an evaluation of episodes"
 
+for i in $(seq 40); do printf '{"prompt": "question %d", "choices": [" a", " bcd", " %d"], "answer": %d}\n' $i $((i * i)) $((i % 3)); done >choices.jsonl
+CHOICES=(eval --model model --data choices.jsonl --choices --format jsonl)
+"$COHORT" "${CHOICES[@]}" --device cpu --threads 1 >a 2>log || fail "$(cat log)"
+job 2 "${CHOICES[@]}" >b 2>log || fail "$(cat log)"
+same a b "questions with choices"
+
 # What is one process's is refused by name.
 refused() {
     local pattern=$1
