@@ -5,12 +5,12 @@ if(NOT COHORT_TESTS)
   return()
 endif()
 set(COHORT_DEVICE_TESTS test_model test_distill_steps test_classifier test_optimizers test_aux_loss test_grpo_steps test_grpo_hundred test_reward_steps test_split test_loss_split test_sft_steps test_sft_split test_param_set test_model_adapter test_adapter_gradients test_linear test_operations test_invariance test_engine_pool test_constraint test_guided_batch
-    test_prompt_embeddings test_episode test_trainer test_reference_sync test_step_rows test_turns test_engine_mix test_draft_model test_first_token test_prefix test_wishes)
+    test_prompt_embeddings test_episode test_trainer test_reference_sync test_step_rows test_turns test_engine_mix test_draft_model test_first_token test_rotating_window test_prefix test_wishes)
 
 if(COHORT_EMULATED)
   foreach(source parity/test_model parity/test_distill_steps parity/test_classifier parity/test_optimizers parity/test_grpo_steps parity/test_reward_steps parity/test_sft_steps parity/test_aux_loss parity/test_adapter_gradients grad/test_split grad/test_param_set grad/test_model_adapter grad/test_linear grad/test_operations
          invariance/test_invariance invariance/test_constraint invariance/test_guided_batch invariance/test_loss_split invariance/test_sft_split invariance/test_trainer grad/test_episode
-         parity/test_reference_sync invariance/test_step_rows unit/test_prompt_embeddings invariance/test_turns invariance/test_engine_mix invariance/test_draft_model invariance/test_first_token)
+         parity/test_reference_sync invariance/test_step_rows unit/test_prompt_embeddings invariance/test_turns invariance/test_engine_mix invariance/test_draft_model invariance/test_first_token invariance/test_rotating_window)
     get_filename_component(name ${source} NAME)
     set(name ${name}_emulated)
     add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/${source}.c ${PROJECT_SOURCE_DIR}/tests/support/tiny_model.c)

@@ -46,7 +46,7 @@ static struct attention_forward attention_params(const struct layer_run *r)
                                       .n_spans = r->batch->n_spans,
                                       .seqs = r->batch->seqs,
                                       .spans = r->batch->spans,
-                                      .position = r->work->position,
+                                      .position = r->batch->shifted ? r->work->key_position : r->work->position,
                                       .q = r->acts->q,
                                       .k = r->state.k,
                                       .v = r->state.v,

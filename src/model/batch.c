@@ -12,6 +12,8 @@ cohort_status batch_reserve(struct batch *batch, size_t tokens, size_t seqs, siz
     capacity = batch->token_capacity;
     TRY(mem_grow(&batch->position, &capacity, tokens, sizeof *batch->position, "batch positions", err));
     capacity = batch->token_capacity;
+    TRY(mem_grow(&batch->key_position, &capacity, tokens, sizeof *batch->key_position, "batch positions", err));
+    capacity = batch->token_capacity;
     TRY(mem_grow(&batch->kv_row, &capacity, tokens, sizeof *batch->kv_row, "batch rows", err));
     batch->token_capacity = capacity;
     TRY(mem_grow(&batch->vectors, &batch->vectors_capacity, seqs, sizeof *batch->vectors, "batch vectors", err));
@@ -23,6 +25,7 @@ void batch_clear(struct batch *batch)
 {
     batch->n_tokens = batch->n_seqs = batch->n_spans = batch->n_trees = batch->n_vectors = 0;
     batch->noise = NULL;
+    batch->shifted = false;
 }
 
 cohort_status batch_add_routes(struct batch *batch, int32_t n, int32_t count, const uint16_t *routes, int32_t width,
@@ -46,6 +49,7 @@ void batch_free(struct batch *batch)
 {
     mem_free(batch->token);
     mem_free(batch->position);
+    mem_free(batch->key_position);
     mem_free(batch->kv_row);
     mem_free(batch->vectors);
     mem_free(batch->seqs);
@@ -66,11 +70,20 @@ void batch_add_seq(struct batch *batch, const int32_t *tokens, int32_t n, int32_
                                   .tree = tree};
     for (int32_t i = 0; i < n; i++) {
         batch->token[batch->n_tokens + i] = tokens[i];
-        batch->position[batch->n_tokens + i] = first_position + i;
+        batch->position[batch->n_tokens + i] = batch->key_position[batch->n_tokens + i] = first_position + i;
     }
     batch->n_tokens += n;
     if (tree >= batch->n_trees)
         batch->n_trees = tree + 1;
+}
+
+void batch_shift(struct batch *batch, int32_t left_out)
+{
+    struct attention_seq *seq = &batch->seqs[batch->n_seqs - 1];
+    seq->first_position -= left_out;
+    for (int32_t i = 0; i < seq->n_queries; i++)
+        batch->key_position[seq->query_row + i] -= left_out;
+    batch->shifted = batch->shifted || left_out > 0;
 }
 
 void batch_add_span(struct batch *batch, int32_t position, int32_t row, int32_t length)

@@ -59,6 +59,7 @@ cohort_status decoder_work_plan(struct decoder_work *work, struct arena *arena, 
     work->token = arena_take(arena, T * sizeof(int32_t));
     work->position = arena_take(arena, T * sizeof(int32_t));
     work->kv_row = arena_take(arena, T * sizeof(int32_t));
+    work->key_position = mode == DECODER_INFER ? arena_take(arena, T * sizeof(int32_t)) : NULL;
     work->noise_scale = work->noisy ? arena_take(arena, T * sizeof(float)) : NULL;
     work->noise_stream = work->noisy ? arena_take(arena, T * sizeof(uint64_t)) : NULL;
     work->x = arena_take(arena, (mode == DECODER_INFER ? 1 : L + 1) * T * C * sizeof(float));
@@ -148,6 +149,8 @@ static void upload_batch(struct model *model, struct decoder_work *work, const s
     be->ops->upload(be, work->token, batch->token, bytes);
     be->ops->upload(be, work->position, batch->position, bytes);
     be->ops->upload(be, work->kv_row, batch->kv_row, bytes);
+    if (batch->shifted)
+        be->ops->upload(be, work->key_position, batch->key_position, bytes);
     if (batch->noise != NULL) {
         assert(work->noisy);
         if (batch->noise->scale != NULL)

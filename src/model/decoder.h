@@ -27,6 +27,8 @@ struct batch_vectors {
 struct batch {
     int32_t n_tokens, n_seqs, n_spans, n_trees;
     int32_t *token, *position, *kv_row; /* [n_tokens] */
+    int32_t *key_position;              /* [n_tokens] as attention counts them; where shifted, else as position */
+    bool shifted;
     struct attention_seq *seqs;
     struct attention_span *spans;
     struct batch_vectors *vectors; /* [n_vectors]; of inference only */
@@ -46,6 +48,8 @@ void batch_free(struct batch *batch);
 /* Appends one sequence's n new tokens at first_position; the caller writes their rows into batch->kv_row afterwards.
  * Its spans are appended with batch_add_span. Room must have been reserved. */
 void batch_add_seq(struct batch *batch, const int32_t *tokens, int32_t n, int32_t first_position, int32_t tree);
+/* The last sequence sees keys of which so many before its own are left out: to attention its positions are less by that. */
+void batch_shift(struct batch *batch, int32_t left_out);
 void batch_add_span(struct batch *batch, int32_t position, int32_t row, int32_t length);
 /* At most once for each sequence. */
 void batch_add_vectors(struct batch *batch, int32_t row, int32_t n, const float *values);
@@ -94,6 +98,7 @@ struct layer_acts {
 struct decoder_work {
     enum decoder_mode mode;
     int64_t max_tokens;
+    int32_t *key_position;              /* [T] of inference */
     bool noisy;                         /* batches may have noise; set before planning */
     int32_t *token, *position, *kv_row; /* [T] */
     float *noise_scale;                 /* [T], noisy; noise_stream too */

@@ -2,6 +2,7 @@
 
 #include "backend/ops.h"
 #include "base/json_text.h"
+#include "base/number.h"
 #include "cohort.h"
 #include "format/safetensors.h"
 #include "rollout/engine.h"
@@ -13,10 +14,12 @@
 struct about {
     const char *name, *value, *what;
 };
-enum { N_ABOUT = 6 };
+enum { N_ABOUT = 7 };
 
-static void describe(const struct session *session, struct about about[N_ABOUT])
+/* window: room for a number. */
+static void describe(const struct session *session, struct about about[N_ABOUT], char window[NUMBER_BYTES])
 {
+    (void)number_format(window, NUMBER_BYTES, "%d", (int)session->kv_pages);
     const struct backend *be = session->backend;
     const char *kernels = session->model->type == DTYPE_BF16 ? be->provider_bf16 : be->provider_f32;
     const struct about list[N_ABOUT] = {
@@ -26,6 +29,7 @@ static void describe(const struct session *session, struct about about[N_ABOUT])
         {"kernels", kernels == NULL ? "" : kernels, "other kernels"},
         {"version", cohort_version(), "another version of cohort"},
         {"kv_bits", session->kv8 ? "8" : "0", "another kv_bits"},
+        {"max_kv_pages", window, "another max_kv_size"},
     };
     memcpy(about, list, sizeof list);
 }
@@ -47,7 +51,8 @@ static cohort_status check_about(const struct session *session, const struct saf
                                  cohort_error *err)
 {
     struct about about[N_ABOUT];
-    describe(session, about);
+    char window[NUMBER_BYTES];
+    describe(session, about, window);
     json_t *json = NULL;
     cohort_error mistake;
     cohort_status status = json_text_parse(&json, (const char *)t->data, t->bytes, path, 1, 0, &mistake) == COHORT_OK
@@ -152,7 +157,8 @@ static cohort_status read_bytes(void *context, size_t offset, size_t length, voi
 static cohort_status about_text(const struct session *session, struct text *out, cohort_error *err)
 {
     struct about about[N_ABOUT];
-    describe(session, about);
+    char window[NUMBER_BYTES];
+    describe(session, about, window);
     json_t *json = json_object();
     for (int i = 0; i < N_ABOUT; i++)
         (void)json_object_set_new(json, about[i].name, json_string(about[i].value));

@@ -154,9 +154,25 @@ static cohort_status fill_room(struct model *model, const struct rollout_need *n
     return engine_buffer_bytes(model, config, &choice->buffers, err);
 }
 
-cohort_status rollout_choose(struct model *model, const struct rollout_need *need, size_t room,
+/* With a rotating window nobody holds more pages than that at once. */
+static struct rollout_need within_window(const struct rollout_need *need, int64_t step_tokens)
+{
+    struct rollout_need own = *need;
+    if (need->kv_pages == 0)
+        return own;
+    const int64_t once = engine_pages_at_once(
+        &(struct engine_config){.kv_pages = need->kv_pages, .prefill_tokens = (int32_t)step_tokens});
+    own.prompt_pages = smaller(need->prompt_pages, once);
+    own.completion_pages = smaller(need->completion_pages, once);
+    own.least = smaller(need->least, 2 * once + 1);
+    own.pages = smaller(need->pages, (need->requests + need->completions) * once);
+    return own;
+}
+
+cohort_status rollout_choose(struct model *model, const struct rollout_need *wanted, size_t room,
                              const struct backend_load *training, struct rollout_choice *choice, cohort_error *err)
 {
+    const struct rollout_need *need = wanted;
     const struct backend *backend = model->backend;
     const int64_t gains = backend->host_memory && !need->training ? CPU_SEQUENCES : backend->sizes->decode_sequences;
     int64_t sequences = smaller(need->sequences > 0 ? need->sequences : gains, need->completions),
@@ -165,12 +181,15 @@ cohort_status rollout_choose(struct model *model, const struct rollout_need *nee
     if (need->step_tokens == 0 && !need->training) /* drafts are rows of these */
         tokens = larger(tokens, smaller(sequences * need->draft_tokens, DRAFT_ROWS));
     memset(choice, 0, sizeof *choice);
+    const struct rollout_need within = within_window(wanted, tokens);
+    need = &within;
     for (;;) {
         choice->config = (struct engine_config){.max_sequences = (int32_t)sequences,
                                                 .prefill_tokens = (int32_t)tokens,
                                                 .max_context = need->context,
                                                 .draft_tokens = need->draft_tokens,
-                                                .kv8 = need->kv8};
+                                                .kv8 = need->kv8,
+                                                .kv_pages = need->kv_pages};
         TRY(fill_room(model, need, room, training, choice, err));
         if (choice->config.n_pages >= choice->useful)
             return COHORT_OK;

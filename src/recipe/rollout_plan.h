@@ -20,6 +20,7 @@ struct rollout_need {
     int32_t history;                /* of struct backend_load */
     int32_t draft_tokens;           /* of struct engine_config */
     bool kv8;                       /* likewise */
+    int32_t kv_pages;               /* likewise */
     bool training;                  /* of a command that trains, which plans all of its memory */
     bool turns;                     /* completions wait at the end of turns, with their pages and without a row */
     bool modest;                    /* leaves half of what is free to others */

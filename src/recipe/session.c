@@ -316,6 +316,28 @@ static cohort_status read_kv_bits(struct session *session, const struct options 
                              "log-probs are not exactly the model's\n");
 }
 
+static cohort_status read_max_kv_size(struct session *session, const struct options *options, cohort_error *err)
+{
+    const int64_t size = options_has(options, "max_kv_size") ? options_int(options, OPTION_MAX_KV_SIZE) : 0;
+    if (size == 0)
+        return COHORT_OK;
+    if (size < 2 * ATTENTION_CHUNK)
+        return error_set(err, COHORT_ERR_ARGUMENT, "max_kv_size is %lld, expected at least %d tokens, or 0 for all",
+                         (long long)size, 2 * ATTENTION_CHUNK);
+    for (int32_t l = 0; l < session->model->config.n_layers; l++)
+        if (session->model->layers[l].attention.window > 0)
+            return error_set(err, COHORT_ERR_UNSUPPORTED,
+                             "%s: max_kv_size is for models that see all tokens, and this one has sliding windows",
+                             session->dir);
+    const int64_t pages = size / ATTENTION_CHUNK;
+    session->kv_pages = pages < session->model->max_context ? (int32_t)pages : 0;
+    return text_printf(
+        &session->notes, err,
+        "max_kv_size %lld: a token sees the first %d tokens and the last ones, at most %lld together, so "
+        "that what is drawn behind so many and its log-probs are not the model's\n",
+        (long long)size, ATTENTION_CHUNK, (long long)(pages * ATTENTION_CHUNK));
+}
+
 cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need,
                            const cohort_observer *observer, cohort_error *err)
 {
@@ -382,6 +404,7 @@ cohort_status session_open(struct session *session, const struct options *option
         TRY_GOTO(end_of_text_open(session, options, err));
     }
     TRY_GOTO(read_kv_bits(session, options, err));
+    TRY_GOTO(read_max_kv_size(session, options, err));
     observer_notes(observer, &session->notes);
     if (!training)
         TRY_GOTO(read_weights(session, (need & SESSION_HASHED) != 0, err));
@@ -475,6 +498,7 @@ cohort_status session_rollout(const struct session *session, const struct option
         room = session_draft_leaves(session->draft, session, room);
     struct rollout_need own = *need;
     own.kv8 = session->kv8;
+    own.kv_pages = session->kv_pages;
     TRY(rollout_choose(session->model, &own, half ? room / 2 : room, NULL, choice, err));
     const bool waits =
         need->whole && (choice->config.n_pages < need->pages || choice->config.max_sequences < need->completions);

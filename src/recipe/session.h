@@ -49,6 +49,7 @@ struct session {
     struct config_files config_files; /* of the model, for who writes it again */
     bool f16;                         /* its files are F16: what is made of it is written so in the end */
     bool kv8;                         /* its engine keeps keys and values in 8 bits (option kv_bits) */
+    int32_t kv_pages;                 /* and of so many pages (max_kv_size); 0: all */
     struct text notes;                /* lines about how the model is read, sent to the observer when opened */
     struct tokenizer *tokenizer;      /* NULL if not asked for or absent */
     struct chat_template *chat;       /* with SESSION_TOKENIZER */

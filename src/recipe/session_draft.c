@@ -125,6 +125,7 @@ cohort_status session_draft_engine(struct session_draft *draft, struct engine *e
     own.adapters = NULL;
     own.turns = true;
     own.kv8 = draft->kv8;
+    own.kv_pages = 0; /* it goes back to tokens that would be left out */
     TRY(rollout_choose(draft->model, &own, room, NULL, &choice, err));
     if (choice.buffers + choice.working > room)
         return error_set(err, COHORT_ERR_MEMORY, "buffers of the draft model: %.4g GB are wanted, %.4g GB are there",

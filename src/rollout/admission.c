@@ -143,6 +143,43 @@ static cohort_status grow_running(struct scheduler *q, int32_t ahead, cohort_err
     return COHORT_OK;
 }
 
+/* ---- The rotating window ---- */
+
+/* Pages that a prompt has at this point of its computation: those that its next tokens see, and those that a step may fill. */
+static int32_t prompt_due(const struct scheduler *q, const struct request *r)
+{
+    if (q->kv_pages == 0)
+        return r->pages.most;
+    const int32_t due = pages_left_out(q->kv_pages, page_chunk(r->n_prefilled)) +
+                        scheduler_pages_at_once(q->kv_pages, q->prefill_tokens);
+    return due < r->pages.most ? due : r->pages.most;
+}
+
+/* What nobody sees any more is given back. A prompt in computation gets as many for what comes next; behind its end it keeps
+ * those that the first token behind it sees, since completions may be computed again. */
+static cohort_status rotate(struct scheduler *q, cohort_error *err)
+{
+    for (struct request *r = q->admitted.first; q->kv_pages > 0 && r != NULL; r = r->next) {
+        const int32_t at = r->state == REQUEST_ACTIVE ? r->ask.n_prompt : r->n_prefilled;
+        page_list_leave_out(&r->pages, &q->pool, 0, pages_left_out(q->kv_pages, page_chunk(at)));
+        /* As many as it gave back, of which others may hold some. */
+        for (bool more = true;
+             more && r->state == REQUEST_PREFILL && prompt_due(q, r) - r->pages.count > q->pool.n_free;) {
+            struct sequence *oldest = NULL;
+            const struct request *first = oldest_moving(q, &oldest);
+            TRY(set_back_youngest(q, first, oldest, &more, err));
+        }
+        if (r->state == REQUEST_PREFILL)
+            page_list_grow(&r->pages, &q->pool, prompt_due(q, r));
+    }
+    for (int32_t i = 0; q->kv_pages > 0 && i < q->n_running; i++) {
+        struct sequence *s = q->running[i];
+        const int32_t P = s->request->ask.n_prompt, at = P + s->n_tokens - 1 - s->n_behind;
+        page_list_leave_out(&s->pages, &q->pool, page_chunk(P), pages_left_out(q->kv_pages, page_chunk(at)));
+    }
+    return COHORT_OK;
+}
+
 /* ---- Admission ---- */
 
 /* What is known while one step is prepared. */
@@ -241,21 +278,25 @@ static int64_t soon(const struct scheduler *q, const struct request *r)
 static cohort_status admit_prompt(struct scheduler *q, struct admission *a, struct request *r, bool *there,
                                   cohort_error *err)
 {
-    const int64_t pages = r->pages.most + (r->max_tokens > 1 ? 1 : 0);
+    const int64_t most = q->kv_pages > 0 ? scheduler_pages_at_once(q->kv_pages, q->prefill_tokens) : r->pages.most,
+                  pages = (most < r->pages.most ? most : r->pages.most) + (r->max_tokens > 1 ? 1 : 0);
     const bool row = q->n_running + a->later < q->max_sequences, moves = !nothing_moves(q);
     *there = false;
     if (moves && ((a->prompt_tokens >= 2 * (int64_t)q->prefill_tokens) ||
                   (!row && q->pool.n_free - pages < q->pool.n_pages / SPARE)))
         return COHORT_OK;
     prefix_take_prompt(q, r);
-    const cohort_status status = have_pages(q, a, pages - r->pages.count, r, NULL, there, err);
+    page_list_leave_out(&r->pages, &q->pool, 0, pages_left_out(q->kv_pages, page_chunk(r->n_prefilled)));
+    const int64_t lacks = prompt_due(q, r) - r->pages.count;
+    const cohort_status status =
+        have_pages(q, a, (lacks > 0 ? lacks : 0) + (r->max_tokens > 1 ? 1 : 0), r, NULL, there, err);
     if (!*there) {
         page_list_release(&r->pages, &q->pool);
         r->n_known = r->n_prefilled = 0;
         return status;
     }
     q->known_tokens += r->n_prefilled;
-    page_list_grow(&r->pages, &q->pool, r->pages.most);
+    page_list_grow(&r->pages, &q->pool, prompt_due(q, r));
     r->state = REQUEST_PREFILL;
     q->n_prefill++;
     a->prompt_tokens += soon(q, r);
@@ -293,6 +334,7 @@ static cohort_status admit_all(struct scheduler *q, struct admission *a, cohort_
 cohort_status admission_run(struct scheduler *q, int32_t ahead, bool open, cohort_error *err)
 {
     struct admission a = {.ahead = ahead, .open = open};
+    TRY(rotate(q, err));
     TRY(grow_running(q, ahead, err));
     a.headroom = all_lack(q, ahead + HEADROOM);
     for (const struct request *r = q->admitted.first; r != NULL; r = r->next)

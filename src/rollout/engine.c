@@ -42,6 +42,11 @@ int64_t engine_pages(int32_t n_prompt, int32_t max_tokens, int32_t n)
     return prompt_pages(n_prompt) + n * completion_pages(n_prompt, max_tokens);
 }
 
+int64_t engine_pages_at_once(const struct engine_config *config)
+{
+    return config->kv_pages == 0 ? INT32_MAX : scheduler_pages_at_once(config->kv_pages, config->prefill_tokens);
+}
+
 size_t engine_page_bytes(const struct model_config *config, enum dtype act, bool kv8)
 {
     return 2 * (size_t)config->n_layers * kv_layer_bytes(config, act, kv8, ATTENTION_CHUNK) +
@@ -146,6 +151,7 @@ cohort_status engine_set_adapters(struct engine *e, const struct model_adapter *
 
 void engine_keep_routes(struct engine *e)
 {
+    assert(e->config.kv_pages == 0); /* those of tokens that are left out would be lost */
     e->scheduler.route_width = route_width(&e->model->config);
     e->scheduler.fetch_routes = fetch_routes;
     e->scheduler.fetch_context = e;
@@ -398,7 +404,9 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
     int32_t max_tokens = request->max_tokens;
     if (max_tokens > context - request->n_prompt)
         max_tokens = context - request->n_prompt;
-    int64_t least = engine_pages(request->n_prompt, max_tokens, 1);
+    const int64_t once = engine_pages_at_once(&e->config), own = completion_pages(request->n_prompt, max_tokens);
+    int64_t least = prompt_pages(request->n_prompt);
+    least = (least < once ? least : once) + (own < once ? own : once);
     if (least > e->config.n_pages)
         return error_set(err, COHORT_ERR_MEMORY,
                          "a prompt of %d tokens with up to %d new ones needs %lld KV pages, the "
@@ -517,7 +525,8 @@ static bool may_open_window(const struct engine *e)
     bool watched = false;
     for (int32_t i = 0; i < scheduler->n_running; i++)
         watched = watched || request_watched(scheduler->running[i]->request);
-    return e->model->backend->ops->decode_load != NULL && scheduler->n_running > 0 && !watched;
+    return e->model->backend->ops->decode_load != NULL && scheduler->n_running > 0 && !watched &&
+           e->config.kv_pages == 0;
 }
 
 /* Tokens for which those that run have pages before a step. */

@@ -46,10 +46,14 @@ struct engine_config {
     int32_t max_waiting;    /* requests that were not begun; 0: any number */
     int32_t draft_tokens;   /* tokens of a completion that a step drafts, at most (drafts.h); 0: none */
     bool kv8;               /* keys and values in 8 bits: log-probs are not those of training */
+    int32_t kv_pages; /* a rotating window: a token sees the first page and the last ones, so many together, from 2 on;
+                               0: all. Log-probs are not those of training then */
 };
 
 /* The most pages that a request with n completions can come to hold. */
 int64_t engine_pages(int32_t n_prompt, int32_t max_tokens, int32_t n);
+/* The most pages of a prompt, or of a completion, that are held at once by an engine of this configuration. */
+int64_t engine_pages_at_once(const struct engine_config *config);
 size_t engine_page_bytes(const struct model_config *config, enum dtype act, bool kv8);
 /* What engine_plan will take for an engine of this configuration. */
 cohort_status engine_buffer_bytes(struct model *model, const struct engine_config *config, size_t *bytes,
@@ -130,7 +134,7 @@ void engine_set_guess(struct engine *engine, engine_guess *guess, void *context)
 /* Drafts are what another engine generates (draft_model.h), which is nobody else's: of a model with the same vocabulary on the
  * same backend, without a tokenizer. It is borrowed. always: also where that is slower. Of draft_tokens above 0. */
 cohort_status engine_set_draft_model(struct engine *engine, struct engine *drafts, bool always, cohort_error *err);
-/* Completions come with the routes of their tokens from here on, if the model has experts. */
+/* Completions come with the routes of their tokens from here on, if the model has experts. Not with a rotating window. */
 void engine_keep_routes(struct engine *engine);
 /* The elements of a token's routes in completions; 0: they have none. */
 int32_t engine_route_width(const struct engine *engine);

@@ -193,6 +193,11 @@ int64_t completion_pages(int32_t n_prompt, int32_t max_tokens)
     return max_tokens < 2 ? 0 : page_chunk(n_prompt + max_tokens - 2) - page_chunk(n_prompt) + 1;
 }
 
+int32_t pages_left_out(int32_t kv_pages, int32_t chunk)
+{
+    return kv_pages > 0 && chunk >= kv_pages ? chunk - kv_pages + 1 : 0;
+}
+
 cohort_status page_list_create(struct page_list *list, int64_t most, cohort_error *err)
 {
     *list = (struct page_list){.most = (int32_t)most};
@@ -215,12 +220,25 @@ void page_list_grow(struct page_list *list, struct page_pool *pool, int32_t coun
 void page_list_release(struct page_list *list, struct page_pool *pool)
 {
     while (list->count > 0)
-        page_pool_release(pool, list->pages[--list->count]);
+        if (list->pages[--list->count] >= 0)
+            page_pool_release(pool, list->pages[list->count]);
+    list->gone = 0;
+}
+
+void page_list_leave_out(struct page_list *list, struct page_pool *pool, int32_t first_chunk, int32_t left_out)
+{
+    const int32_t end = left_out + 1 - first_chunk < list->count ? left_out + 1 - first_chunk : list->count;
+    for (int32_t i = list->gone; i < end; i++)
+        if (first_chunk + i > 0) {
+            page_pool_release(pool, list->pages[i]);
+            list->pages[i] = -1;
+        }
+    list->gone = end > list->gone ? end : list->gone;
 }
 
 int32_t page_list_row(const struct page_list *list, int32_t first_chunk, int32_t position)
 {
     const int32_t index = page_chunk(position) - first_chunk;
-    assert(index >= 0 && index < list->count);
+    assert(index >= 0 && index < list->count && list->pages[index] >= 0);
     return list->pages[index] * ATTENTION_CHUNK + position % ATTENTION_CHUNK;
 }

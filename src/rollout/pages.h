@@ -57,16 +57,23 @@ int64_t prompt_pages(int32_t n_prompt);
  * that n_prompt lies in, which the prompt's last page may hold the beginning of. */
 int64_t completion_pages(int32_t n_prompt, int32_t max_tokens);
 
+/* Of a rotating window of so many pages (0: none): how many chunks behind the first one a token in this chunk does not see.
+ * It sees the first page, and of the others the last ones with its own. */
+int32_t pages_left_out(int32_t kv_pages, int32_t chunk);
+
 /* Pages in order of their chunk. */
 struct page_list {
-    int32_t *pages; /* [most] */
+    int32_t *pages; /* [most]; -1: it was left out, and is held no more */
     int32_t count, most;
+    int32_t gone; /* before this one all are left out that will be */
 };
 /* An empty list with room for most pages. */
 cohort_status page_list_create(struct page_list *list, int64_t most, cohort_error *err);
 void page_list_free(struct page_list *list);
 /* Takes pages until it holds count of them; the pool has those that it lacks. */
 void page_list_grow(struct page_list *list, struct page_pool *pool, int32_t count);
+/* Gives back those that are left out, of chunks 1 .. left_out; first_chunk as in page_list_row. */
+void page_list_leave_out(struct page_list *list, struct page_pool *pool, int32_t first_chunk, int32_t left_out);
 /* The last one first, so that of a known text the end is forgotten before its beginning. */
 void page_list_release(struct page_list *list, struct page_pool *pool);
 /* The row of a position, whose page the list holds. first_chunk: chunk of the list's first page. */

@@ -82,7 +82,7 @@ void prefix_take_prompt(struct scheduler *q, struct request *r)
 
 void prefix_catch_up(struct scheduler *q, struct request *r)
 {
-    if (!shares(q, r) || r->all_logits || r->n_prefilled != r->n_known * ATTENTION_CHUNK)
+    if (!shares(q, r) || r->all_logits || r->n_prefilled != r->n_known * ATTENTION_CHUNK || q->kv_pages > 0)
         return;
     for (int32_t page = find_next(q, r); page >= 0; page = find_next(q, r)) {
         page_pool_release(&q->pool, r->pages.pages[r->n_known - 1]);
@@ -96,7 +96,7 @@ void prefix_know_prompt(struct scheduler *q, struct request *r)
 {
     if (!shares(q, r) || r->pages.count == 0)
         return;
-    for (; (r->n_known + 1) * ATTENTION_CHUNK <= r->n_prefilled; r->n_known++)
+    for (; (r->n_known + 1) * ATTENTION_CHUNK <= r->n_prefilled && r->pages.pages[r->n_known] >= 0; r->n_known++)
         r->known = page_pool_know(&q->pool, r->pages.pages[r->n_known], name_behind(q, r),
                                   r->prompt + r->n_known * ATTENTION_CHUNK);
 }
@@ -112,7 +112,8 @@ bool prefix_continues(const struct sequence *s)
 static bool may_follow(const struct scheduler *q, const struct sequence *s)
 {
     const struct request *r = s->request;
-    return shares(q, r) && r->ask.pause == 0 && is_first(s) && r->n_known == page_chunk(r->ask.n_prompt);
+    return shares(q, r) && q->kv_pages == 0 && r->ask.pause == 0 && is_first(s) &&
+           r->n_known == page_chunk(r->ask.n_prompt);
 }
 
 void prefix_take_own(struct scheduler *q, struct sequence *s)

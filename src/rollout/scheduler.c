@@ -31,6 +31,11 @@ static cohort_status grow_ids(struct scheduler *q, cohort_error *err)
     return COHORT_OK;
 }
 
+int32_t scheduler_pages_at_once(int32_t kv_pages, int32_t prefill_tokens)
+{
+    return kv_pages + page_chunk(prefill_tokens) + 2;
+}
+
 cohort_status scheduler_create(struct scheduler *q, const struct engine_config *config,
                                const struct tokenizer *tokenizer, bool windows, cohort_error *err)
 {
@@ -38,6 +43,7 @@ cohort_status scheduler_create(struct scheduler *q, const struct engine_config *
     q->tokenizer = tokenizer;
     q->max_sequences = config->max_sequences;
     q->prefill_tokens = config->prefill_tokens;
+    q->kv_pages = config->kv_pages;
     TRY(page_pool_create(&q->pool, config->n_pages, err));
     TRY(mem_alloc(&q->aside, (size_t)config->max_sequences, sizeof(struct sequence *), "rollout engine", err));
     TRY(drafts_create(&q->drafts, config->draft_tokens, config->n_pages, windows, err));
@@ -85,6 +91,7 @@ cohort_status scheduler_add(struct scheduler *q, struct request *r, cohort_error
         q->first_id++;
     if ((size_t)(q->next_id - q->first_id) == q->id_capacity)
         TRY(grow_ids(q, err));
+    r->step_tokens = q->kv_pages > 0 ? q->prefill_tokens : 0;
     r->id = q->next_id++;
     *place_of(q, r->id) = r;
     queue_in_turn(q, r);

@@ -54,6 +54,7 @@ struct scheduler {
     int64_t cancel_first, cancel_end; /* ids between which some are cancelled */
     struct sequence **running;        /* [max_sequences] */
     int32_t n_running, max_sequences, prefill_tokens;
+    int32_t kv_pages;                  /* of struct engine_config */
     int32_t n_prefill;                 /* requests in that state */
     struct sequence_list turns, ready; /* waiting and not handed out; going on, in that order */
     int32_t n_waiting;                 /* handed out or not */
@@ -76,6 +77,8 @@ struct scheduler {
     int64_t known_tokens; /* that were not computed because their pages were known */
     int64_t n_set_back, set_back_tokens; /* completions and prompts; tokens whose keys and values were given up */
 };
+/* With a rotating window: a list's pages at once, those that are seen and those that a step may fill. */
+int32_t scheduler_pages_at_once(int32_t kv_pages, int32_t prefill_tokens);
 /* windows: of drafts. */
 cohort_status scheduler_create(struct scheduler *scheduler, const struct engine_config *config,
                                const struct tokenizer *tokenizer, bool windows, cohort_error *err);

@@ -345,7 +345,10 @@ void sequence_pending(struct sequence *s)
 
 int32_t sequence_pages(const struct sequence *s, int32_t ahead)
 {
-    const int32_t left = s->request->max_tokens - s->n_tokens, more = ahead < left ? ahead : left;
+    const int32_t left = s->request->max_tokens - s->n_tokens, more = ahead < left ? ahead : left,
+                  step = s->request->step_tokens;
+    if (step > 0 && s->n_behind > step)
+        return (int32_t)completion_pages(s->request->ask.n_prompt, s->n_tokens - s->n_behind + step);
     return (int32_t)completion_pages(s->request->ask.n_prompt, s->n_tokens + more);
 }
 

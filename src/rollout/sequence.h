@@ -63,7 +63,8 @@ struct request {
     char **stop;
     struct constraint *constraints; /* [n] or NULL */
     int32_t max_tokens;             /* clipped to the context */
-    uint64_t scope;                 /* of its prompt: what drafts are known behind */
+    int32_t step_tokens; /* with a rotating window: of a text that is computed again at once, at most; else 0 */
+    uint64_t scope;      /* of its prompt: what drafts are known behind */
     int32_t n_prefilled, n_in_step; /* prompt tokens computed; those of them that the step in hand computes */
     struct page_list pages;         /* positions 0 .. n_prompt */
     struct sequence *sequences;     /* [n] */

@@ -14,12 +14,13 @@ static int32_t max_outputs(const struct engine_config *config)
 
 /* The most spans that a batch can have: a decoding sequence has at most one for each page of its positions and one
  * more, where the prompt's last page ends, and never more than there are pages; the prompts in a step have together at
- * most one for each page. */
+ * most one for each page. With a rotating window those of each chunk of their tokens more. */
 static size_t max_spans(const struct engine_config *config)
 {
     const int64_t pages = page_chunk(config->max_context) + 2;
     const int64_t each = pages < config->n_pages ? pages : config->n_pages;
-    return (size_t)(config->max_sequences * each + config->n_pages);
+    const int64_t pieces = config->kv_pages == 0 ? 0 : page_chunk(max_outputs(config)) + config->max_sequences + 2;
+    return (size_t)(config->max_sequences * each + config->n_pages + pieces * (config->kv_pages + 1));
 }
 
 cohort_status step_create(struct step *step, struct model *model, const struct engine_config *config, cohort_error *err)
@@ -76,18 +77,52 @@ void step_free(struct step *step)
 
 /* ---- Building the batch ---- */
 
-/* Spans for positions begin .. end that lie in list. */
+/* Spans for positions begin .. end that lie in list, but for those of chunks 1 .. left_out. */
 static void add_page_spans(struct step *step, const struct page_list *list, int32_t first_chunk, int32_t begin,
-                           int32_t end)
+                           int32_t end, int32_t left_out)
 {
     for (int32_t p = begin; p < end;) {
-        int32_t next = (page_chunk(p) + 1) * ATTENTION_CHUNK;
+        const int32_t chunk = page_chunk(p);
+        int32_t next = (chunk + 1) * ATTENTION_CHUNK;
         if (next > end)
             next = end;
-        int32_t row = list->pages[page_chunk(p) - first_chunk] * ATTENTION_CHUNK + p % ATTENTION_CHUNK;
-        batch_add_span(&step->batch, p, row, next - p);
+        if (chunk == 0 || chunk > left_out)
+            batch_add_span(&step->batch, chunk == 0 ? p : p - left_out * ATTENTION_CHUNK,
+                           list->pages[chunk - first_chunk] * ATTENTION_CHUNK + p % ATTENTION_CHUNK, next - p);
         p = next;
     }
+}
+
+/* Tokens first .. first + n of a request's prompt, or (s not NULL) of its sequence. With a rotating window those of a chunk
+ * that see other pages than the chunk before are a sequence of the batch by themselves. */
+static void add_tokens(struct step *step, const int32_t *tokens, int32_t n, int32_t first, const struct request *r,
+                       const struct sequence *s)
+{
+    struct batch *b = &step->batch;
+    const int32_t P = r->ask.n_prompt, kv_pages = step->config.kv_pages, end = first + n;
+    for (int32_t p = first; p < end;) {
+        const int32_t chunk = page_chunk(p), left_out = pages_left_out(kv_pages, chunk);
+        int32_t next = kv_pages == 0 ? end : (chunk < kv_pages ? kv_pages : chunk + 1) * ATTENTION_CHUNK;
+        next = next < end ? next : end;
+        const int32_t row = b->n_tokens;
+        batch_add_seq(b, tokens + (p - first), next - p, p, b->n_trees);
+        batch_shift(b, left_out * ATTENTION_CHUNK);
+        for (int32_t k = 0; k < next - p; k++)
+            b->kv_row[row + k] =
+                s != NULL ? page_list_row(&s->pages, page_chunk(P), p + k) : page_list_row(&r->pages, 0, p + k);
+        add_page_spans(step, &r->pages, 0, 0, s != NULL ? P : next, left_out);
+        if (s != NULL)
+            add_page_spans(step, &s->pages, page_chunk(P), P, next, left_out);
+        p = next;
+    }
+}
+
+/* Spans that these tokens take at most. */
+static size_t spans_of(const struct step *step, int32_t first, int32_t n)
+{
+    const size_t all = (size_t)page_chunk(first + n - 1) + 2, kv_pages = (size_t)step->config.kv_pages;
+    const size_t pieces = (size_t)(page_chunk(first + n - 1) - page_chunk(first) + 1);
+    return kv_pages == 0 ? all - 1 : pieces * (all < kv_pages + 1 ? all : kv_pages + 1);
 }
 
 /* An output of request r, or of its sequence s, drawn behind as many of its drafts. */
@@ -106,8 +141,12 @@ static void add_output(struct step *step, int32_t row, struct sequence *s, struc
 static int32_t decode_tokens(const struct step *step, const struct sequence *s, int32_t room)
 {
     const int32_t chunk = step->config.prefill_chunk, most = chunk > 0 && chunk < room ? chunk : room;
+    const int32_t P = s->request->ask.n_prompt, first = P + s->n_tokens - 1 - s->n_behind,
+                  there = (page_chunk(P) + s->pages.count) * ATTENTION_CHUNK - first; /* that it has pages for */
+    if (s->n_behind > 0 && s->n_behind > most)
+        return most < there ? most : there;
     if (s->n_behind > 0)
-        return s->n_behind <= most ? s->n_behind + 1 : most;
+        return s->n_behind + 1 < there ? s->n_behind + 1 : there;
     return 1 + (s->n_drafted < room ? s->n_drafted : room);
 }
 
@@ -125,11 +164,7 @@ static int32_t add_decode(struct step *step, struct scheduler *scheduler)
         s->n_verified = 0;
         if (n == 0)
             continue;
-        batch_add_seq(b, &s->history[first], n, first, b->n_trees);
-        for (int32_t k = 0; k < n; k++)
-            b->kv_row[b->n_tokens - n + k] = page_list_row(&s->pages, page_chunk(P), first + k);
-        add_page_spans(step, &r->pages, 0, 0, P);
-        add_page_spans(step, &s->pages, page_chunk(P), P, first + n);
+        add_tokens(step, &s->history[first], n, first, r, s);
         for (int32_t k = s->n_behind; k < n; k++)
             add_output(step, b->n_tokens - n + k, s, NULL, k - s->n_behind);
         room -= n > s->n_behind ? n - 1 : n;
@@ -149,15 +184,14 @@ static int32_t add_prompt(struct step *step, struct request *r, int32_t n)
     const int32_t left = r->ask.n_prompt - r->n_prefilled, chunk = step->config.prefill_chunk;
     n = n < left ? n : left;
     n = chunk > 0 && chunk < n ? chunk : n;
-    const int32_t first = r->n_prefilled, end = first + n, row = b->n_tokens;
-    if (n <= 0 || (size_t)b->n_spans + (size_t)page_chunk(end - 1) + 1 > b->span_capacity)
+    const int32_t first = r->n_prefilled, there = r->pages.count * ATTENTION_CHUNK - first, row = b->n_tokens;
+    n = n < there ? n : there;
+    const int32_t end = first + n;
+    if (n <= 0 || (size_t)b->n_spans + spans_of(step, first, n) > b->span_capacity)
         return 0; /* prompts share pages, so that there may be more spans than pages; the first one always fits */
-    batch_add_seq(b, r->prompt + first, n, first, b->n_trees);
-    for (int32_t i = 0; i < n; i++)
-        b->kv_row[row + i] = page_list_row(&r->pages, 0, first + i);
+    add_tokens(step, r->prompt + first, n, first, r, NULL);
     if (r->vectors != NULL)
         batch_add_vectors(b, row, n, r->vectors + (int64_t)first * r->ask.width);
-    add_page_spans(step, &r->pages, 0, 0, end);
     r->n_prefilled = end;
     r->n_in_step = n;
     step->prompt_tokens += n;

@@ -381,6 +381,8 @@ OPTION(DRAFT_MODEL, "draft_model", FOLDER, NULL, FOR_GENERATE | FOR_CHAT | FOR_S
 ALIAS("model_draft", DRAFT_MODEL) /* llama.cpp's */
 OPTION(KV_BITS, "kv_bits", INT(0, 8), "0", FOR_GENERATE | FOR_CHAT | FOR_SERVE, "Rollout", NO_RUN,
        "8: keys and values in 8 bits, half the memory of bf16, not exact; 0: in the model's type")
+OPTION(MAX_KV_SIZE, "max_kv_size", INT(0, COUNT), "0", FOR_GENERATE | FOR_CHAT | FOR_SERVE, "Rollout", NO_RUN,
+       "a token sees the first 64 and the last ones, so many at most; not exact; 0: all")
 OPTION(MIN_TOKENS, "min_tokens", INT(0, COUNT), "0", FOR_GENERATE, "Rollout", NO_RUN,
        "no completion ends by its EOS before it has so many tokens")
 OPTION(IGNORE_EOS, "ignore_eos", SWITCH, "false", FOR_GENERATE, "Rollout", NO_RUN,

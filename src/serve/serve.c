@@ -535,6 +535,7 @@ void serve_fingerprint(struct serve *s)
     hash_add(&hash, &s->session.model->type, sizeof s->session.model->type);
     hash_add(&hash, &s->n_weights, sizeof s->n_weights);
     hash_add(&hash, &s->session.kv8, sizeof s->session.kv8);
+    hash_add(&hash, &s->session.kv_pages, sizeof s->session.kv_pages);
     hash_end(&hash, hex);
     snprintf(s->fingerprint, sizeof s->fingerprint, "fp_%.16s", hex);
 }

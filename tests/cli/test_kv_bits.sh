@@ -1,5 +1,5 @@
 # --kv-bits 8: how far log-probs are from exact ones, of a model that was trained; the same bits alone and in any batch, from a file, and
-# speculated with; refused where it could not be exact but had to be.
+# speculated with; refused where it could not be exact but had to be. --max-kv-size likewise.
 . "$(dirname "$0")/shell.sh"
 
 succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out m
@@ -45,6 +45,28 @@ for run in 1 2; do
 done
 has err 'of which this prompt has 64'
 fails 1 'keys and values of another kv_bits \(8, here 0\)' one --prompt-cache cache
+
+# --- a rotating window ---
+long="$prompt the hill. $prompt the hill. $prompt"
+window() { "$COHORT" generate --model run/final --prompt "$long" --chat false --format jsonl --max-tokens 80 --seed 7 --threads 1 "$@"; }
+succeeds window
+cp out whole
+succeeds window --max-kv-size 128
+cp out narrow
+has err 'max_kv_size 128: a token sees the first 64 tokens and the last ones, at most 128 together'
+differs "$(cat narrow)" "$(cat whole)" "what is drawn from fewer tokens"
+for arguments in '--prefill-step-size 9' '--threads 2' '--speculative ngram' ; do
+    # shellcheck disable=SC2086
+    succeeds window --max-kv-size 128 $arguments
+    same out narrow
+done
+succeeds window --max-kv-size 4096
+same out whole
+succeeds window --max-kv-size 128 --kv-bits 8
+differs "$(cat out)" "$(cat narrow)" "both"
+fails 2 'max_kv_size is 100, expected at least 128' window --max-kv-size 100
+fails 2 'sampled with exact keys and values' "$COHORT" rloo --model m --data rows.jsonl --max-kv-size 128
+fails 1 'keys and values of another max_kv_size \(0, here 2\)' window --kv-bits 8 --max-kv-size 128 --prompt-cache cache
 
 # --- what is refused ---
 fails 2 'kv_bits is 4, expected 8, or 0' one --kv-bits 4

@@ -1,7 +1,7 @@
 /* Random mixes of requests in one engine, each compared with itself alone: arrivals at any time, cancellations, few pages
  * (so that completions and prompts are set back and computed again), few rows, groups, turns whose answers come late,
  * penalties, filters, biases and constraints, ends of their own, logits that the host changes, most likely tokens and
- * log-probs of prompts, tokens drafted, rightly and wrongly; keys and values in 8 bits; adapters that they wear, or none; prompts that begin as others do, with known pages and without. What a request gets is the same bits (I2, I3); one that was cancelled got
+ * log-probs of prompts, tokens drafted, rightly and wrongly; keys and values in 8 bits, and of a rotating window; adapters that they wear, or none; prompts that begin as others do, with known pages and without. What a request gets is the same bits (I2, I3); one that was cancelled got
  * the beginning of that.
  *
  *     test_engine_mix [--cases N] [--seed S] [--device cuda] [--small [--brief]]
@@ -275,7 +275,8 @@ static void runner_open(struct runner *r, struct model *model, const struct engi
     r->n = n;
     r->result = result;
     test_engine_open(&r->engine, &r->arena, model, config);
-    engine_keep_routes(r->engine);
+    if (config->kv_pages == 0)
+        engine_keep_routes(r->engine);
 }
 
 /* What stands behind history in the completion, as it is alone, but for one token in five. */
@@ -447,13 +448,18 @@ static void run_case(int32_t number, struct model *model, struct model *const dr
                                          .prefill_chunk = chance(&s, 2) ? 0 : 1 + pick(&s, 80),
                                          .max_context = CONTEXT,
                                          .draft_tokens = !test_options.small && chance(&s, 4) ? 0 : 1 + pick(&s, 12),
-                                         .kv8 = number % 4 == (test_options.small ? 1 : 2) || number % 4 == 3};
+                                         .kv8 = number % 4 == (test_options.small ? 1 : 2) || number % 4 == 3,
+                                         .kv_pages = number % 6 < 2 && !test_options.small ? 2 + number / 6 % 2 : 0};
     runner_open(&mix, model, &config, asked, n, mixed);
     OK(engine_set_adapters(mix.engine, (const struct model_adapter *const *)adapters, ADAPTERS, err));
     const bool known = !chance(&s, 3);
     mix.delay = chance(&s, 3) ? 0 : pick(&s, 50);
-    const struct engine_config roomy = {
-        .max_sequences = 2, .n_pages = 2 * least, .prefill_tokens = CONTEXT, .max_context = CONTEXT, .kv8 = config.kv8};
+    const struct engine_config roomy = {.max_sequences = 2,
+                                        .n_pages = 2 * least,
+                                        .prefill_tokens = CONTEXT,
+                                        .max_context = CONTEXT,
+                                        .kv8 = config.kv8,
+                                        .kv_pages = config.kv_pages};
     runner_open(&single, model, &roomy, asked, n, alone);
     single.alone = true;
     run_alone(&single);
