@@ -127,7 +127,8 @@ static void test_bad_batches(void **state)
     assert_string_equal(rows[3]->row_json, "{\"prompt\":\"two\",\"answer\":2}");
     REFUSED(cohort_trainer_update(trainer, NULL, 0, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_trainer_update(trainer, scores, 3, &err), COHORT_ERR_ARGUMENT);
-    const double one[4] = {(double)INFINITY, 0.0, 0.0, 0.0}, *const of_tokens[4] = {NULL, one, NULL, NULL};
+    const double one[8] = {(double)INFINITY}, /* as many as a completion may have tokens */
+        *const of_tokens[4] = {NULL, one, NULL, NULL};
     REFUSED(cohort_trainer_update_tokens(NULL, of_tokens, 4, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_trainer_update_tokens(trainer, NULL, 4, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_trainer_update_tokens(trainer, of_tokens, 3, &err), COHORT_ERR_ARGUMENT);

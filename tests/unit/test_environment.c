@@ -334,8 +334,9 @@ static cohort_status answer(void *context, struct environment *env, const char *
                  id, turn);
     else if (strcmp(type, "turn") == 0)
         snprintf(out, sizeof out, "{\"type\":\"end\",\"id\":\"%s\",\"reward\":2}", id);
+    const bool later = strcmp(type, "turn") == 0 && state->late;
     json_decref(m);
-    if (strcmp(type, "turn") == 0 && state->late) {
+    if (later) {
         memcpy(state->waiting[state->n_waiting++], out, sizeof out);
         return COHORT_OK;
     }
