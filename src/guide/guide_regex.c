@@ -529,31 +529,58 @@ cohort_status regex_parse(struct exprs *exprs, const char *text, size_t length, 
 
 /* ---- Searching ----
  *
- * A text is read between two labels, its begin and its end, which ^ and $ read. What is searched for may begin with the
- * one or behind any characters, and end likewise. Afterwards the labels are taken off. */
+ * A text is read between two labels, its begin and its end, which ^ and $ read, each as often as an expression has them (^^a is
+ * ^a). What is searched for may begin with the one or behind any characters, and end likewise. Afterwards the labels are
+ * taken off. */
+
+static bool has_label(const struct range_edge *edge, uint32_t label) { return edge->lo <= label && label <= edge->hi; }
+
+/* What one or more of a label lead to, from the first state (forward), or the states from which they lead to an end. */
+static void mark_label(const struct automaton *a, uint32_t label, bool forward, bool *marked)
+{
+    for (bool more = true; more;) {
+        more = false;
+        for (uint32_t q = 0; q < a->n_states; q++)
+            for (uint32_t e = a->first[q]; e < a->first[q + 1]; e++) {
+                const struct range_edge *edge = &a->edges[e];
+                const uint32_t state = forward ? edge->to : q;
+                if (marked[state] || !has_label(edge, label) ||
+                    !(forward ? q == 0 || marked[q] : a->accepts[edge->to] || marked[edge->to]))
+                    continue;
+                marked[state] = more = true;
+            }
+    }
+}
 
 static cohort_status strip_marks(struct automaton *out, const struct automaton *marked, cohort_error *err)
 {
     const uint32_t begin = CODE_POINT_LAST + 1, finish = begin + 1;
     struct nfa nfa = {0};
-    bool fits = false;
+    bool fits = false, *begun = NULL, *ends = NULL;
     cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&begun, marked->n_states, sizeof *begun, "regular expression", err));
+    TRY_GOTO(mem_alloc(&ends, marked->n_states, sizeof *ends, "regular expression", err));
+    mark_label(marked, begin, true, begun);
+    mark_label(marked, finish, false, ends);
     for (uint32_t q = 0; q < marked->n_states; q++)
         (void)nfa_state(&nfa);
     const uint32_t start = nfa_state(&nfa), end = nfa_state(&nfa);
-    for (uint32_t q = 0; q < marked->n_states; q++)
+    for (uint32_t q = 0; q < marked->n_states; q++) {
+        if (begun[q])
+            nfa_skip(&nfa, start, q);
+        if (ends[q])
+            nfa_skip(&nfa, q, end);
         for (uint32_t e = marked->first[q]; e < marked->first[q + 1]; e++) {
             const struct range_edge *edge = &marked->edges[e];
-            if (edge->lo <= begin && begin <= edge->hi && q == 0)
-                nfa_skip(&nfa, start, edge->to);
-            if (edge->lo <= finish && finish <= edge->hi && marked->accepts[edge->to])
-                nfa_skip(&nfa, q, end);
             if (edge->lo <= CODE_POINT_LAST)
                 nfa_edge(&nfa, q, edge->lo, edge->hi < CODE_POINT_LAST ? edge->hi : CODE_POINT_LAST, edge->to);
         }
+    }
     TRY_GOTO(automaton_determinize(out, &nfa, start, end, AUTOMATON_MOST_STATES, &fits, err));
 cleanup:
     nfa_free(&nfa);
+    mem_free(begun);
+    mem_free(ends);
     return status;
 }
 

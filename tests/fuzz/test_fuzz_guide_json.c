@@ -33,8 +33,10 @@ static void check(const char *schema, size_t size, const char *text, size_t leng
     }
     if (status == COHORT_OK && json_text_parse(&root, schema, size, "fuzz", 1, JSON_TEXT_ANY, &err) == COHORT_OK &&
         json_schema_check(root, "fuzz", &err) == COHORT_OK &&
-        json_schema_valid(root, root, json, &valid, &err) == COHORT_OK && !valid)
+        json_schema_valid(root, root, json, &valid, &err) == COHORT_OK && !valid) {
+        fprintf(stderr, "%.*s: not valid by %.*s\n", (int)length, text, (int)size, schema);
         abort();
+    }
     json_decref(json);
     json_decref(root);
 }
@@ -60,6 +62,7 @@ static const char *const texts[] = {
     "{\"format\": \"date\", "
     "\"type\": \"string\"}, \"minProperties\": 1}",
     "{\"allOf\": [{\"prefixItems\": [true, {\"const\": [1, {\"b\": 2}]}]}, {\"type\": \"array\", \"minItems\": 1}]}",
+    "{\"type\": \"object\", \"patternProperties\": {\"^^a|b$$\": {\"enum\": [1, null]}}, \"minProperties\": 1}",
     "{\"anyOf\": [{\"required\": [\"z\"]}, {\"type\": \"boolean\"}], \"title\": \"x\"}"};
 static const char *const words[] = {
     SCHEMA_WORDS,           "\"pattern\": \"(a|b)*\"",    "\"maxLength\": 3", "\"minItems\": 99999",
