@@ -326,14 +326,15 @@ COHORT_API cohort_status cohort_options_set_environment(cohort_options *options,
                                                         cohort_environment_function function, void *context,
                                                         cohort_error *err);
 
-/* The stop object that cohort_run, cohort_model_open and cohort_trainer_open with these options look at; NULL: none. It
- * stays the caller's. */
+/* The stop object that cohort_run, cohort_model_open and cohort_trainer_open with these options look at; NULL: none. It stays the caller's. */
 COHORT_API cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop *stop, cohort_error *err);
 
-/* Processes that do one command together over Open MPI, count of them as the caller knows (docs/RANKS.md): each runs the same options, rank 0 writes.
- * After a failure: whether this rank tells people; closing then may end all processes with exit_code. Options' ranks (or NULL) outlive cohort_run. */
+/* Processes that do one command together over Open MPI, count of them as the caller knows (docs/RANKS.md): each runs the same options, rank 0 writes. join:
+ * over NCCL alone, each rank with that GPU of its host; rank 0 listens at host, port. After a failure: whether this rank tells people; closing then may
+ * end all processes with exit_code. Options' ranks (or NULL) outlive cohort_run. */
 typedef struct cohort_ranks cohort_ranks;
 COHORT_API cohort_status cohort_ranks_open(cohort_ranks **out, int32_t count, cohort_error *err);
+COHORT_API cohort_status cohort_ranks_join(cohort_ranks **out, int32_t rank, int32_t count, int32_t gpu, const char *host, int32_t port, cohort_error *err);
 COHORT_API bool cohort_ranks_speaks(const cohort_ranks *ranks);
 COHORT_API void cohort_ranks_close(cohort_ranks *ranks, int exit_code);
 COHORT_API cohort_status cohort_options_set_ranks(cohort_options *options, cohort_ranks *ranks, cohort_error *err);

@@ -24,6 +24,28 @@ cohort_status cohort_ranks_open(cohort_ranks **out, int32_t count, cohort_error 
     return status;
 }
 
+cohort_status cohort_ranks_join(cohort_ranks **out, int32_t rank, int32_t count, int32_t gpu, const char *host,
+                                int32_t port, cohort_error *err)
+{
+    if (out == NULL || host == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_ranks_join: out and host must not be NULL");
+    *out = NULL;
+    if (count < 2 || rank < 0 || rank >= count || gpu < 0 || port < 1 || port > 65535)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "cohort_ranks_join: rank %d of %d, GPU %d, port %d; expected a rank from 0 to below the "
+                         "number of ranks, 2 or more of these, a GPU from 0 on and a port from 1 to 65535",
+                         (int)rank, (int)count, (int)gpu, (int)port);
+    const struct ranks_place place = {.rank = rank, .count = count, .gpu = gpu, .port = port, .host = host};
+    struct cohort_ranks *ranks = NULL;
+    TRY(mem_alloc(&ranks, 1, sizeof *ranks, "ranks", err));
+    const cohort_status status = ranks_open_line(&ranks->inner, &place, err);
+    if (status != COHORT_OK)
+        mem_free(ranks);
+    else
+        *out = ranks;
+    return status;
+}
+
 bool cohort_ranks_speaks(const cohort_ranks *ranks) { return ranks == NULL || ranks_speaks(ranks->inner); }
 
 void cohort_ranks_close(cohort_ranks *ranks, int exit_code)

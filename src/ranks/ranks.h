@@ -6,7 +6,7 @@
  * whichever call the others are in, or come to, returns what it said; so does a call that fails. After a failure nothing can be
  * exchanged any more.
  *
- * What carries the bytes is a struct ranks_ops: MPI (ranks_mpi.c). Bytes are exchanged and never added up: the order of
+ * What carries the bytes is a struct ranks_ops: MPI (ranks_mpi.c), or NCCL where no MPI joined the ranks (ranks_line.c). Bytes are exchanged and never added up: the order of
  * sums is the caller's (train/lanes.h). Memory of GPUs crosses as it lies there where a struct ranks_device_ops is found:
  * NCCL (ranks_nccl.c). */
 #ifndef COHORT_RANKS_RANKS_H
@@ -46,7 +46,7 @@ struct ranks_device_ops {
     void (*close)(struct ranks *ranks);
 };
 
-enum { RANKS_HOST = 64 };
+enum { RANKS_HOST = 64, RANKS_PATIENCE = 1800 /* seconds, until ranks_set_timeout */ };
 
 struct ranks {
     const struct ranks_ops *ops;
@@ -70,6 +70,13 @@ static inline int32_t ranks_count(const struct ranks *ranks) { return ranks == N
 /* Joins the job that mpirun or srun started this process in. COHORT_ERR_UNSUPPORTED: a build without MPI, or no Open MPI
  * on this machine. wanted: how many ranks whoever started it speaks of; another number is an error. */
 cohort_status ranks_open_mpi(struct ranks **out, int32_t wanted, cohort_error *err);
+/* Joins a job that is described in full: a rank of count that has the GPU of this number on its host, where rank 0 listens at
+ * host and port. */
+struct ranks_place {
+    int32_t rank, count, gpu, port;
+    const char *host;
+};
+cohort_status ranks_open_line(struct ranks **out, const struct ranks_place *place, cohort_error *err);
 /* Leaves the job. After a failure that was not agreed on it ends the processes of all ranks with this exit code: then it may
  * not return. Accepts NULL. */
 void ranks_close(struct ranks *ranks, int code);

@@ -330,12 +330,11 @@ static cohort_status join(struct ranks *ranks, int32_t wanted, cohort_error *err
 
 cohort_status ranks_open_mpi(struct ranks **out, int32_t wanted, cohort_error *err)
 {
-    const double USUAL = 1800.0; /* seconds, until ranks_set_timeout */
     struct ranks *ranks = NULL;
     struct mpi *mpi = NULL;
     *out = NULL;
     TRY(mem_alloc(&ranks, 1, sizeof *ranks, "ranks", err));
-    *ranks = (struct ranks){.count = 1, .local_count = 1, .timeout = USUAL};
+    *ranks = (struct ranks){.count = 1, .local_count = 1, .timeout = RANKS_PATIENCE};
     cohort_status status = mem_alloc(&mpi, 1, sizeof *mpi, "ranks", err);
     ranks->state = mpi;
     ranks->ops = &operations;

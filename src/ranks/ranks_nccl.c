@@ -6,7 +6,7 @@
  * communicator is aborted, so that streams that wait for it go on. */
 #ifdef COHORT_NCCL_FOUND
 
-#include "ranks/ranks.h"
+#include "ranks/ranks_nccl.h"
 
 #include "base/clock.h"
 
@@ -36,7 +36,7 @@
 enum {
     LEAST_VERSION = 21800, /* communicators that do not block, as we use them */
     N_EVENTS = 16,         /* an older ticket waits for a newer exchange */
-    BUS_ID = 32
+    STAGE = 16 << 20       /* bytes of the host on their way, out and as many in */
 };
 
 struct nccl {
@@ -50,13 +50,9 @@ struct nccl {
     cudaEvent_t begun, done[N_EVENTS];
     uint64_t ticket;  /* of the last exchange; the first is 1 */
     uint64_t settled; /* up to this one they are known to be done */
-};
-
-/* What a rank says of itself before a communicator is made. */
-struct presence {
-    int32_t can;      /* it has a GPU and NCCL */
-    char bus[BUS_ID]; /* of the GPU */
-    char why[256];    /* it cannot */
+    char *stage,
+        *pinned; /* [2, STAGE] on the GPU and on the host: bytes out, bytes in; NULL: no exchange needed them */
+    struct ranks_message *messages; /* [2, count] of a round */
 };
 
 static cohort_status load(struct nccl *nccl, cohort_error *err)
@@ -154,6 +150,23 @@ static cohort_status post(struct nccl *nccl, const struct ranks_message *sends, 
     return COHORT_OK;
 }
 
+static cohort_status issue(struct ranks *ranks, const struct ranks_message *sends, size_t n_sends,
+                           const struct ranks_message *receives, size_t n_receives, cohort_error *err)
+{
+    struct nccl *nccl = ranks->device_state;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(check_nccl(nccl, nccl->ncclGroupStart(), "an exchange", err));
+    status = post(nccl, sends, n_sends, receives, n_receives, err);
+    const ncclResult_t ended = nccl->ncclGroupEnd();
+    if (status != COHORT_OK)
+        goto cleanup;
+    TRY_GOTO(check_nccl(nccl, ended, "an exchange", err));
+    return wait_for(ranks, false, "an exchange", err);
+cleanup:
+    give_up(nccl);
+    return status;
+}
+
 static cohort_status begin(struct ranks *ranks, void *stream, const struct ranks_message *sends, size_t n_sends,
                            const struct ranks_message *receives, size_t n_receives, uint64_t *ticket, cohort_error *err)
 {
@@ -162,13 +175,7 @@ static cohort_status begin(struct ranks *ranks, void *stream, const struct ranks
     TRY_GOTO(check_cuda(cudaSetDevice(nccl->gpu), "its device", err));
     TRY_GOTO(check_cuda(cudaEventRecord(nccl->begun, (cudaStream_t)stream), "an event", err));
     TRY_GOTO(check_cuda(cudaStreamWaitEvent(nccl->stream, nccl->begun, 0), "an event", err));
-    TRY_GOTO(check_nccl(nccl, nccl->ncclGroupStart(), "an exchange", err));
-    status = post(nccl, sends, n_sends, receives, n_receives, err);
-    const ncclResult_t ended = nccl->ncclGroupEnd();
-    if (status != COHORT_OK)
-        goto cleanup;
-    TRY_GOTO(check_nccl(nccl, ended, "an exchange", err));
-    TRY(wait_for(ranks, false, "an exchange", err));
+    TRY(issue(ranks, sends, n_sends, receives, n_receives, err));
     *ticket = ++nccl->ticket;
     TRY_GOTO(check_cuda(cudaEventRecord(nccl->done[*ticket % N_EVENTS], nccl->stream), "an event", err));
     return COHORT_OK;
@@ -197,6 +204,82 @@ static cohort_status settle(struct ranks *ranks, cohort_error *err)
     return COHORT_OK;
 }
 
+/* ---- Bytes of the host ---- */
+
+/* Copies bytes from .. from + room of what lies behind each other in the messages of a peer: out of them into buffer, or the other
+ * way. Returns how many there are. buffer NULL: counts. */
+static size_t move_slice(const struct ranks_message *messages, size_t n, int32_t peer, size_t from, size_t room,
+                         char *buffer, bool out)
+{
+    size_t at = 0, moved = 0;
+    for (size_t i = 0; i < n && moved < room; i++) {
+        if (messages[i].peer != peer)
+            continue;
+        const size_t skip = from + moved > at ? from + moved - at : 0;
+        if (skip < messages[i].n) {
+            const size_t left = messages[i].n - skip, k = left < room - moved ? left : room - moved;
+            char *bytes = (char *)messages[i].bytes + skip;
+            if (buffer != NULL)
+                memcpy(out ? buffer + moved : bytes, out ? bytes : buffer + moved, k);
+            moved += k;
+        }
+        at += messages[i].n;
+    }
+    return moved;
+}
+
+static cohort_status make_stage(struct ranks *ranks, cohort_error *err)
+{
+    struct nccl *nccl = ranks->device_state;
+    if (nccl->messages == NULL)
+        TRY(mem_alloc(&nccl->messages, 2 * (size_t)ranks->count, sizeof *nccl->messages, "messages to ranks", err));
+    if (nccl->pinned == NULL)
+        TRY(check_cuda(cudaMallocHost((void **)&nccl->pinned, 2 * (size_t)STAGE), "memory", err));
+    if (nccl->stage == NULL)
+        TRY(check_cuda(cudaMalloc((void **)&nccl->stage, 2 * (size_t)STAGE), "memory", err));
+    return COHORT_OK;
+}
+
+/* Between two ranks, round number i carries slice i of the bytes of all messages between them: both know how many rounds that
+ * are, and no round waits for a later one. */
+cohort_status ranks_nccl_exchange(struct ranks *ranks, const struct ranks_message *sends, size_t n_sends,
+                                  const struct ranks_message *receives, size_t n_receives, cohort_error *err)
+{
+    struct nccl *nccl = ranks->device_state;
+    const size_t slice = (size_t)STAGE / (size_t)ranks->count / 64 * 64;
+    TRY(check_cuda(cudaSetDevice(nccl->gpu), "its device", err));
+    TRY(make_stage(ranks, err));
+    char *const pinned_in = nccl->pinned + STAGE, *const stage_in = nccl->stage + STAGE;
+    struct ranks_message *out = nccl->messages, *in = out + ranks->count;
+    for (size_t from = 0;; from += slice) {
+        size_t n_out = 0, n_in = 0;
+        for (int32_t r = 0; r < ranks->count; r++) {
+            const size_t place = (size_t)r * slice;
+            const size_t sent = move_slice(sends, n_sends, r, from, slice, nccl->pinned + place, true),
+                         received = move_slice(receives, n_receives, r, from, slice, NULL, false);
+            if (sent > 0)
+                TRY(check_cuda(cudaMemcpyAsync(nccl->stage + place, nccl->pinned + place, sent, cudaMemcpyHostToDevice,
+                                               nccl->stream),
+                               "bytes of the host", err));
+            if (sent > 0)
+                out[n_out++] = (struct ranks_message){r, nccl->stage + place, sent};
+            if (received > 0)
+                in[n_in++] = (struct ranks_message){r, stage_in + place, received};
+        }
+        if (n_out + n_in == 0)
+            return COHORT_OK;
+        TRY(issue(ranks, out, n_out, in, n_in, err));
+        for (size_t i = 0; i < n_in; i++)
+            TRY(check_cuda(cudaMemcpyAsync(pinned_in + (size_t)in[i].peer * slice, in[i].bytes, in[i].n,
+                                           cudaMemcpyDeviceToHost, nccl->stream),
+                           "bytes of the host", err));
+        TRY(wait_for(ranks, true, "an exchange", err));
+        for (size_t i = 0; i < n_in; i++)
+            (void)move_slice(receives, n_receives, in[i].peer, from, slice, pinned_in + (size_t)in[i].peer * slice,
+                             false);
+    }
+}
+
 static void close_nccl(struct ranks *ranks)
 {
     struct nccl *nccl = ranks->device_state;
@@ -217,6 +300,9 @@ static void close_nccl(struct ranks *ranks)
         }
     }
     give_up(nccl);
+    (void)cudaFree(nccl->stage);
+    (void)cudaFreeHost(nccl->pinned);
+    mem_free(nccl->messages);
     if (nccl->begun != NULL)
         (void)cudaEventDestroy(nccl->begun);
     for (int i = 0; i < N_EVENTS; i++)
@@ -231,27 +317,46 @@ static const struct ranks_device_ops operations = {begin, after, settle, close_n
 
 /* ---- Opening ---- */
 
-/* Why memory of GPUs cannot cross as it is; false: it can. Ranks come to the same answer. */
-static bool impossible(const struct ranks *ranks, const struct presence *all, struct text *note)
+bool ranks_nccl_impossible(const struct ranks *ranks, const struct presence *all, char *why, size_t room)
 {
-    static const char BEGIN[] = "memory of GPUs goes through the host's between ranks";
     for (int32_t r = 0; r < ranks->count; r++) {
-        if (!all[r].can) {
-            (void)text_printf(note, NULL, "%s: rank %d (%s): %s\n", BEGIN, (int)r, ranks->hosts[r], all[r].why);
+        if (!all[r].can)
+            snprintf(why, room, "rank %d (%s): %.*s", (int)r, ranks->hosts[r], (int)sizeof all[r].why - 1, all[r].why);
+        if (!all[r].can)
             return true;
-        }
         for (int32_t other = 0; other < r; other++)
             if (strcmp(all[r].bus, all[other].bus) == 0 && strcmp(ranks->hosts[r], ranks->hosts[other]) == 0) {
-                (void)text_printf(note, NULL, "%s: ranks %d and %d share a GPU of %s\n", BEGIN, (int)other, (int)r,
-                                  ranks->hosts[r]);
+                snprintf(why, room, "ranks %d and %d share a GPU of %s", (int)other, (int)r, ranks->hosts[r]);
                 return true;
             }
     }
     return false;
 }
 
+cohort_status ranks_nccl_begin(struct ranks *ranks, int gpu, struct presence *own, cohort_error *err)
+{
+    struct nccl *nccl = NULL;
+    cohort_error why = {.message = "it computes on a CPU"};
+    TRY(mem_alloc(&nccl, 1, sizeof *nccl, "ranks", err));
+    nccl->gpu = gpu;
+    *own = (struct presence){.can = gpu >= 0};
+    if (own->can)
+        own->can = load(nccl, &why) == COHORT_OK &&
+                   check_cuda(cudaDeviceGetPCIBusId(own->bus, sizeof own->bus, gpu), "its GPU", &why) == COHORT_OK;
+    snprintf(own->why, sizeof own->why, "%.*s", (int)sizeof own->why - 1, why.message);
+    ranks->device_state = nccl;
+    return COHORT_OK;
+}
+
+void ranks_nccl_leave(struct ranks *ranks)
+{
+    mem_free(ranks->device_state);
+    ranks->device_state = NULL;
+}
+
 static cohort_status make_stream(struct nccl *nccl, cohort_error *err)
 {
+    TRY(check_cuda(cudaSetDevice(nccl->gpu), "its device", err));
     TRY(check_cuda(cudaStreamCreateWithFlags(&nccl->stream, cudaStreamNonBlocking), "a stream", err));
     TRY(check_cuda(cudaEventCreateWithFlags(&nccl->begun, cudaEventDisableTiming), "an event", err));
     for (int i = 0; i < N_EVENTS; i++)
@@ -259,46 +364,66 @@ static cohort_status make_stream(struct nccl *nccl, cohort_error *err)
     return COHORT_OK;
 }
 
-static cohort_status make_communicator(struct ranks *ranks, cohort_error *err)
+cohort_status ranks_nccl_name(struct ranks *ranks, char name[RANKS_NCCL_NAME], cohort_error *err)
+{
+    struct nccl *nccl = ranks->device_state;
+    _Static_assert(sizeof(ncclUniqueId) == RANKS_NCCL_NAME, "NCCL's id");
+    ncclUniqueId id = {0};
+    TRY(check_nccl(nccl, nccl->ncclGetUniqueId(&id), "the id of a communicator", err));
+    memcpy(name, &id, sizeof id);
+    return COHORT_OK;
+}
+
+cohort_status ranks_nccl_join(struct ranks *ranks, const char name[RANKS_NCCL_NAME], cohort_error *err)
 {
     struct nccl *nccl = ranks->device_state;
     ncclUniqueId id = {0};
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    ranks->device_ops = &operations;
+    memcpy(&id, name, sizeof id);
     config.blocking = 0;
-    if (ranks->rank == 0)
-        TRY(check_nccl(nccl, nccl->ncclGetUniqueId(&id), "the id of a communicator", err));
-    TRY(ranks_broadcast(ranks, 0, &id, sizeof id, err));
+    TRY(make_stream(nccl, err));
     TRY(check_nccl(nccl, nccl->ncclCommInitRankConfig(&nccl->comm, ranks->count, id, ranks->rank, &config),
                    "a communicator", err));
     return wait_for(ranks, false, "a communicator", err);
 }
 
+/* A job without MPI has its communicator since it was joined. */
+static cohort_status check_gpu(const struct ranks *ranks, int gpu, cohort_error *err)
+{
+    const struct nccl *nccl = ranks->device_state;
+    if (nccl->gpu == gpu)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_ARGUMENT,
+                     "rank %d exchanges with others through GPU %d (LOCAL_RANK) and is to compute %s: leave --device "
+                     "out; ranks on CPUs are started by mpirun",
+                     (int)ranks->rank, nccl->gpu, gpu < 0 ? "on a CPU" : "on another GPU");
+}
+
 cohort_status ranks_open_device(struct ranks *ranks, int gpu, struct text *note, cohort_error *err)
 {
-    struct presence own = {.can = gpu >= 0}, *all = NULL;
-    struct nccl *nccl = NULL;
-    cohort_error why = {.message = "it computes on a CPU"};
+    struct presence own, *all = NULL;
+    char why[512] = "", name[RANKS_NCCL_NAME] = "";
     cohort_status status = COHORT_OK;
-    if (ranks_count(ranks) == 1 || ranks->device_ops != NULL)
+    if (ranks_count(ranks) == 1)
         return COHORT_OK;
+    if (ranks->device_ops != NULL)
+        return check_gpu(ranks, gpu, err);
     TRY(mem_alloc(&all, (size_t)ranks->count, sizeof *all, "ranks", err));
-    TRY_GOTO(mem_alloc(&nccl, 1, sizeof *nccl, "ranks", err));
-    nccl->gpu = gpu;
-    if (own.can)
-        own.can = load(nccl, &why) == COHORT_OK &&
-                  check_cuda(cudaDeviceGetPCIBusId(own.bus, sizeof own.bus, gpu), "its GPU", &why) == COHORT_OK;
-    snprintf(own.why, sizeof own.why, "%.*s", (int)sizeof own.why - 1, why.message);
+    TRY_GOTO(ranks_nccl_begin(ranks, gpu, &own, err));
     TRY_GOTO(ranks_gather(ranks, &own, sizeof own, all, err));
-    if (impossible(ranks, all, gpu >= 0 ? note : NULL))
+    if (ranks_nccl_impossible(ranks, all, why, sizeof why)) {
+        if (gpu >= 0 && note != NULL)
+            status = text_printf(note, err, "memory of GPUs goes through the host's between ranks: %s\n", why);
         goto cleanup;
-    ranks->device_state = nccl;
-    ranks->device_ops = &operations;
-    nccl = NULL;
-    TRY_GOTO(check_cuda(cudaSetDevice(gpu), "its device", err));
-    TRY_GOTO(make_stream(ranks->device_state, err));
-    TRY_GOTO(make_communicator(ranks, err));
+    }
+    if (ranks->rank == 0)
+        TRY_GOTO(ranks_nccl_name(ranks, name, err));
+    TRY_GOTO(ranks_broadcast(ranks, 0, name, sizeof name, err));
+    TRY_GOTO(ranks_nccl_join(ranks, name, err));
 cleanup:
-    mem_free(nccl);
+    if (ranks->device_ops == NULL)
+        ranks_nccl_leave(ranks);
     mem_free(all);
     return status;
 }

@@ -110,8 +110,9 @@ refused 'whole: already holds a run' job 2 "${GRPO[@]}" --out whole
 refused 'cohort logprobs runs as one process' job 2 logprobs --model model --batch data.jsonl
 refused '--gradient-lanes 3: expected a power of two' job 2 "${GRPO[@]}" --out lanes --gradient-lanes 3
 refused '.*whole/checkpoints/step-4 was made with .gradient_lanes: 2.' "$COHORT" "${GRPO[@]}" --device cpu --out whole --resume --gradient-lanes 1
-# Launchers: srun's variables, and torchrun's, of which CPU ranks take the number.
+# Launchers: srun's variables, and torchrun's, of whom ranks exchange between GPUs.
 refused 'whoever started this process speaks of 3 ranks, MPI of 1' env SLURM_STEP_ID=0 SLURM_PROCID=0 SLURM_NTASKS=3 "$COHORT" "${GRPO[@]}" --device cpu --out srun
-refused 'whoever started this process speaks of 2 ranks, MPI of 1' env RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 "$COHORT" "${GRPO[@]}" --device cpu --out torch
+refused 'WORLD_SIZE says that this process is one of 2 ranks, and MASTER_ADDR is not set' env RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 "$COHORT" "${GRPO[@]}" --device cpu --out torch
+refused 'cohort_ranks_join: rank 2 of 2' env RANK=2 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 "$COHORT" "${GRPO[@]}" --device cpu --out torch
 env SLURM_PROCID=0 SLURM_NTASKS=3 "$COHORT" "${GRPO[@]}" --device cpu --steps 1 --out batch >log 2>&1 || { cat log >&2; fail "a batch script is no rank"; }
 echo "ranks that fail end the run"

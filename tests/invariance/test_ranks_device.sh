@@ -61,4 +61,58 @@ ends() { # ends WHAT PATTERN
 }
 ends hangs:2 'cohort: rank 1 of 2 (.*) has not answered for 2 s (--rank-timeout)'
 ends fails:2 'cohort: rank 1 of 2 (.*): NCCL, an exchange: emulated error'
+
+# Without MPI, by torchrun's variables. Every message crosses by NCCL, also of what the host has; a line of each rank to rank 0 says who fails.
+port=$((20000 + $$ % 20000))
+# torch NAME OPTIONS...: starts two ranks, whose processes are in started then; log.0 and log.1 are what they say. SECOND: what befalls the second.
+SECOND=
+torch() {
+    local name=$1 rank
+    shift
+    started=()
+    port=$((port + 2))
+    for rank in 0 1; do
+        "${BEFORE[@]}" NCCL_EMULATION="$([ $rank = 0 ] || echo "$SECOND")" RANK=$rank LOCAL_RANK=$rank WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port \
+            "$COHORT" "$@" --out "$name" >"log.$rank" 2>&1 &
+        started+=($!)
+    done
+}
+ended() { # ended NAME: both have, and well
+    local process
+    for process in "${started[@]}"; do wait "$process" || { cat log.0 log.1 >&2; fail "$1"; }; done
+}
+BEFORE=(env)
+torch t2 "${GRPO[@]}" --device cuda --rank-timeout 20
+ended t2
+same_end g1 t2
+torch t-sft "${SFT[@]}" --rank-timeout 20
+ended t-sft
+same_end s1 t-sft
+fails_so() { # fails_so WHAT RANK PATTERN: rank ends with an error that says so, and the other ends too
+    local process codes=()
+    for process in "${started[@]}"; do wait "$process" && codes+=(0) || codes+=($?); done
+    [[ ${codes[0]} != 0 && ${codes[1]} != 0 ]] || [ "$1" = "as it hangs" ] || fail "$1: exit codes ${codes[*]}"
+    grep -q "$3" "log.$2" || { cat log.0 log.1 >&2; fail "$1: rank $2 does not say '$3'"; }
+}
+SECOND=fails:9
+torch t-fails "${SFT[@]}" --rank-timeout 20
+fails_so "a failure of NCCL" 0 '^cohort: rank 1 of 2 (.*): NCCL, an exchange: emulated error'
+SECOND=hangs:9
+torch t-hangs "${SFT[@]}" --rank-timeout 2
+wait "${started[0]}" && fail "a rank that hangs: the other goes on"
+grep -q '^cohort: rank 1 of 2 (.*) has not answered for 2 s (--rank-timeout)' log.0 || { cat log.0 >&2; fail "a rank that hangs is not named"; }
+kill -KILL "${started[1]}"
+SECOND=
+torch t-dies "${SFT[@]}" --steps 1000 --rank-timeout 60
+for _ in $(seq 500); do grep -qs '"step": *2' t-dies/metrics.jsonl && break; sleep 0.05; done
+kill -KILL "${started[1]}"
+wait "${started[0]}" && fail "a rank that dies: the other goes on"
+grep -q '^cohort: .*rank 1 of 2 (.*) has ended: its connection is closed' log.0 || { cat log.0 >&2; fail "a rank that dies is not named"; }
+# Without a GPU of its own for each, and to compute elsewhere.
+BEFORE=(env CUDA_EMULATION_BUS=0)
+torch t-shared "${SFT[@]}"
+fails_so "a shared GPU" 1 'cannot: ranks 0 and 1 share a GPU'
+BEFORE=(env)
+torch t-cpu "${SFT[@]}" --device cpu --rank-timeout 20
+fails_so "a CPU" 0 'rank 0 exchanges with others through GPU 0 (LOCAL_RANK) and is to compute on a CPU'
 echo "GPUs exchange among ranks, and the bits are those of one"
