@@ -533,10 +533,8 @@ cohort_status regex_parse(struct exprs *exprs, const char *text, size_t length, 
  * ^a). What is searched for may begin with the one or behind any characters, and end likewise. Afterwards the labels are
  * taken off. */
 
-static bool has_label(const struct range_edge *edge, uint32_t label) { return edge->lo <= label && label <= edge->hi; }
-
-/* What one or more of a label lead to, from the first state (forward), or the states from which they lead to an end. */
-static void mark_label(const struct automaton *a, uint32_t label, bool forward, bool *marked)
+/* What one or more of labels lo .. hi lead to, from the first state (forward), or the states from which they lead to an end. */
+static void mark_labels(const struct automaton *a, uint32_t lo, uint32_t hi, bool forward, bool *marked)
 {
     for (bool more = true; more;) {
         more = false;
@@ -544,7 +542,7 @@ static void mark_label(const struct automaton *a, uint32_t label, bool forward, 
             for (uint32_t e = a->first[q]; e < a->first[q + 1]; e++) {
                 const struct range_edge *edge = &a->edges[e];
                 const uint32_t state = forward ? edge->to : q;
-                if (marked[state] || !has_label(edge, label) ||
+                if (marked[state] || edge->lo > hi || edge->hi < lo ||
                     !(forward ? q == 0 || marked[q] : a->accepts[edge->to] || marked[edge->to]))
                     continue;
                 marked[state] = more = true;
@@ -556,12 +554,14 @@ static cohort_status strip_marks(struct automaton *out, const struct automaton *
 {
     const uint32_t begin = CODE_POINT_LAST + 1, finish = begin + 1;
     struct nfa nfa = {0};
-    bool fits = false, *begun = NULL, *ends = NULL;
+    bool fits = false, *begun = NULL, *ends = NULL, *empty = NULL;
     cohort_status status = COHORT_OK;
     TRY_GOTO(mem_alloc(&begun, marked->n_states, sizeof *begun, "regular expression", err));
     TRY_GOTO(mem_alloc(&ends, marked->n_states, sizeof *ends, "regular expression", err));
-    mark_label(marked, begin, true, begun);
-    mark_label(marked, finish, false, ends);
+    TRY_GOTO(mem_alloc(&empty, marked->n_states, sizeof *empty, "regular expression", err));
+    mark_labels(marked, begin, begin, true, begun);
+    mark_labels(marked, finish, finish, false, ends);
+    mark_labels(marked, begin, finish, true, empty); /* of an empty text both are at one place: $^ is found there */
     for (uint32_t q = 0; q < marked->n_states; q++)
         (void)nfa_state(&nfa);
     const uint32_t start = nfa_state(&nfa), end = nfa_state(&nfa);
@@ -570,6 +570,8 @@ static cohort_status strip_marks(struct automaton *out, const struct automaton *
             nfa_skip(&nfa, start, q);
         if (ends[q])
             nfa_skip(&nfa, q, end);
+        if (empty[q] && marked->accepts[q])
+            nfa_skip(&nfa, start, end);
         for (uint32_t e = marked->first[q]; e < marked->first[q + 1]; e++) {
             const struct range_edge *edge = &marked->edges[e];
             if (edge->lo <= CODE_POINT_LAST)
@@ -581,6 +583,7 @@ cleanup:
     nfa_free(&nfa);
     mem_free(begun);
     mem_free(ends);
+    mem_free(empty);
     return status;
 }
 

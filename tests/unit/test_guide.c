@@ -98,6 +98,82 @@ static void test_regex(void **state)
     assert_true(matched > 2000);
 }
 
+/* What `pattern` looks for: random expressions whose anchors stand anywhere, in all texts of a, b and c up to five of them. */
+struct scribe {
+    uint64_t stream, counter;
+    char text[200];
+};
+
+static uint32_t pick(struct scribe *s, uint32_t below)
+{
+    return rng_philox(11, RNG_TEST, s->stream, s->counter++).word[0] % below;
+}
+
+static void write_search(struct scribe *s, int depth)
+{
+    static const char *const atoms[] = {"a", "b", "^", "$", ".", "[ab]", "", "c", "^^", "a$"};
+    static const char *const counts[] = {"*", "+", "?", "{2}"};
+    const uint32_t kind = depth > 0 && strlen(s->text) < 80 ? pick(s, 8) : 4;
+    if (kind == 0) {
+        strcat(s->text, "(");
+        write_search(s, depth - 1);
+        strcat(s->text, "|");
+        write_search(s, depth - 1);
+        strcat(s->text, ")");
+    } else if (kind == 1) {
+        strcat(s->text, "(");
+        write_search(s, depth - 1);
+        strcat(s->text, ")");
+        strcat(s->text, counts[pick(s, 4)]);
+    } else if (kind < 4) {
+        write_search(s, depth - 1);
+        write_search(s, depth - 1);
+    } else {
+        strcat(s->text, atoms[pick(s, sizeof atoms / sizeof *atoms)]);
+    }
+}
+
+static void test_search(void **state)
+{
+    (void)state;
+    enum { PATTERNS = 2000, LONGEST = 5 };
+    int read = 0, found = 0, passed_over = 0;
+    for (uint64_t p = 0; p < PATTERNS; p++) {
+        struct scribe s = {.stream = p};
+        struct automaton automaton = {0};
+        cohort_error err = {0};
+        int number = 0;
+        size_t offset = 0;
+        write_search(&s, 4);
+        if (regex_search_automaton(&automaton, s.text, strlen(s.text), "test", &err) != COHORT_OK) {
+            assert_non_null(strstr(err.message, "repetition of nothing"));
+            passed_over++;
+            continue;
+        }
+        pcre2_code *code = pcre2_compile((PCRE2_SPTR)s.text, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_DOLLAR_ENDONLY,
+                                         &number, &offset, NULL);
+        pcre2_match_data *match = pcre2_match_data_create(1, NULL);
+        assert_true(code != NULL && match != NULL);
+        for (int length = 0, all = 1; length <= LONGEST; length++, all *= 3)
+            for (int i = 0; i < all; i++) {
+                char text[LONGEST + 1] = "";
+                uint32_t points[LONGEST + 1];
+                for (int k = 0, rest = i; k < length; k++, rest /= 3)
+                    points[k] = (uint32_t)(text[k] = (char)('a' + rest % 3));
+                const bool want = pcre2_match(code, (PCRE2_SPTR)text, (size_t)length, 0, 0, match, NULL) >= 0;
+                if (automaton_accepts(&automaton, points, (size_t)length) != want)
+                    fail_msg("%s in \"%s\": PCRE2 says %d", s.text, text, want);
+                found += want;
+            }
+        read++;
+        pcre2_match_data_free(match);
+        pcre2_code_free(code);
+        automaton_free(&automaton);
+    }
+    print_message("%d expressions, %d passed over, %d texts found\n", read, passed_over, found);
+    assert_true(read > PATTERNS / 2 && found > 10000);
+}
+
 /* ---- GBNF ---- */
 
 static void test_gbnf(void **state)
@@ -476,9 +552,9 @@ static void test_hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_regex),      cmocka_unit_test(test_gbnf),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_qwen_masks), cmocka_unit_test(test_ends),    cmocka_unit_test(test_thinking),
-        cmocka_unit_test(test_closing),    cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_regex),    cmocka_unit_test(test_search),     cmocka_unit_test(test_gbnf),
+        cmocka_unit_test(test_refused),  cmocka_unit_test(test_qwen_masks), cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_thinking), cmocka_unit_test(test_closing),    cmocka_unit_test(test_hostile),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
