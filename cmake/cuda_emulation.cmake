@@ -60,6 +60,10 @@ if(COHORT_X86 AND NOT COHORT_SANITIZE)
     target_compile_options(emulated_nccl PRIVATE -Wall -Wextra)
     set_target_properties(cohort_emulated PROPERTIES ENABLE_EXPORTS ON)
     add_dependencies(cohort_emulated emulated_nccl)
+    add_executable(bench_exchange_emulated ${PROJECT_SOURCE_DIR}/bench/cuda/bench_exchange.c)
+    cohort_link_emulated(bench_exchange_emulated)
+    target_include_directories(bench_exchange_emulated PRIVATE ${PROJECT_SOURCE_DIR}/src)
+    set_target_properties(bench_exchange_emulated PROPERTIES ENABLE_EXPORTS ON)
   endif()
 
   # The emulation itself.

@@ -74,6 +74,13 @@ target_link_libraries(bench_products PRIVATE cohort_static ${COHORT_CUDA_LIBRARI
 add_test(NAME test_products_bits_cuda COMMAND bench_products bits)
 set_tests_properties(test_products_bits_cuda PROPERTIES LABELS cuda TIMEOUT 200)
 
+# What ranks exchange, beside a plain exchange of as many bytes; for scripts/gpu-check --ranks.
+add_executable(bench_exchange ${PROJECT_SOURCE_DIR}/bench/cuda/bench_exchange.c)
+set_target_properties(bench_exchange PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench LINKER_LANGUAGE C)
+target_include_directories(bench_exchange PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+target_link_libraries(bench_exchange PRIVATE cohort_static ${COHORT_CUDA_LIBRARIES} PkgConfig::DEPS Threads::Threads m)
+add_custom_target(gpu_check_ranks DEPENDS cohort_cli bench_exchange)
+
 # What scripts/gpu-check builds: not the CPU's other tests, and not the emulation.
 file(GLOB COHORT_CUDA_TESTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/cuda/test_*.c ${PROJECT_SOURCE_DIR}/tests/kernels/test_*.c)
 list(FILTER COHORT_CUDA_TESTS EXCLUDE REGEX "/kernels/test_cpu_")
