@@ -162,10 +162,10 @@ int main(int argc, char **argv)
     if (job.backend != NULL && job.plain != NULL)
         job.backend->ops->free(job.backend, job.plain);
     model_destroy(job.model);
+    if (job.backend != NULL) /* it asks the ranks before it waits */
+        job.backend->ops->destroy(job.backend);
     if (status != COHORT_OK)
         ranks_fail(job.ranks, status, &err);
     ranks_close(job.ranks, status == COHORT_OK ? 0 : 1);
-    if (job.backend != NULL)
-        job.backend->ops->destroy(job.backend);
     return status == COHORT_OK ? 0 : 1;
 }
