@@ -19,7 +19,9 @@ import time
 
 from gpu_bars import Rows
 
-GRPO = ["--reward", "regex", "--reward-pattern", "[a-e]", "--seed", "1", "--learning-rate", "1e-6"]
+GRPO = ["--reward", "python:REWARDS:by_turns", "--seed", "1", "--learning-rate", "1e-6"]
+# hidden size, layers, query heads, key/value heads, head size, feed-forward size, vocabulary, tied
+SHAPES = {"qwen3-0.6b": (1024, 28, 16, 8, 128, 3072, 151936, True), "qwen3-8b": (4096, 36, 32, 8, 128, 12288, 151936, False), "small": (64, 2, 4, 2, 64, 160, 300, True)}
 LORA = ["--use-peft", "--lora-r", "16"]
 # name, preset, command with its options, steps, what the row says, the least speed-up with two ranks
 TIMED = [
@@ -103,6 +105,12 @@ def weights(folder):
 
 
 def make_data(jobs):
+    with open(jobs.path("by_turns.py"), "w", encoding="utf-8") as file:
+        file.write("def by_turns(completions, **kwargs):\n    return [float(i % 2) for i in range(len(completions))]\n")
+    make_rows(jobs)
+
+
+def make_rows(jobs):
     """128 bytes a prompt, 512 a completion: a token of the byte-level tokenizer each."""
     prompt_bytes, completion_bytes = (24, 16) if jobs.arguments.small else (128, 512)
     with open(jobs.path("data.jsonl"), "w", encoding="utf-8") as file:
@@ -112,19 +120,32 @@ def make_data(jobs):
 
 
 def model(jobs, preset):
-    """The folder of random weights of this shape, made where it is not there."""
-    preset = "nano" if jobs.arguments.small else preset
+    """The folder of random weights of this shape, made where it is not there. With its whole vocabulary and a byte-level tokenizer hardly any
+    completion draws the end of text: they are as long as they may be."""
+    preset = "small" if jobs.arguments.small else preset
+    hidden, layers, heads, kv_heads, size, middle, vocabulary, tied = SHAPES[preset]
     folder = jobs.path(preset)
     if not os.path.isdir(folder):
-        subprocess.run([jobs.arguments.cohort, "init", "--preset", preset, "--tokenizer", "bytes", "--seed", "1", "--out", folder], check=True, stdout=subprocess.DEVNULL)
+        with open(jobs.path("shape.json"), "w", encoding="utf-8") as file:
+            json.dump({"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu", "attention_bias": False, "rms_norm_eps": 1e-6,
+                       "max_position_embeddings": 40960, "rope_theta": 1000000.0, "vocab_size": vocabulary, "hidden_size": hidden, "num_hidden_layers": layers,
+                       "num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": size, "intermediate_size": middle,
+                       "tie_word_embeddings": tied, "initializer_range": 0.02}, file)
+        subprocess.run([jobs.arguments.cohort, "init", "--config", jobs.path("shape.json"), "--tokenizer", "bytes", "--seed", "1", "--out", folder], check=True,
+                       stdout=subprocess.DEVNULL)
     return folder
+
+
+def rewarded(jobs, options):
+    """With the reward's file: it gives 0 and 1 in turns, so that every group has something to learn from."""
+    return [option.replace("REWARDS", jobs.path("by_turns.py")) for option in options]
 
 
 def same_bits(jobs, rows):
     """sha256 of final/ after 20 GRPO steps on one rank and on all. The control: with another number of lanes, another order of sums, it differs."""
     started, ranks = time.monotonic(), jobs.arguments.ranks
     prompts, length, steps, tokens = ("4", "4", "2", "70") if jobs.arguments.small else ("8", "64", "20", "1024")
-    options = ["grpo", *GRPO[:-1], "1e-4", "--model", model(jobs, "qwen3-0.6b"), "--data", jobs.path("data.jsonl"), "--device", "cuda", "--prompts-per-step", prompts,
+    options = ["grpo", *rewarded(jobs, GRPO[:-1]), "1e-4", "--model", model(jobs, "qwen3-0.6b"), "--data", jobs.path("data.jsonl"), "--device", "cuda", "--prompts-per-step", prompts,
                "--num-generations", "4", "--max-completion-length", length, "--micro-batch-tokens", tokens, "--steps", steps]
     found, problem = {}, None
     for name, count, lanes in (("bits-1", 1, 4), (f"bits-{ranks}", ranks, 4), ("bits-control", ranks, 8)):
@@ -155,7 +176,7 @@ def exchange(jobs, rows, file):
 
 def speed_up(jobs, rows, name, preset, command, steps, bar):
     started, ranks, seconds = time.monotonic(), jobs.arguments.ranks, {}
-    command = list(command)
+    command = rewarded(jobs, command)
     if jobs.arguments.small:
         for option in ("--prompts-per-step", "--batch-size", "--num-generations", "--max-completion-length"):
             if option in command:
