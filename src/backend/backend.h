@@ -110,6 +110,7 @@ struct weight_source {
     const void *scales; /* of a format that has them apart from the data; NULL for F32, BF16 and F16 */
     int64_t n, k;
     bool lowrank; /* it is a factor of a struct lowrank */
+    void *room;   /* backend memory for the packed copy, which stays the caller's; NULL: it is allocated */
 };
 
 struct backend_ops {
@@ -138,8 +139,8 @@ struct backend_ops {
     void (*wait)(struct backend *);
 
     /* A weight for products. What the source refers to must stay where it is: weight_refresh and the backward read it
-     * again. weight_create allocates the packed copy, whose size weight_bytes returns (0: there is no copy; it does not
-     * read data). With data NULL the copy is all there is: weight_fill makes it, and the backward and weight_refresh are
+     * again. weight_create allocates the packed copy, or takes room, whose size weight_bytes returns (0: there is no copy; it
+     * does not read data). With data NULL the copy is all there is: weight_fill makes it, and the backward and weight_refresh are
      * not for it. COHORT_ERR_UNSUPPORTED: a format that products do not support. Free with weight_destroy (NULL
      * allowed). */
     size_t (*weight_bytes)(struct backend *, const struct weight_source *);

@@ -221,6 +221,7 @@ float *decoder_layers(struct model *model, struct decoder_work *work, const stru
     float *x = work->x;
     for (int32_t l = 0; l < model->config.n_layers; l++) {
         struct layer_run run = layer_run_of(model, work, batch, kv, l);
+        model_need_layer(model, l);
         float *out = work->mode == DECODER_INFER ? run.x : run.x + work->max_tokens * model->config.hidden_size;
         layer_forward(&run, out);
         x = out;
@@ -234,6 +235,7 @@ void decoder_backward(struct model *model, struct decoder_work *work, const stru
     set_dropout(model, work, batch);
     for (int32_t l = model->config.n_layers - 1; l >= 0; l--) {
         struct layer_run run = layer_run_of(model, work, batch, &work->kv, l);
+        model_need_layer(model, l);
         if (work->mode == DECODER_RECOMPUTE)
             layer_forward(&run, NULL);
         layer_backward(&run);

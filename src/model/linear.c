@@ -25,8 +25,10 @@ void linear_open(struct linear *linear, const struct param_set *set, const struc
 
 void linear_close(struct linear *linear)
 {
-    if (linear->packed != NULL)
+    if (linear->packed != NULL && !linear->borrows)
         linear->set->backend->ops->weight_destroy(linear->set->backend, linear->packed);
+    if (linear->whole != NULL)
+        linear->set->backend->ops->weight_destroy(linear->set->backend, linear->whole);
     memset(linear, 0, sizeof *linear);
 }
 
@@ -61,6 +63,52 @@ void linear_refresh(const struct linear *linear)
 {
     struct backend *be = linear->set->backend;
     be->ops->weight_refresh(be, linear->packed);
+}
+
+void linear_borrow(struct linear *linear, const struct linear *from)
+{
+    assert(linear->n == from->n && linear->k == from->k && linear->packed == NULL);
+    linear->packed = from->packed;
+    linear->borrows = true;
+}
+
+/* Bytes of the values, which a backend without packed weights reads. */
+static size_t natural_bytes(const struct linear *linear)
+{
+    return storage_bytes(linear->weight->format, linear->n * linear->k);
+}
+
+size_t linear_whole_bytes(const struct linear *linear)
+{
+    const size_t packed = linear_packed_bytes(linear);
+    return packed > 0 ? packed : natural_bytes(linear);
+}
+
+cohort_status linear_plan_whole(struct linear *linear, void *room, cohort_error *err)
+{
+    struct backend *be = linear->set->backend;
+    struct weight_source source = source_of(linear);
+    assert(linear->whole == NULL);
+    if (linear_packed_bytes(linear) > 0)
+        source.room = room;
+    else
+        source.data = linear->room = room;
+    return be->ops->weight_create(be, &linear->whole, &source, err);
+}
+
+void linear_fill_whole(const struct linear *linear)
+{
+    struct backend *be = linear->set->backend;
+    if (linear->room != NULL)
+        be->ops->copy(be, linear->room, param_values(linear->set, linear->weight), natural_bytes(linear));
+    be->ops->weight_refresh(be, linear->whole);
+}
+
+void linear_swap_whole(struct linear *linear)
+{
+    struct weight *packed = linear->packed;
+    linear->packed = linear->whole;
+    linear->whole = packed;
 }
 
 bool linear_packs_alone(const struct linear *linear)

@@ -15,6 +15,9 @@ struct linear {
     const struct param *bias;             /* of the first part, [n] with those adjacent to it; NULL: there is none */
     int64_t n, k;                         /* of all parts: [n, k] */
     struct weight *packed;                /* owned; NULL until linear_pack */
+    bool borrows;                         /* packed is that of another layer's (linear_borrow) */
+    struct weight *whole;                 /* owned; of a weight that ranks divide, in a rollout (linear_plan_whole) */
+    void *room;                           /* borrowed; its values, where the backend does not pack them */
     const struct linear_adapter *adapter; /* borrowed; NULL: none, which is what the others begin with */
 };
 
@@ -28,6 +31,15 @@ enum dtype linear_type(const struct linear *linear);
 /* Bytes of the packed weight, before there is one. */
 size_t linear_packed_bytes(const struct linear *linear);
 cohort_status linear_pack(struct linear *linear, cohort_error *err);
+/* Of a weight that ranks divide: shares the packed weight of one of the same shape in another layer, which is packed anew
+ * whenever another layer's values are there. */
+void linear_borrow(struct linear *linear, const struct linear *from);
+/* Memory for the weight beside those of all other layers, as products read it: bytes, and room for so many. linear_fill_whole
+ * makes it from the values that are there; linear_swap_whole has products read it, or no more. */
+size_t linear_whole_bytes(const struct linear *linear);
+cohort_status linear_plan_whole(struct linear *linear, void *room, cohort_error *err);
+void linear_fill_whole(const struct linear *linear);
+void linear_swap_whole(struct linear *linear);
 /* Whether its tensors can be held by the packed weight alone, part by part as they are read. */
 bool linear_packs_alone(const struct linear *linear);
 /* Whether param is one of its tensors, and at which row of all that one begins. */

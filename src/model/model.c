@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include "model/model_adapter.h"
+#include "model/param_shard.h"
 
 #include <assert.h>
 #include <string.h>
@@ -35,11 +36,18 @@ struct expert_stack *model_stack(const struct model *model, int32_t i)
     return !l->sparse ? NULL : i % LAYER_STACKS == 0 ? &l->experts.gate_up : &l->experts.down;
 }
 
+/* Whether projection i shares the packed weight of layer 0. */
+static bool borrows(const struct model *model, int32_t i)
+{
+    return param_set_divides(&model->base) && i >= LAYER_LINEARS && i < model->config.n_layers * LAYER_LINEARS;
+}
+
 size_t model_weight_bytes(const struct model *model)
 {
-    size_t bytes = model->base.table.bytes + rotation_bytes(model->max_context, model->config.head_dim);
+    size_t bytes =
+        param_set_value_sizes(&model->base, 0).own + rotation_bytes(model->max_context, model->config.head_dim);
     for (int32_t i = 0; i < model_linears(model); i++)
-        bytes += model_linear(model, i) == NULL ? 0 : linear_packed_bytes(model_linear(model, i));
+        bytes += model_linear(model, i) == NULL || borrows(model, i) ? 0 : linear_packed_bytes(model_linear(model, i));
     for (int32_t i = 0; i < model_stacks(model); i++)
         bytes += model_stack(model, i) == NULL ? 0 : expert_stack_packed_bytes(model_stack(model, i));
     if (model->adapter != NULL)
@@ -215,7 +223,9 @@ static cohort_status pack_linears(struct model *model, bool alone, cohort_error 
 {
     for (int32_t i = 0; i < model_linears(model); i++) {
         TRY(stop_check(model->backend->stop, err));
-        if (model_linear(model, i) != NULL && model_linear(model, i)->weight->packed == alone)
+        if (model_linear(model, i) != NULL && borrows(model, i) && !alone)
+            linear_borrow(model_linear(model, i), model_linear(model, i % LAYER_LINEARS));
+        else if (model_linear(model, i) != NULL && model_linear(model, i)->weight->packed == alone)
             TRY(linear_pack(model_linear(model, i), err));
     }
     return COHORT_OK;
@@ -379,9 +389,12 @@ void model_destroy(struct model *model)
     mem_free(model);
 }
 
-static void refresh(const struct linear *linear)
+/* What ranks divide is packed when it is needed. */
+static void refresh(const struct model *model, int32_t i)
 {
-    if (linear_trains(linear) && !linear->weight->packed)
+    const struct linear *linear = model_linear(model, i);
+    const bool divided = param_set_divides(&model->base) && i < model->config.n_layers * LAYER_LINEARS;
+    if (linear_trains(linear) && !linear->weight->packed && !divided)
         linear_refresh(linear);
 }
 
@@ -391,13 +404,59 @@ void model_refresh(struct model *model)
     model->backend->unstoppable++;
     for (int32_t i = 0; i < model_linears(model); i++)
         if (model_linear(model, i) != NULL)
-            refresh(model_linear(model, i));
+            refresh(model, i);
     for (int32_t i = 0; i < model_stacks(model); i++)
         if (model_stack(model, i) != NULL && expert_stack_trains(model_stack(model, i)))
             expert_stack_refresh(model_stack(model, i));
     if (model->adapter != NULL && model->trained == &model->adapter->set)
         model_adapter_refresh(model->adapter);
     model->backend->unstoppable--;
+}
+
+void model_need_layer(struct model *model, int32_t layer)
+{
+    struct param_set *set = &model->base;
+    if (!param_set_divides(set) || model->whole)
+        return;
+    param_shard_need(set, layer + 1);
+    for (int32_t i = 0; model->n_packed != set->n_brought && i < LAYER_LINEARS; i++)
+        linear_refresh(model_linear(model, layer * LAYER_LINEARS + i));
+    model->n_packed = set->n_brought;
+}
+
+cohort_status model_plan_whole(struct model *model, struct arena *arena, cohort_error *err)
+{
+    for (int32_t i = 0; param_set_divides(&model->base) && i < model->config.n_layers * LAYER_LINEARS; i++) {
+        void *room = arena_take(arena, linear_whole_bytes(model_linear(model, i)));
+        if (room != NULL)
+            TRY(linear_plan_whole(model_linear(model, i), room, err));
+    }
+    return COHORT_OK;
+}
+
+cohort_status model_gather_whole(struct model *model, cohort_error *err)
+{
+    struct param_set *set = &model->base;
+    if (!param_set_divides(set))
+        return COHORT_OK;
+    assert(!model->whole);
+    for (int32_t l = 0; l < model->config.n_layers; l++) {
+        param_shard_need(set, l + 1);
+        for (int32_t i = 0; i < LAYER_LINEARS; i++)
+            linear_fill_whole(model_linear(model, l * LAYER_LINEARS + i));
+    }
+    TRY(param_shard_check(set, err));
+    for (int32_t i = 0; i < model->config.n_layers * LAYER_LINEARS; i++)
+        linear_swap_whole(model_linear(model, i));
+    model->whole = true;
+    return COHORT_OK;
+}
+
+void model_leave_whole(struct model *model)
+{
+    for (int32_t i = 0; model->whole && i < model->config.n_layers * LAYER_LINEARS; i++)
+        linear_swap_whole(model_linear(model, i));
+    model->whole = false;
 }
 
 cohort_status model_embed(const struct model *model, const int32_t *ids, size_t count, float *out, cohort_error *err)

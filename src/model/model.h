@@ -7,6 +7,7 @@
 
 #include "format/architecture.h"
 #include "format/checkpoint.h"
+#include "model/arena.h"
 #include "model/attention_block.h"
 #include "model/experts.h"
 #include "model/feed_forward.h"
@@ -43,6 +44,9 @@ struct model {
     struct rotation rotation;
     uint64_t n_changes;               /* of its weights: model_refresh */
     const struct model_adapter *worn; /* by model_wear */
+    /* Where ranks divide the base's matrices (param_set_divides): */
+    uint64_t n_packed; /* base.n_brought when a layer was packed last */
+    bool whole;        /* products read the whole weights (model_gather_whole) */
 };
 
 /* A model of this shape without its weights: no backend memory is taken, but sizes are known, for plans. config is
@@ -81,6 +85,16 @@ void model_destroy(struct model *model);
 /* Repacks every weight that trains, after an update of model->trained (or another change of its values). A stop does
  * not end it: products must not see half an update. */
 void model_refresh(struct model *model);
+
+/* ---- Weights that ranks divide; without such nothing happens. All ranks call these in the same order. ---- */
+
+/* A layer's weights are there, for its forward and backward (param_shard_need). */
+void model_need_layer(struct model *model, int32_t layer);
+/* Memory for the weights of all layers at once, from the arena of the rollout: twice, to measure and to allocate. */
+cohort_status model_plan_whole(struct model *model, struct arena *arena, cohort_error *err);
+/* Gathers them, layer by layer, so that until model_leave_whole every rank runs the model by itself. */
+cohort_status model_gather_whole(struct model *model, cohort_error *err);
+void model_leave_whole(struct model *model);
 
 /* Which tensors embedding and norms are: the base's, or those that a set with this layout has in their place (NULL: no
  * set). model_wear calls it. */

@@ -1,5 +1,7 @@
 #include "model/packing.h"
 
+#include "model/param_shard.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -545,6 +547,9 @@ cohort_status tree_runner_score(struct tree_runner *runner, struct model *model,
         }
         done += completions_of(&runner->packing, m);
     }
+    if (runner->packing.n_micro % count > 0 && rank >= runner->packing.n_micro % count)
+        param_shard_attend(&model->base);
+    TRY_GOTO(param_shard_check(&model->base, err));
     if (count > 1)
         TRY_GOTO(take_scores(runner, trees, &own, logp, entropy, err));
 cleanup:

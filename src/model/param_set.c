@@ -12,6 +12,69 @@ static int32_t index_of(const struct param_set *set, const struct param *param)
     return (int32_t)(param - set->table.params);
 }
 
+bool param_set_divides(const struct param_set *set)
+{
+    return set->training.share.weights && set->training.share.count > 1;
+}
+
+bool param_is_divided(const struct param_set *set, int32_t i)
+{
+    return param_set_divides(set) && set->table.params[i].layer > 0 && set->table.params[i].rank > 1;
+}
+
+int32_t param_set_layers(const struct param_set *set)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < set->table.n_params; i++)
+        n = set->table.params[i].layer > n ? set->table.params[i].layer : n;
+    return n;
+}
+
+/* The end of a tensor that lies from the next place on behind bytes. */
+static size_t place_value(struct param *param, size_t bytes)
+{
+    const size_t unit = storage_bytes(param->format, PARAM_ALIGNMENT);
+    param->offset = param->adjacent ? bytes : (bytes + unit - 1) / unit * unit;
+    return param->offset + storage_bytes(param->format, param->count);
+}
+
+/* What is everybody's, and behind it the matrices of layers, each layer's in one place. */
+static void lay_out_values(struct param_set *set)
+{
+    struct param_table *table = &set->table;
+    size_t bytes = 0, end = 0;
+    param_table_layout(table);
+    if (!param_set_divides(set))
+        return;
+    for (int32_t i = 0; i < table->n_params; i++)
+        if (!param_is_divided(set, i))
+            bytes = place_value(&table->params[i], bytes);
+    table->bytes = bytes;
+    for (int32_t i = 0, layer = 0; i < table->n_params; i++) {
+        if (!param_is_divided(set, i))
+            continue;
+        end = place_value(&table->params[i], table->params[i].layer == layer ? end : bytes);
+        layer = table->params[i].layer;
+        table->bytes = end > table->bytes ? end : table->bytes;
+    }
+}
+
+/* Gives what this rank owns of divided values its place, and returns how many bytes that takes. at may be NULL. */
+static size_t lay_out_home(const struct param_set *set, size_t *at)
+{
+    enum { HOME_ALIGNMENT = 256 }; /* bytes */
+    size_t bytes = 0;
+    for (int32_t i = 0; i < set->table.n_params; i++) {
+        const struct param *param = &set->table.params[i];
+        if (!param_is_divided(set, i) || param_owner(set, i) != set->training.share.rank)
+            continue;
+        if (at != NULL)
+            at[i] = bytes;
+        bytes += (storage_bytes(param->format, param->count) + HOME_ALIGNMENT - 1) / HOME_ALIGNMENT * HOME_ALIGNMENT;
+    }
+    return bytes;
+}
+
 /* Cuts the gradient into units. Layers follow each other in the table, so that each is one. */
 static void lay_out_units(struct param_set *set)
 {
@@ -81,6 +144,7 @@ cohort_status param_set_open(struct param_set *set, struct backend *backend, str
     TRY(mem_alloc(&t->first, n, sizeof *t->first, "parameter table", err));
     TRY(mem_alloc(&t->place, n, sizeof *t->place, "parameter table", err));
     TRY(mem_alloc(&t->units, n, sizeof *t->units, "parameter table", err));
+    TRY(mem_alloc(&set->home_at, n, sizeof *set->home_at, "parameter table", err));
     TRY(mem_alloc(&t->keeps, n, sizeof *t->keeps, "parameter table", err));
     TRY(mem_alloc(&t->at, n * N_PARAM_STATES, sizeof *t->at, "parameter table", err));
     t->optimizer = "adamw";
@@ -98,6 +162,7 @@ void param_set_close(struct param_set *set)
     if (be != NULL) {
         be->ops->free(be, set->values);
         be->ops->free(be, set->vectors);
+        be->ops->free(be, set->home);
         be->ops->free(be, t->grad);
         be->ops->free(be, t->states);
         be->ops->free(be, t->work);
@@ -108,6 +173,7 @@ void param_set_close(struct param_set *set)
     mem_free(t->first);
     mem_free(t->place);
     mem_free(t->units);
+    mem_free(set->home_at);
     mem_free(t->keeps);
     mem_free(t->at);
     param_table_free(&set->table);
@@ -117,7 +183,7 @@ void param_set_close(struct param_set *set)
 void param_set_layout(struct param_set *set)
 {
     assert(set->values == NULL);
-    param_table_layout(&set->table);
+    lay_out_values(set);
     lay_out_training(set);
 }
 
@@ -195,6 +261,9 @@ cohort_status param_set_allocate(struct param_set *set, cohort_error *err)
     size_t stages[2];
     assert(set->values == NULL);
     stages_of(set, true, stages);
+    const size_t home = lay_out_home(set, set->home_at);
+    if (home > 0)
+        TRY(set->backend->ops->alloc(set->backend, &set->home, home, "part of the weights", err));
     if (on_host)
         TRY(set->backend->ops->alloc(set->backend, &set->vectors, vectors_before(set, set->table.n_params) + 1,
                                      "vectors of the weights", err));
@@ -205,7 +274,7 @@ struct param_bytes param_set_value_sizes(const struct param_set *set, unsigned o
 {
     size_t stages[2];
     if ((offload & PARAM_OFFLOAD_VALUES) == 0 || set->backend->ops->alloc_host == NULL)
-        return (struct param_bytes){.own = set->table.bytes};
+        return (struct param_bytes){.own = set->table.bytes + lay_out_home(set, NULL)};
     stages_of(set, true, stages);
     return (struct param_bytes){.own = stages[0] + stages[1] + vectors_before(set, set->table.n_params),
                                 .host = set->table.bytes};
@@ -214,7 +283,7 @@ struct param_bytes param_set_value_sizes(const struct param_set *set, unsigned o
 void param_set_copy(struct param_set *to, const struct param_set *from)
 {
     struct backend *be = to->backend;
-    assert(to->table.bytes == from->table.bytes && to->backend == from->backend);
+    assert(to->table.bytes == from->table.bytes && to->backend == from->backend && !param_set_divides(from));
     if (to->vectors == NULL && from->vectors == NULL) {
         be->ops->copy(be, to->values, from->values, from->table.bytes);
         return;
@@ -327,7 +396,11 @@ static bool in_lanes(const struct param_set *set)
 void param_set_share(struct param_set *set, const struct param_share *share)
 {
     assert(set->training.grad == NULL && share->count >= 1 && share->lanes >= 1);
+    const bool divided = param_set_divides(set);
     set->training.share = *share;
+    assert(set->values == NULL || (!divided && !param_set_divides(set)));
+    if (set->values == NULL)
+        lay_out_values(set);
     lay_out_units(set);
 }
 
@@ -481,21 +554,19 @@ void param_set_done(const struct param_set *set, int32_t layer)
             t->take(t->take_context, &t->units[u]);
 }
 
-void param_set_done_all(const struct param_set *set)
-{
-    int32_t layer = 0;
-    for (int32_t u = 0; u < set->training.n_units; u++)
-        layer = set->training.units[u].layer > layer ? set->training.units[u].layer : layer;
-    for (; layer >= 0; layer--)
-        param_set_done(set, layer);
-}
-
 void *param_values(const struct param_set *set, const struct param *param)
 {
     assert(!param->packed);
     if (set->vectors != NULL && param->rank == 1)
         return set->vectors + vectors_before(set, index_of(set, param));
     return (char *)set->values + param->offset;
+}
+
+void *param_home(const struct param_set *set, int32_t i)
+{
+    if (!param_is_divided(set, i))
+        return param_values(set, &set->table.params[i]);
+    return param_owner(set, i) == set->training.share.rank ? (char *)set->home + set->home_at[i] : NULL;
 }
 
 bool param_trains(const struct param_set *set, const struct param *param)
@@ -523,8 +594,11 @@ float *param_grad_sum(const struct param_set *set, int32_t i)
 cohort_status param_set_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                               cohort_error *err)
 {
-    (void)err;
     const struct param_set *set = context;
+    const int32_t i = index_of(set, param);
+    if (param_is_divided(set, i))
+        return param_state_fetch(set, i, PARAM_VALUES, storage_bytes(param->format, first),
+                                 storage_bytes(param->format, count), to, err);
     set->backend->ops->download(set->backend, to,
                                 (const char *)param_values(set, param) + storage_bytes(param->format, first),
                                 storage_bytes(param->format, count));
@@ -571,8 +645,10 @@ cohort_status param_set_store(void *context, const struct param *param, int64_t 
                               cohort_error *err)
 {
     const struct param_set *set = context;
+    char *values = param_home(set, index_of(set, param));
     TRY(stop_check(set->backend->stop, err));
-    set->backend->ops->upload(set->backend, (char *)param_values(set, param) + storage_bytes(param->format, first),
-                              data, storage_bytes(param->format, count));
+    if (values != NULL)
+        set->backend->ops->upload(set->backend, values + storage_bytes(param->format, first), data,
+                                  storage_bytes(param->format, count));
     return COHORT_OK;
 }

@@ -5,6 +5,9 @@
  * States: open (the table is known, no backend memory is held: sizes for plans), allocated (values), training
  * (gradient, what the optimizer keeps, low halves). Owns all of them.
  *
+ * Ranks may divide the values (share.weights): a matrix of a layer then lies with its owner (param_home), and values have
+ * room for the matrices of one layer, which param_shard_need brings there. Everything else is everybody's, as always.
+ *
  * The gradients of what trains lie in an array of elements with a layout of its own: the order of the table without
  * what is frozen; a param's begins at element first. What an optimizer keeps (PARAM_STATE_LIST) differs from param to
  * param: each state has its place in one block. For BF16 values the fp32 master is value and low half (PARAM_STATE_LOW)
@@ -44,6 +47,7 @@ struct param_share {
     bool overlaps;       /* an exchange goes on beside operations: one piece comes while another is added */
     int64_t piece;       /* elements of a gradient that are exchanged at once; */
     int32_t rooms;       /* for so many such exchanges there is room */
+    bool weights;        /* the matrices of layers are divided too (param_set_divides) */
 };
 
 /* What a backward finishes at once: a layer, or what belongs to none and lies together. With several lanes its gradient
@@ -99,6 +103,13 @@ struct param_set {
     char *vectors;            /* with PARAM_OFFLOAD_VALUES: those of rank 1, in the backend's own memory */
     unsigned offload;         /* PARAM_OFFLOAD_* */
     struct param_training training;
+    /* Of values that ranks divide: */
+    void *home; /* what this rank owns of them; home_at (host) [n_params] has the places */
+    size_t *home_at;
+    int32_t there;        /* the layer, as in struct param, whose matrices the values hold; 0: none */
+    uint64_t n_brought;   /* how often one was brought */
+    cohort_status status; /* of param_shard_need, for param_shard_check */
+    cohort_error err;
 };
 
 /* Bytes in the backend's own memory and in the host's. */
@@ -131,6 +142,11 @@ void param_set_keep(struct param_set *set, const char *optimizer, const unsigned
 void param_set_share(struct param_set *set, const struct param_share *share);
 /* The rank that keeps the state of param i and updates it. */
 int32_t param_owner(const struct param_set *set, int32_t i);
+/* Whether ranks divide the values; and those of param i. */
+bool param_set_divides(const struct param_set *set);
+bool param_is_divided(const struct param_set *set, int32_t i);
+/* How many layers the params belong to. */
+int32_t param_set_layers(const struct param_set *set);
 /* The gradient's elements of what a rank owns, which lie together, and, longer up to a block of sum_squares (of
  * square_block elements), those that it sums the lanes of. */
 struct param_range param_set_owned(const struct param_set *set, int32_t rank);
@@ -148,11 +164,11 @@ void param_set_zero_grad(struct param_set *set);
 /* Called by a backward where it has added all that this micro-batch adds to the gradients of a layer (of what is in
  * none): has them taken. */
 void param_set_done(const struct param_set *set, int32_t layer);
-/* The same of all, in the order of a backward: the last layer first, what is in none at the end. */
-void param_set_done_all(const struct param_set *set);
 
-/* Address of a tensor's values in backend memory. */
+/* Address of a tensor's values in backend memory; of those that ranks divide while their layer is there. */
 void *param_values(const struct param_set *set, const struct param *param);
+/* Address of the values that an update changes; NULL: another rank has them. */
+void *param_home(const struct param_set *set, int32_t i);
 bool param_trains(const struct param_set *set, const struct param *param);
 /* Address of its gradient, to which a backward adds. NULL: the tensor is frozen, and none is computed. */
 float *param_grad(const struct param_set *set, const struct param *param);

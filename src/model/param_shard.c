@@ -10,17 +10,22 @@ struct request {
 
 static const int32_t WRITER = 0;
 
-cohort_status param_state_fetch(const struct param_set *set, int32_t i, enum param_state state, size_t offset,
-                                size_t length, void *to, cohort_error *err)
+static const char *address_of(const struct param_set *set, int32_t i, int state)
+{
+    return state == PARAM_VALUES ? param_home(set, i) : param_state(set, i, (enum param_state)state);
+}
+
+cohort_status param_state_fetch(const struct param_set *set, int32_t i, int state, size_t offset, size_t length,
+                                void *to, cohort_error *err)
 {
     struct ranks *ranks = set->training.share.ranks;
     const int32_t owner = param_owner(set, i);
     if (owner == set->training.share.rank) {
-        set->backend->ops->download(set->backend, to, (const char *)param_state(set, i, state) + offset, length);
+        set->backend->ops->download(set->backend, to, address_of(set, i, state) + offset, length);
         return COHORT_OK;
     }
     assert(set->training.share.rank == WRITER);
-    struct request request = {.param = i, .state = (int32_t)state, .offset = offset, .length = length};
+    struct request request = {.param = i, .state = state, .offset = offset, .length = length};
     TRY(ranks_exchange(ranks, &(struct ranks_message){owner, &request, sizeof request}, 1, NULL, 0, err));
     return ranks_exchange(ranks, NULL, 0, &(struct ranks_message){owner, to, length}, 1, err);
 }
@@ -37,8 +42,8 @@ cohort_status param_shard_serve(const struct param_set *set, cohort_error *err)
         if (request.param < 0)
             break;
         TRY_GOTO(mem_grow(&block, &room, (size_t)request.length, 1, "part of a tensor", err));
-        TRY_GOTO(param_state_fetch(set, request.param, (enum param_state)request.state, (size_t)request.offset,
-                                   (size_t)request.length, block, err));
+        TRY_GOTO(param_state_fetch(set, request.param, request.state, (size_t)request.offset, (size_t)request.length,
+                                   block, err));
         TRY_GOTO(
             ranks_exchange(ranks, &(struct ranks_message){WRITER, block, (size_t)request.length}, 1, NULL, 0, err));
     }
@@ -122,36 +127,93 @@ cohort_status param_shard_exchange(const struct param_set *set, const struct ran
     return param_shard_end(set, ticket, err);
 }
 
-cohort_status param_shard_gather_values(struct param_set *set, cohort_error *err)
+struct messages {
+    struct ranks_message *sends, *receives;
+    size_t n_sends, n_receives, send_room, receive_room;
+};
+
+static void messages_free(struct messages *m)
+{
+    mem_free(m->sends);
+    mem_free(m->receives);
+}
+
+/* The owner's values of param i become everybody's. */
+static cohort_status add_values(struct messages *m, const struct param_set *set, int32_t i, cohort_error *err)
 {
     const struct param_share *share = &set->training.share;
-    struct ranks_message *sends = NULL, *receives = NULL;
-    size_t n_sends = 0, n_receives = 0, send_room = 0, receive_room = 0;
-    cohort_status status = COHORT_OK;
-    if (share->count == 1)
+    const struct param *param = &set->table.params[i];
+    const int32_t owner = param_owner(set, i);
+    const size_t bytes = storage_bytes(param->format, param->count);
+    if (owner != share->rank) {
+        TRY(mem_grow(&m->receives, &m->receive_room, m->n_receives + 1, sizeof *m->receives, "messages to ranks", err));
+        m->receives[m->n_receives++] = (struct ranks_message){owner, param_values(set, param), bytes};
         return COHORT_OK;
+    }
+    TRY(mem_grow(&m->sends, &m->send_room, m->n_sends + (size_t)share->count, sizeof *m->sends, "messages to ranks",
+                 err));
+    for (int32_t r = 0; r < share->count; r++)
+        if (r != owner)
+            m->sends[m->n_sends++] = (struct ranks_message){r, param_home(set, i), bytes};
+    return COHORT_OK;
+}
+
+cohort_status param_shard_gather_values(struct param_set *set, cohort_error *err)
+{
+    struct messages m = {0};
+    cohort_status status = COHORT_OK;
+    if (set->training.share.count == 1)
+        return COHORT_OK;
+    set->there = 0;
+    for (int32_t i = 0; i < set->table.n_params; i++)
+        if (set->training.first[i] >= 0 && !param_is_divided(set, i))
+            TRY_GOTO(add_values(&m, set, i, err));
+    TRY_GOTO(param_shard_exchange(set, m.sends, m.n_sends, m.receives, m.n_receives, err));
+cleanup:
+    messages_free(&m);
+    return status;
+}
+
+/* ---- Layers ---- */
+
+static cohort_status bring(const struct param_set *set, int32_t layer, cohort_error *err)
+{
+    struct backend *be = set->backend;
+    struct messages m = {0};
+    cohort_status status = COHORT_OK;
     for (int32_t i = 0; i < set->table.n_params; i++) {
         const struct param *param = &set->table.params[i];
-        const int32_t owner = param_owner(set, i);
-        const struct ranks_message values = {owner, param_values(set, param),
-                                             storage_bytes(param->format, param->count)};
-        if (set->training.first[i] < 0)
+        if (param->layer != layer || !param_is_divided(set, i))
             continue;
-        if (owner != share->rank) {
-            TRY_GOTO(mem_grow(&receives, &receive_room, n_receives + 1, sizeof *receives, "messages to ranks", err));
-            receives[n_receives++] = values;
-        }
-        for (int32_t r = 0; owner == share->rank && r < share->count; r++) {
-            if (r == owner)
-                continue;
-            TRY_GOTO(mem_grow(&sends, &send_room, n_sends + 1, sizeof *sends, "messages to ranks", err));
-            sends[n_sends] = values;
-            sends[n_sends++].peer = r;
-        }
+        TRY_GOTO(add_values(&m, set, i, err));
+        if (param_home(set, i) != NULL)
+            be->ops->copy(be, param_values(set, param), param_home(set, i), storage_bytes(param->format, param->count));
     }
-    TRY_GOTO(param_shard_exchange(set, sends, n_sends, receives, n_receives, err));
+    TRY_GOTO(param_shard_exchange(set, m.sends, m.n_sends, m.receives, m.n_receives, err));
 cleanup:
-    mem_free(sends);
-    mem_free(receives);
+    messages_free(&m);
     return status;
+}
+
+void param_shard_need(struct param_set *set, int32_t layer)
+{
+    if (!param_set_divides(set) || set->there == layer || set->status != COHORT_OK)
+        return;
+    set->status = bring(set, layer, &set->err);
+    set->there = layer;
+    set->n_brought++;
+}
+
+void param_shard_attend(struct param_set *set)
+{
+    const int32_t n = param_set_divides(set) ? param_set_layers(set) : 0;
+    for (int32_t layer = 1; layer <= n; layer++)
+        param_shard_need(set, layer);
+}
+
+cohort_status param_shard_check(const struct param_set *set, cohort_error *err)
+{
+    if (set->status != COHORT_OK && err != NULL)
+        *err = set->err;
+    return set->status;
 }

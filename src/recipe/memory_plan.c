@@ -100,7 +100,10 @@ static size_t working_bytes(const struct memory_plan *plan, const struct backend
 cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenizer *tokenizer,
                                  const struct rollout_need *need, struct engine **out, cohort_error *err)
 {
-    const size_t left = room(plan) > plan->state ? room(plan) - plan->state : 0;
+    struct arena whole = {0};
+    TRY(model_plan_whole(plan->model, &whole, err));
+    plan->gathered = whole.used;
+    const size_t taken = plan->state + plan->gathered, left = room(plan) > taken ? room(plan) - taken : 0;
     const struct backend_load training = training_load(plan);
     plan->need = *need;
     plan->need.training = true;
@@ -123,8 +126,10 @@ static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena,
     plan->runner->logits_bytes = model->backend->sizes->logits_bytes;
     plan->runner->keep_logits = plan->recompute == RECOMPUTE_NONE;
     const enum decoder_mode mode = plan->recompute == RECOMPUTE_LAYER ? DECODER_RECOMPUTE : DECODER_TRAIN;
-    if (plan->engine != NULL)
+    if (plan->engine != NULL) {
+        TRY(model_plan_whole(plan->model, &rollout, err));
         TRY(engine_plan(plan->engine, &rollout, err));
+    }
     if (plan->teacher != NULL)
         TRY(teacher_plan(plan->teacher, plan->runner, &training, &passing, plan->micro_tokens, plan->completions, err));
     TRY(tree_runner_plan(plan->runner, &training, &model->config, model->type, plan->micro_tokens, plan->completions,
@@ -228,8 +233,8 @@ cohort_status memory_plan_check_host(const struct memory_plan *plan, cohort_erro
 
 cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *out, cohort_error *err)
 {
-    TRY(text_printf(out, err, "memory plan, %s: weights %.2f GB, ", plan->model->backend->device,
-                    gigabytes(plan->weights)));
+    TRY(text_printf(out, err, "memory plan, %s: weights %.2f GB%s, ", plan->model->backend->device,
+                    gigabytes(plan->weights), param_set_divides(&plan->model->base) ? " (divided)" : ""));
     if (plan->reference > 0)
         TRY(text_printf(out, err, "%s %.2f GB, ", plan->teacher != NULL ? "teacher" : "frozen reference",
                         gigabytes(plan->reference)));
@@ -244,6 +249,8 @@ cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *
     if (plan->engine != NULL)
         TRY(text_printf(out, err, "; rollout %.2f GB, %.2f GB of it KV pages, %d at once", gigabytes(plan->rollout),
                         gigabytes(plan->kv), (int)plan->choice.config.max_sequences));
+    if (plan->gathered > 0)
+        TRY(text_printf(out, err, ", %.2f GB whole weights", gigabytes(plan->gathered)));
     if (plan->scorers != NULL)
         TRY(text_printf(out, err, "; scoring %.2f GB", gigabytes(plan->scoring)));
     TRY(text_append(out, ")", 1, err));

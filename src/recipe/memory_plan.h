@@ -37,6 +37,7 @@ struct memory_plan {
     size_t limit;                     /* for everything below */
     size_t weights, reference, state; /* reference: or teacher; state: gradient, moments, low halves of the master */
     size_t rollout, kv;               /* kv: the pages, which are a part of rollout */
+    size_t gathered;                  /* likewise: weights that ranks divide, whole (model_plan_whole) */
     size_t training;                  /* with recompute and micro_tokens, once measured */
     size_t scorer_weights, scoring;   /* of models that reward */
     /* In memory of the host, with option offload: of the state and the reference, and how much is there. weights,

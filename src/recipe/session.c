@@ -228,10 +228,8 @@ void session_store_f16(struct model *model, const struct checkpoint_types *types
         model_store_f16(model);
 }
 
-/* Checks, before anything large is allocated, whether the weights, and with training their gradient and optimizer
- * state, can fit. */
-static cohort_status check_room(const struct session *session, const struct options *options, bool training,
-                                cohort_error *err)
+cohort_status session_check_room(const struct session *session, const struct options *options, bool training,
+                                 cohort_error *err)
 {
     const struct model *model = session->model;
     const double weights = (double)model_weight_bytes(model) / 1e9,
@@ -386,7 +384,8 @@ cohort_status session_open(struct session *session, const struct options *option
             TRY_GOTO(
                 text_printf(&session->notes, err, "offload: a CPU's memory is the host's already: nothing is moved\n"));
     }
-    TRY_GOTO(check_room(session, options, training, err));
+    if (!training) /* else by training_open, which knows what ranks divide */
+        TRY_GOTO(session_check_room(session, options, false, err));
     TRY_GOTO(file_join(&path, session->adapter.tokenizer, "tokenizer.json", err));
     if ((need & SESSION_TOKENIZER_IF_ANY) != 0)
         TRY_GOTO(file_exists(path, &there, err));

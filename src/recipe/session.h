@@ -66,6 +66,10 @@ struct session {
  * SESSION_TOKENIZER. The files are compared with config.json before memory is taken. observer, told the notes, may be NULL. */
 cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need,
                            const cohort_observer *observer, cohort_error *err);
+/* Whether the weights, and with training their gradient and optimizer state, can fit: before anything large is allocated. Called
+ * by session_open, unless for training. */
+cohort_status session_check_room(const struct session *session, const struct options *options, bool training,
+                                 cohort_error *err);
 /* files: NULL, or gets the files of the weights with their hashes; likewise adapter_files. */
 cohort_status session_read(struct session *session, struct weight_files *files, struct weight_files *adapter_files,
                            cohort_error *err);

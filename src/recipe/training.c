@@ -109,6 +109,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
                                                           : 0;
     TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING | own, observer, err));
     TRY(training_join(t, err));
+    TRY(session_check_room(&t->session, options, true, err));
     end_of_text_note(&t->session, observer);
     TRY(checkpoint_read_tokenizer(&t->tokenizer, t->session.adapter.tokenizer, err));
     TRY(checkpoint_read_documents(&t->tokenizer, t->session.dir, err));

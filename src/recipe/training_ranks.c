@@ -4,6 +4,7 @@
 
 #include "base/number.h"
 #include "recipe/rank_inputs.h"
+#include "recipe/shard_list.h"
 #include "train/lanes.h"
 
 #include <stdio.h>
@@ -66,6 +67,32 @@ static cohort_status open_device(struct training *t, cohort_error *err)
     return status;
 }
 
+#define WORD(id, word) SHARD_##id,
+enum shard { SHARD_LIST(WORD) };
+#undef WORD
+
+/* Whether the weights are divided, which one rank has nothing to do for. */
+static cohort_status choose_shard(const struct training *t, bool *weights, cohort_error *err)
+{
+    *weights = false;
+    if ((options_command(t->command) & (FOR_SFT | FOR_GROUPS)) == 0 || ranks_count(t->ranks) == 1 ||
+        options_choice(t->options, OPTION_SHARD) != SHARD_WEIGHTS)
+        return COHORT_OK;
+    if (t->session.model->adapter != NULL)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "--shard weights is for weights that train: beside an adapter each rank has them whole "
+                         "(--shard state)");
+    if (t->session.model->config.experts.n > 0)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "--shard weights: %s has experts, whose weights each rank has whole (--shard state)",
+                         t->session.dir);
+    if ((options_command(t->command) & FOR_GROUPS) != 0 && options_bool(t->options, OPTION_SYNC_REF_MODEL))
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "--sync-ref-model mixes whole models: expected --shard state, where each rank has them");
+    *weights = true;
+    return COHORT_OK;
+}
+
 cohort_status training_join(struct training *t, cohort_error *err)
 {
     int64_t lanes = 1;
@@ -79,6 +106,7 @@ cohort_status training_join(struct training *t, cohort_error *err)
                                 .count = ranks_count(t->ranks),
                                 .lanes = (int32_t)lanes,
                                 .overlaps = ranks_device(t->ranks)};
+    TRY(choose_shard(t, &share.weights, err));
     lanes_plan(&share);
     param_set_share(t->session.model->trained, &share);
     if (ranks_count(t->ranks) > 1)

@@ -47,6 +47,8 @@ int64_t engine_pages_at_once(const struct engine_config *config)
     return config->kv_pages == 0 ? INT32_MAX : scheduler_pages_at_once(config->kv_pages, config->prefill_tokens);
 }
 
+struct model *engine_model(const struct engine *engine) { return engine->model; }
+
 size_t engine_page_bytes(const struct model_config *config, enum dtype act, bool kv8)
 {
     return 2 * (size_t)config->n_layers * kv_layer_bytes(config, act, kv8, ATTENTION_CHUNK) +

@@ -59,6 +59,7 @@ size_t engine_page_bytes(const struct model_config *config, enum dtype act, bool
 cohort_status engine_buffer_bytes(struct model *model, const struct engine_config *config, size_t *bytes,
                                   cohort_error *err);
 
+struct model *engine_model(const struct engine *engine);
 /* model and tokenizer (may be NULL: no text, no stop strings) are borrowed. */
 cohort_status engine_create(struct engine **out, struct model *model, const struct tokenizer *tokenizer,
                             const struct engine_config *config, cohort_error *err);

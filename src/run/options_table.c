@@ -5,6 +5,7 @@
 #include "guide/guide_kind_list.h"
 #include "recipe/offload_list.h"
 #include "recipe/recompute_list.h"
+#include "recipe/shard_list.h"
 #include "recipe/sft_row_list.h"
 #include "recipe/speculative_list.h"
 #include "recipe/overlong_list.h"

@@ -178,6 +178,7 @@ cohort_status grpo_rollout(struct engine *engine, struct ranks *ranks, const str
                         .turns = turns};
     cohort_status status = COHORT_OK;
     assert(pattern->turns == (turns != NULL));
+    TRY(model_gather_whole(engine_model(engine), err)); /* ranks draw each by itself */
     TRY_GOTO(mem_alloc(&r.places, (size_t)n_prompts, sizeof *r.places, "rollout", err));
     TRY_GOTO(mem_alloc(&r.there, (size_t)n_prompts, sizeof *r.there, "rollout", err));
     for (int32_t p = 0; p < n_prompts; p++)
@@ -209,6 +210,7 @@ cohort_status grpo_rollout(struct engine *engine, struct ranks *ranks, const str
 cleanup:
     for (int64_t i = 0; status != COHORT_OK && i < r.submitted; i++)
         engine_cancel(engine, r.first_id + i);
+    model_leave_whole(engine_model(engine));
     mem_free(r.places);
     mem_free(r.there);
     return status;

@@ -227,9 +227,9 @@ static void take_unit(void *context, const struct param_unit *unit)
 {
     struct lanes *lanes = context;
     struct param_set *set = lanes->set;
+    lanes->taken = true;
     if (!is_exchanged(lanes) || lanes->status != COHORT_OK)
         return;
-    lanes->taken = true;
     lanes->status = exchange_unit(lanes, unit, &lanes->err);
     set->backend->ops->zero(set->backend, set->training.grad + unit->place,
                             (size_t)(unit->end - unit->first) * sizeof(float));
@@ -259,12 +259,22 @@ void lanes_free(struct lanes *lanes)
 }
 
 /* Behind the backward of a turn. A rank that computed none gives nothing and gets what the others have; one that had nothing to
- * learn from gives zeros. */
+ * learn from gives zeros. Both take part where layers are brought. */
 static void end_turn(struct lanes *lanes, const struct turn *turn)
 {
-    if (!lanes->taken)
-        param_set_done_all(lanes->set);
+    struct param_set *set = lanes->set;
+    if (!takes_part(lanes, turn))
+        param_shard_attend(set);
+    if (!lanes->train || set->training.sum == NULL)
+        return;
+    for (int32_t layer = lanes->taken ? -1 : param_set_layers(set); layer >= 0; layer--) {
+        if (layer > 0)
+            param_shard_need(set, layer);
+        param_set_done(set, layer);
+    }
     lanes->taken = false;
+    if (!is_exchanged(lanes))
+        return;
     lanes->depth = stack_turn(lanes->stack, lanes->depth, turn);
     lanes->summed = lanes->summed || turn->last;
 }
@@ -273,12 +283,12 @@ cohort_status lanes_count(struct lanes *lanes, int32_t m, cohort_error *err)
 {
     const struct turn turn = turn_in_hand(lanes);
     assert(m == lanes->counted);
-    if (lanes->train && lanes->set->training.sum != NULL && is_exchanged(lanes) && m % lanes->n + 1 == turn.end)
+    if (m % lanes->n + 1 == turn.end)
         end_turn(lanes, &turn);
     lanes->counted++;
     if (lanes->status != COHORT_OK && err != NULL)
         *err = lanes->err;
-    return lanes->status;
+    return lanes->status != COHORT_OK ? lanes->status : param_shard_check(lanes->set, err);
 }
 
 /* ---- What came of micro-batches ---- */

@@ -160,7 +160,7 @@ static struct adamw adamw_of(const struct param_update *u, enum param_state m, e
 {
     const struct param_training *t = &u->set->training;
     return (struct adamw){.count = u->param->count,
-                          .weight = param_values(u->set, u->param),
+                          .weight = param_home(u->set, u->i),
                           .low = low_of(u),
                           .type = storage_dtype(u->param->format),
                           .grad = u->grad,
@@ -219,7 +219,7 @@ struct descent optimizer_descent(const struct param_update *u, enum descent_rule
 {
     return (struct descent){.rule = rule,
                             .count = u->param->count,
-                            .weight = param_values(u->set, u->param),
+                            .weight = param_home(u->set, u->i),
                             .low = low_of(u),
                             .type = storage_dtype(u->param->format),
                             .direction = direction,
@@ -300,7 +300,7 @@ static void move_mean(const struct param_set *set, int32_t i, double share)
     float *mean = param_state(set, i, PARAM_STATE_EMA);
     if (mean != NULL)
         be->ops->average(be, &(struct average){.count = p->count,
-                                               .weight = param_values(set, p),
+                                               .weight = param_home(set, i),
                                                .low = param_state(set, i, PARAM_STATE_LOW),
                                                .type = storage_dtype(p->format),
                                                .mean = mean,

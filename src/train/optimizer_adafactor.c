@@ -31,7 +31,7 @@ static double rms_of_weights(const struct param_update *u, struct work *w)
         const int64_t count = p->count - first < PIECE ? p->count - first : PIECE;
         be->ops->average(
             be, &(struct average){.count = count,
-                                  .weight = (const char *)param_values(u->set, p) + storage_bytes(p->format, first),
+                                  .weight = (const char *)param_home(u->set, u->i) + storage_bytes(p->format, first),
                                   .low = low == NULL ? NULL : low + first,
                                   .type = storage_dtype(p->format),
                                   .mean = w->piece,

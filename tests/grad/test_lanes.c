@@ -160,9 +160,55 @@ static void test_sums(void **state)
     }
 }
 
+/* Weights that ranks divide: every matrix of a layer has its place with one of them, and values have one place for all layers;
+ * what a rank holds becomes less with their number. */
+static void test_divided(void **state)
+{
+    const struct param_set *set = &model->base;
+    const size_t whole = param_set_value_sizes(set, 0).own, before = model_weight_bytes(model);
+    size_t matrices = 0, layer = 0, least = before;
+    (void)state;
+    for (int32_t i = 0; i < set->table.n_params; i++) {
+        const struct param *p = &set->table.params[i];
+        const bool divided = p->kind == PARAM_MATRIX;
+        assert_true((p->layer > 0 && p->rank > 1) == divided && !param_is_divided(set, i));
+        matrices += divided ? storage_bytes(p->format, p->count) : 0;
+        layer += divided && p->layer == 1 ? storage_bytes(p->format, p->count) : 0;
+    }
+    assert_true(model->config.n_layers > 1 && matrices == layer * (size_t)model->config.n_layers);
+    for (int32_t count = 2; count <= 4; count++) {
+        size_t home = 0;
+        for (int32_t r = 0; r < count; r++) {
+            struct param_share share = {.rank = r, .count = count, .lanes = 4, .weights = true};
+            lanes_plan(&share);
+            param_set_share(&model->base, &share);
+            for (int32_t i = 0; i < set->table.n_params; i++) {
+                const struct param *p = &set->table.params[i];
+                assert_true(param_is_divided(set, i) == (p->kind == PARAM_MATRIX));
+                assert_true(p->offset + storage_bytes(p->format, p->count) <= set->table.bytes);
+                for (int32_t j = 0; j < i; j++) {
+                    const struct param *q = &set->table.params[j];
+                    const bool apart = p->offset >= q->offset + storage_bytes(q->format, q->count) ||
+                                       q->offset >= p->offset + storage_bytes(p->format, p->count);
+                    assert_true(apart ||
+                                (param_is_divided(set, i) && param_is_divided(set, j) && p->layer != q->layer));
+                }
+            }
+            home += param_set_value_sizes(set, 0).own - set->table.bytes;
+            assert_true(param_set_value_sizes(set, 0).own < whole && model_weight_bytes(model) < before);
+            least = model_weight_bytes(model) < least ? model_weight_bytes(model) : least;
+        }
+        /* All of it, once; each tensor with less than 256 bytes behind it. */
+        assert_true(home >= matrices && home < matrices + 256 * (size_t)set->table.n_params);
+    }
+    assert_true(least + (matrices - layer) / 2 < before);
+    set_up_share(0, 1, 1);
+    assert_true(param_set_value_sizes(set, 0).own == whole && model_weight_bytes(model) == before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_owners), cmocka_unit_test(test_plan),
-                                       cmocka_unit_test(test_sums)};
+                                       cmocka_unit_test(test_divided), cmocka_unit_test(test_sums)};
     return cmocka_run_group_tests(tests, open_model, close_model);
 }

@@ -12,6 +12,7 @@
 #include "recipe/offload_list.h"
 #include "recipe/run_inputs.h"
 #include "recipe/runs_view.h"
+#include "recipe/shard_list.h"
 #include "recipe/sft_row.h"
 #include "recipe/speculative_list.h"
 #include "run/output_format.h"
@@ -66,6 +67,11 @@ enum {
     SPECULATIVE_LIST(GUESSED_BY)
 };
 
+enum {
+#define DIVIDED_BY(id, word) SHARD_##id,
+    SHARD_LIST(DIVIDED_BY)
+};
+
 /* What the words of lists stand for. */
 static const struct meaning {
     enum option_id option;
@@ -110,6 +116,7 @@ static const struct meaning {
 #define FITTED(id, word)         {OPTION_OVERLONG, word, OVERLONG_##id},
 #define SAMPLED(id, word)        {OPTION_SAMPLING_ORDER, word, SAMPLING_ORDER_##id},
 #define CONFIGURED(id, word)     {OPTION_GENERATION_CONFIG, word, GENERATION_CONFIG_##id},
+#define DIVIDED(id, word)        {OPTION_SHARD, word, SHARD_##id},
 #define GUESSED(id, word)        {OPTION_SPECULATIVE, word, GUESSED_##id + 1},
 #define PREFERRED(id, word)      {OPTION_METRIC_FOR_BEST_MODEL, word, BEST_OF_##id},
     OPTIM_LIST(OPTIMIZED) OFFLOAD_LIST(OFFLOADED) EVAL_STRATEGY_LIST(EVALUATED) BEST_METRIC_LIST(BETTER)
@@ -126,7 +133,8 @@ static const struct meaning {
                                                 KTO_METRIC_LIST(PREFERRED) REWARD_METRIC_LIST(PREFERRED)
                                                     TURN_REWARDS_LIST(REWARDED) OVERLONG_LIST(FITTED)
                                                         SAMPLING_ORDER_LIST(SAMPLED) GENERATION_CONFIG_LIST(CONFIGURED)
-                                                            SPECULATIVE_LIST(GUESSED){OPTION_RECOMPUTE, "auto", 0},
+                                                            SHARD_LIST(DIVIDED)
+                                                                SPECULATIVE_LIST(GUESSED){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
     {OPTION_SPECULATIVE, "auto", 0},
 };

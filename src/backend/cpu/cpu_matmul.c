@@ -519,7 +519,10 @@ cohort_status cpu_weight_create(struct backend *backend, struct weight **out, co
                          (long long)k);
     TRY(mem_alloc(&weight, 1, sizeof *weight, "weight", err));
     *weight = (struct weight){.natural = source->data, .provider = p, .n = n, .k = k, .type = p->type};
-    TRY_GOTO(cpu_alloc(backend, &weight->packed, bytes, "packed weight", err));
+    weight->lent = source->room != NULL;
+    weight->packed = source->room;
+    if (!weight->lent)
+        TRY_GOTO(cpu_alloc(backend, &weight->packed, bytes, "packed weight", err));
     if (weight->natural != NULL)
         cpu_weight_refresh(backend, weight);
     *out = weight;
@@ -569,6 +572,7 @@ void cpu_weight_destroy(struct backend *backend, struct weight *weight)
 {
     if (weight == NULL)
         return;
-    cpu_free(backend, weight->packed);
+    if (!weight->lent)
+        cpu_free(backend, weight->packed);
     mem_free(weight);
 }

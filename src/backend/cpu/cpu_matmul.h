@@ -71,6 +71,7 @@ void matmul_pack_b_t_dot(void *panel, const void *w, int64_t stride, int cols, i
 struct weight {
     const void *natural; /* [n, k], not owned; NULL: there is the packed copy alone, for the forward */
     void *packed;        /* [panels][steps][...] */
+    bool lent;           /* packed is the caller's */
     const struct cpu_matmul *provider;
     int64_t n, k;
     enum dtype type; /* of x and y; natural is of the provider's b_type */
