@@ -201,7 +201,7 @@ static cohort_status exchange_unit(struct lanes *lanes, const struct param_unit 
     const struct turn turn = turn_in_hand(lanes);
     const int64_t length = param_set_piece(set);
     int64_t n_pieces = 0;
-    uint64_t tickets[2];
+    uint64_t tickets[2] = {0};
     if (lanes->messages == NULL)
         TRY(mem_alloc(&lanes->messages, 2 * (size_t)share->count, sizeof *lanes->messages, "lanes", err));
     for (int32_t r = 0; r < share->count; r++) {
