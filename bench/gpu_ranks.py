@@ -9,11 +9,14 @@ done, before it would write 8B weights. Rows are those of gpu_bars.py. What ther
 import argparse
 import hashlib
 import json
+import math
 import os
+import random
 import re
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import time
 
@@ -119,6 +122,35 @@ def make_rows(jobs):
             file.write(json.dumps({"prompt": prompt, "completion": (f"it is {i + i * i}. " * 64)[:completion_bytes]}) + "\n")
 
 
+def write_weights(path, shape):
+    """Weights of this shape in bf16: a block of normal draws over and over, of a length that no matrix has, and gains of 1."""
+    hidden, layers, heads, kv_heads, size, middle, vocabulary, tied = shape
+    draw = random.Random(1)
+    block = b"".join(struct.pack("<f", draw.gauss(0.0, 0.02))[2:] for _ in range((1 << 19) + 7))
+    tensors = [("model.embed_tokens.weight", (vocabulary, hidden)), ("model.norm.weight", (hidden,))]
+    tensors += [] if tied else [("lm_head.weight", (vocabulary, hidden))]
+    for i in range(layers):
+        tensors += [(f"model.layers.{i}.{name}.weight", wide) for name, wide in (
+            ("input_layernorm", (hidden,)), ("post_attention_layernorm", (hidden,)), ("self_attn.q_norm", (size,)), ("self_attn.k_norm", (size,)),
+            ("self_attn.q_proj", (heads * size, hidden)), ("self_attn.k_proj", (kv_heads * size, hidden)), ("self_attn.v_proj", (kv_heads * size, hidden)),
+            ("self_attn.o_proj", (hidden, heads * size)), ("mlp.gate_proj", (middle, hidden)), ("mlp.up_proj", (middle, hidden)), ("mlp.down_proj", (hidden, middle)))]
+    header, at = {}, 0
+    for name, wide in tensors:
+        end = at + 2 * math.prod(wide)
+        header[name] = {"dtype": "BF16", "shape": wide, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, wide in tensors:
+            left = 2 * math.prod(wide)
+            while left > 0:
+                part = (b"\x80\x3f" * (left // 2) if len(wide) == 1 else block)[:left]
+                file.write(part)
+                left -= len(part)
+
+
 def model(jobs, preset):
     """The folder of random weights of this shape, made where it is not there. With its whole vocabulary and a byte-level tokenizer hardly any
     completion draws the end of text: they are as long as they may be."""
@@ -126,13 +158,14 @@ def model(jobs, preset):
     hidden, layers, heads, kv_heads, size, middle, vocabulary, tied = SHAPES[preset]
     folder = jobs.path(preset)
     if not os.path.isdir(folder):
-        with open(jobs.path("shape.json"), "w", encoding="utf-8") as file:
-            json.dump({"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu", "attention_bias": False, "rms_norm_eps": 1e-6,
-                       "max_position_embeddings": 40960, "rope_theta": 1000000.0, "vocab_size": vocabulary, "hidden_size": hidden, "num_hidden_layers": layers,
-                       "num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": size, "intermediate_size": middle,
-                       "tie_word_embeddings": tied, "initializer_range": 0.02}, file)
-        subprocess.run([jobs.arguments.cohort, "init", "--config", jobs.path("shape.json"), "--tokenizer", "bytes", "--seed", "1", "--out", folder], check=True,
-                       stdout=subprocess.DEVNULL)
+        subprocess.run([jobs.arguments.cohort, "init", "--preset", "nano", "--tokenizer", "bytes", "--out", folder], check=True, stdout=subprocess.DEVNULL)
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            config = json.load(file)
+        config.update(vocab_size=vocabulary, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads, head_dim=size,
+                      intermediate_size=middle, tie_word_embeddings=tied, max_position_embeddings=40960, max_window_layers=layers)
+        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        write_weights(os.path.join(folder, "model.safetensors"), SHAPES[preset])
     return folder
 
 
