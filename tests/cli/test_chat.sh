@@ -91,12 +91,13 @@ fi
 export TMUX_TMPDIR=$SCRATCH
 unset TMUX CI NO_COLOR
 trap 'tmux -L chat kill-server 2>/dev/null; rm -rf "$SCRATCH"' EXIT
+tmux -L chat -f /dev/null new-session -d -s other # a server that loses its last session ends, maybe while the next one begins
 # session OPTION...: chat in a terminal of 80 columns
 session()
 {
     rm -f ended
     tmux -L chat -f /dev/null new-session -d -s s -x 80 -y 40 \
-        "PS1= bash --norc -c 'sleep 0.2; $COHORT chat --model t/final --threads 1 --device cpu --temperature 0 $*; echo \$? >ended; sleep 60'"
+        "PS1= bash --norc -c 'sleep 0.2; $COHORT chat --threads 1 --device cpu --temperature 0 $*; echo \$? >ended; sleep 60'"
 }
 keys() { tmux -L chat send-keys -t s "$@"; }
 screen() { tmux -L chat capture-pane -p -t s >screen; }
@@ -118,7 +119,7 @@ ends()
     tmux -L chat kill-session -t s 2>/dev/null
 }
 
-session --max-tokens 120
+session --model t/final --max-tokens 120
 tmux -L chat pipe-pane -t s "cat >raw"
 shows '^> *$'
 keys 'Why is the sky blue?' Enter
@@ -132,7 +133,7 @@ keys '/reset' Enter
 shows '^a new conversation$'
 keys 'C-d'
 ends 0
-session --max-tokens 120 --tools tools.json
+session --model t/final --max-tokens 120 --tools tools.json
 shows '^> *$'
 keys 'How warm is it in Oslo?' Enter
 shows '^call: weather\(\{"city": "Oslo"\}\)$'
@@ -142,7 +143,9 @@ shows '^It is 4 degrees\.$'
 keys 'C-d'
 ends 0
 # Ctrl-C: a line that was begun is thrown away, an answer ends where it is, and the conversation goes on.
-session --logit-bias 97:100 --max-context 2000000 --max-tokens 1000000
+cp -r t/final long # an answer that lasts until it is stopped, however fast the machine is
+sed -i 's/"max_position_embeddings": [0-9]*/"max_position_embeddings": 100000/' long/config.json
+session --model long --logit-bias 97:100 --max-tokens 100000 --speculative none
 shows '^> *$'
 keys 'Why' 'C-c'
 shows '^> *$'
@@ -161,15 +164,15 @@ shows '(^| )[1-9][0-9]* known; first' # keys and values of the turn before
 keys '/quit' Enter
 ends 0
 # What only a terminal must not be given is shown as it is spelled.
-session --logit-bias 27:100 --max-tokens 3
+session --model t/final --logit-bias 27:100 --max-tokens 3
 shows '^> *$'
 keys 'x' Enter
 shows '^\\x1b\\x1b\\x1b$'
 keys 'C-d'
 ends 0
 # SIGTERM ends the program.
-session --max-tokens 3
+session --model t/final --max-tokens 3
 shows '^> *$'
-kill -TERM "$(pgrep -f "^$COHORT chat --model t/final .*--max-tokens 3\$" | head -n 1)"
+kill -TERM "$(pgrep -f "^$COHORT chat .*--model t/final --max-tokens 3\$" | head -n 1)"
 ends 0
 done_testing

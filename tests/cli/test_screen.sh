@@ -45,6 +45,7 @@ fi
 export TMUX_TMPDIR=$SCRATCH
 unset TMUX CI
 trap 'tmux -L screen kill-server 2>/dev/null; rm -rf "$SCRATCH"' EXIT
+tmux -L screen -f /dev/null new-session -d -s other # a server that loses its last session ends, maybe while the next one begins
 # session COLUMNS COMMAND...: runs it in a terminal of so many columns
 session()
 {
