@@ -659,7 +659,7 @@ OPTION(RECOMPUTE, "recompute", ONE_OF(AUTO_OR(RECOMPUTE_LIST)), "auto",
 OPTION(GRADIENT_LANES, "gradient_lanes", INT(0, 1024), "0", FOR_TRAIN, "Optimizer", KEPT,
        "a power of two: the sum of micro-batches has so many lanes, which ranks share; 0: as many as ranks")
 OPTION(SHARD, "shard", ONE_OF(WORDS(SHARD_LIST)), "state", FOR_SFT | FOR_GROUPS, "Optimizer", FREE,
-       "what ranks divide: what the optimizer keeps, or the layers' weights too (docs/RANKS.md); the results are the same")
+       "what ranks divide: what the optimizer keeps, or layers' weights too; same results (docs/RANKS.md)")
 
 /* ---- Run ---- */
 ALIAS("o", OUT)

@@ -3,6 +3,7 @@
  * routes of the rollout. And routes that are taken again: what is computed is what was recorded. */
 #include "support/model_test.h"
 
+#include "train/lanes.h"
 #include "train/routing.h"
 
 static const char *const fixtures[] = {"model_experts", "model_mixtral", "model_experts_fused"};
@@ -68,6 +69,7 @@ static void step(struct model_test *test, const struct case_trees *trees, bool r
 {
     struct tree_runner *runner = &test->runner;
     struct routing routing = {.aux_coef = 1.0};
+    struct lanes lanes;
     bool fresh[CASE_SEQUENCES];
     cohort_error err = {0};
     memset(fresh, true, sizeof fresh);
@@ -79,17 +81,20 @@ static void step(struct model_test *test, const struct case_trees *trees, bool r
     runner->decoder.experts.on.compare = recorded;
     if (runner->packing.n_micro > 1)
         must(routing_prepare(&routing, runner, test->model, trees->trees, trees->n_trees, recorded, &err), &err);
+    lanes_begin(&lanes, test->model->trained, runner->packing.n_micro, true);
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         must(packed_build(&runner->packed, trees->trees, &runner->packing, m, &err), &err);
         tree_runner_forward(runner, test->model, 1.0f);
         must(routing_compare(&routing, runner, test->model, m, fresh, &err), &err);
         if (runner->packing.n_micro == 1)
             must(routing_prepare(&routing, runner, test->model, trees->trees, trees->n_trees, recorded, &err), &err);
+        must(routing_keep(&routing, runner, test->model, &lanes, &err), &err);
         memset(runner->d_logp, 0, (size_t)runner->packed.outputs.count * sizeof *runner->d_logp);
         tree_runner_backward(runner, test->model, 1.0f, false);
     }
     must(routing_end(&routing, runner, test->model, metrics, &err), &err);
     assert_true(metrics_get(metrics, "aux_loss") == routing_loss(&routing));
+    lanes_free(&lanes);
     routing_free(&routing);
 }
 

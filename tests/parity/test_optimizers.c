@@ -404,7 +404,7 @@ static void check_resumed(struct backend *backend, const char *word, const char 
     for (int32_t i = 0; i < N_TENSORS; i++) {
         const struct param *p = &first.table.params[i];
         void *values = fetched(backend, param_values(&first, p), storage_bytes(p->format, p->count));
-        must(param_set_store(&second, p, 0, p->count, values, &err), &err);
+        must(param_set_store(&second, &second.table.params[i], 0, p->count, values, &err), &err);
         free(values);
     }
     must(train_state_read(folder, &second, &back, &err), &err);
