@@ -310,11 +310,10 @@ COHORT_API cohort_status cohort_options_add_token_reward(cohort_options *options
                                                          cohort_token_reward_function function, void *context,
                                                          cohort_error *err);
 
-/* An environment in C, in place of a program of the option "environment": what answers the model's turns in grpo, rloo,
- * distill and eval. It gets what the protocol of docs/ENVIRONMENTS.md sends a program, one JSON object of length bytes (a
- * NUL follows) a call, "hello" first, and answers with the objects that a program would write. It may answer in a later call: with nothing to say to it it
- * is called all the same, request NULL, so that what takes long can be done elsewhere while others decode. A status other than
- * COHORT_OK stops the run with its error. Calls come from the thread that made the call of this library. */
+/* An environment in C, in place of a program of the option "environment": what answers the model's turns in grpo, rloo, distill and eval. It gets what the
+ * protocol of docs/ENVIRONMENTS.md sends a program, one JSON object of length bytes (a NUL follows) a call, "hello" first, and answers with the objects that
+ * a program would write. It may answer in a later call: with nothing to say to it it is called all the same, request NULL, so that what takes long can be
+ * done elsewhere while others decode. A status other than COHORT_OK stops the run with its error. Calls come from the thread that called the library. */
 typedef struct cohort_environment cohort_environment;
 typedef cohort_status (*cohort_environment_function)(void *context, cohort_environment *environment,
                                                      const char *request, size_t length, cohort_error *err);
@@ -334,7 +333,8 @@ COHORT_API cohort_status cohort_options_set_stop(cohort_options *options, const 
  * end all processes with exit_code. Options' ranks (or NULL) outlive cohort_run. */
 typedef struct cohort_ranks cohort_ranks;
 COHORT_API cohort_status cohort_ranks_open(cohort_ranks **out, int32_t count, cohort_error *err);
-COHORT_API cohort_status cohort_ranks_join(cohort_ranks **out, int32_t rank, int32_t count, int32_t gpu, const char *host, int32_t port, cohort_error *err);
+COHORT_API cohort_status cohort_ranks_join(cohort_ranks **out, int32_t rank, int32_t count, int32_t gpu,
+                                           const char *host, int32_t port, cohort_error *err);
 COHORT_API bool cohort_ranks_speaks(const cohort_ranks *ranks);
 COHORT_API void cohort_ranks_close(cohort_ranks *ranks, int exit_code);
 COHORT_API cohort_status cohort_options_set_ranks(cohort_options *options, cohort_ranks *ranks, cohort_error *err);
