@@ -47,7 +47,7 @@ static cohort_status read_slice(void *context, size_t offset, size_t length, voi
     const struct state_slice *s = context;
     if (s->beside)
         return backend_download_beside(s->set->backend, to, (const char *)s->tensor.data + offset, length, err);
-    return param_state_fetch(s->set, s->param, s->state, offset, length, to, err);
+    return param_state_fetch(s->set, s->param, (int)s->state, offset, length, to, err);
 }
 
 static cohort_status write_tensors(const char *path, const struct param_set *set, bool beside, char hex[HASH_HEX],

@@ -12,7 +12,7 @@ export PATH
 cd "$work"
 { echo 'set -eu'; block sh; } > all.sh
 test "$(wc -l < all.sh)" -gt 20
-if ! bash all.sh > output 2>&1; then
+if ! bash all.sh > output 2>&1 < /dev/null; then
     echo "a shell block of README.md failed:"
     tail -n 20 output
     exit 1
