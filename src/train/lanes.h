@@ -4,7 +4,7 @@
  * number of ranks. After each round of K micro-batches the lanes' gradients are added in a fixed tree: those of lanes i and
  * i + 1 with i even, then of pairs, and so on; a lane without a micro-batch, in the last round, is left out. The sum of
  * a round is added to that of the rounds before. Of N ranks r computes lanes r, r + N, ..., one after the other: those that
- * are computed at once are a turn. With K = 1 a backward adds to the sum itself, and rank 0 computes all.
+ * are computed at once are a turn. With K = 1 a backward adds to the sum itself, and rank 0 computes all micro-batches.
  *
  * Within the backward, as soon as a layer's gradient is there (param_take), every rank sends the others what they own of it and
  * adds what it gets of its own (param_set_sums). So no rank holds a whole gradient: that of a layer, those of the embedding
